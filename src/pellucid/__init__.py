@@ -1,0 +1,1 @@
+"""pellucid: any brain MRI, made clear, and honest about it."""

@@ -1,0 +1,1 @@
+"""What a scanner or a patient does to an image."""

@@ -1,0 +1,25 @@
+"""The one exception users meet, and the one way to word it."""
+
+
+class PellucidError(Exception):
+    """A problem the user can fix; the command line prints it in one sentence and exits with code 2."""
+
+
+def wrong(where: str, *, need: str, got: str, fix: str = "") -> PellucidError:
+    """Build the error for a value that breaks a rule: where, what was needed, what came, what to do.
+
+    Args:
+        where: File, option or argument the reader can find again.
+        need: The rule, worded to follow "need".
+        got: What came instead, worded to follow "got".
+        fix: What to do about it; a sentence or nothing.
+
+    Returns:
+        The exception, to be raised by the caller.
+
+    Example:
+        >>> str(wrong("noise: std", need="a number >= 0", got="-1", fix="Use 0 for no noise."))
+        'noise: std: need a number >= 0, got -1. Use 0 for no noise.'
+    """
+    sentence = f"{where}: need {need}, got {got}."
+    return PellucidError(f"{sentence} {fix}" if fix else sentence)

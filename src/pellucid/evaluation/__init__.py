@@ -1,0 +1,1 @@
+"""Protocols: pipelines + degradation + metrics -> rows."""

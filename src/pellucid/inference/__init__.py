@@ -1,0 +1,1 @@
+"""Any tensor -> tensor function over a whole brain."""

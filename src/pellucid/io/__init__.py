@@ -1,0 +1,1 @@
+"""Files <-> Volume; the only room that knows formats."""

@@ -1,0 +1,1 @@
+"""Networks: batch in, batch out."""

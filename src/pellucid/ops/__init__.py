@@ -1,0 +1,1 @@
+"""Tensor tools with no MRI meaning."""

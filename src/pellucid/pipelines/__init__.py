@@ -1,0 +1,1 @@
+"""One verb each: Volume in, Result out."""

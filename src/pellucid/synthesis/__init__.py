@@ -1,0 +1,1 @@
+"""Label map -> image of any contrast."""
