@@ -1,5 +1,8 @@
 """The one exception users meet, and the one way to word it."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class PellucidError(Exception):
     """A problem the user can fix; the command line prints it in one sentence and exits with code 2."""
@@ -23,3 +26,22 @@ def wrong(where: str, *, need: str, got: str, fix: str = "") -> PellucidError:
     """
     sentence = f"{where}: need {need}, got {got}."
     return PellucidError(f"{sentence} {fix}" if fix else sentence)
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """Say what the reader probably meant: the closest known name, or the list of them.
+
+    Args:
+        given: The name that is not known.
+        known: The names that are.
+
+    Returns:
+        A sentence for the end of an error message.
+
+    Example:
+        >>> did_you_mean("sdt", ["std", "scale"])
+        "Did you mean 'std'?"
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(given, names, n=1, cutoff=0.6)
+    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(names) or 'none'}."
