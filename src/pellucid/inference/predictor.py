@@ -1,0 +1,151 @@
+"""Run a network over a whole head: padding, tiles when memory asks for them, precision, full memory."""
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from pellucid import runtime
+from pellucid.errors import wrong
+from pellucid.inference.tiling import run_tiled
+from pellucid.types import Batch, Image
+
+logger = logging.getLogger(__name__)
+
+Precision: TypeAlias = Literal["auto", "bf16", "fp32"]
+
+WHOLE_VOXELS = 9_000_000
+"""Volumes up to this many voxels (a 1 mm head is 192 x 224 x 192) go through the network in one piece."""
+
+SMALLEST_TILE = 64
+"""Tiles are not made smaller than this when memory is short: context is worth more than the device."""
+
+
+def predict(
+    function: Callable[[Batch], Batch],
+    image: Image,
+    *,
+    tile: int = 128,
+    overlap: int = 24,
+    multiple: int = 16,
+    device: torch.device | str = "cpu",
+    precision: Precision = "auto",
+    max_voxels: int = WHOLE_VOXELS,
+) -> Image:
+    """Apply a function of batches to one image, whole or in blended tiles.
+
+    The image is padded at its far ends by repeating the edge, to a multiple, and cropped back. If the device
+    runs out of memory the tiles are halved down to 64 voxels, then the work moves to the CPU with a warning.
+
+    Args:
+        function: Takes `(1, c, x, y, z)`, returns `(1, k, x, y, z)`. A module is moved to the device.
+        image: Float32 values, any spatial size.
+        tile: Longest side of a tile in voxels, a multiple of `multiple`.
+        overlap: Smallest overlap of tiles in voxels.
+        multiple: Sides are padded to a multiple of this.
+        device: Where to compute.
+        precision: "fp32", "bf16" (autocast), or "auto": bf16 where the device is fast at it, else fp32.
+        max_voxels: Images up to this size are not tiled.
+
+    Returns:
+        Float32 `(k, x, y, z)` on the CPU.
+
+    Raises:
+        PellucidError: If the tile numbers contradict each other or the function changes the spatial shape.
+    """
+    if precision not in ("auto", "bf16", "fp32"):
+        raise wrong("precision", need="auto, bf16 or fp32", got=repr(precision))
+    device = torch.device(device)
+    padded = pad_to_multiple(image, multiple)
+    whole = padded[0].numel() <= max_voxels
+    side = _round_up(max(padded.shape[1:]), multiple) if whole else tile
+    shared = 0 if whole else overlap
+    while True:
+        try:
+            answer = _run(function, padded, (side, shared, multiple), device, precision)
+            break
+        except torch.OutOfMemoryError:
+            device, side = _with_less_memory(device, side, tile, multiple)
+            shared = min(overlap, side // 2)
+            torch.cuda.empty_cache()
+    x, y, z = image.shape[1:]
+    # A clone made outside of inference mode is an ordinary tensor that callers may change in place.
+    return answer[:, :x, :y, :z].clone(memory_format=torch.contiguous_format)
+
+
+def pad_to_multiple(image: Image, multiple: int) -> Image:
+    """Repeat the far edges until every side is a multiple.
+
+    Args:
+        image: Any spatial size.
+        multiple: Sides of the result are multiples of this.
+
+    Returns:
+        The image itself if nothing is missing, else a new one that begins with it.
+    """
+    missing = [_round_up(size, multiple) - size for size in image.shape[1:]]
+    if not any(missing):
+        return image
+    after = [amount for size in reversed(missing) for amount in (0, size)]
+    return nn.functional.pad(image[None], after, mode="replicate")[0]
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+    """Context in which convolutions run in 16 bits where that is asked for or pays.
+
+    Args:
+        device: Where the work runs.
+        precision: "auto" means bf16 where the device is fast at it.
+
+    Returns:
+        An autocast context, or one that does nothing.
+    """
+    fast = precision == "auto" and runtime.has_fast_bf16(device)
+    if precision == "bf16" or fast:
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    if precision == "auto" and device.type == "cuda":
+        return torch.autocast("cuda", dtype=torch.float16)
+    return nullcontext()
+
+
+def _run(
+    function: Callable[[Batch], Batch],
+    image: Image,
+    tiles: tuple[int, int, int],
+    device: torch.device,
+    precision: Precision,
+) -> Image:
+    """One attempt on one device with one tile size."""
+    if isinstance(function, nn.Module):
+        function.to(device)
+
+    def on_tile(part: Image) -> Image:
+        batch = part[None].to(device, memory_format=torch.channels_last_3d)
+        answer: Tensor = function(batch)[0]
+        return answer.to("cpu", torch.float32)
+
+    side, overlap, multiple = tiles
+    with torch.inference_mode(), autocast(device, precision):
+        return run_tiled(on_tile, image, tile=side, overlap=overlap, multiple=multiple)
+
+
+def _with_less_memory(device: torch.device, side: int, tile: int, multiple: int) -> tuple[torch.device, int]:
+    """The next device and tile side to try after memory ran out."""
+    smaller = tile if side > tile else _round_up(side // 2, multiple)
+    if device.type != "cpu" and smaller >= SMALLEST_TILE and smaller < side:
+        logger.warning(
+            "The memory of %s is too small; trying again with tiles of %d voxels.", device, smaller
+        )
+        return device, smaller
+    if device.type == "cpu":
+        raise wrong("predict", need="more memory", got=f"too little for tiles of {side} voxels")
+    logger.warning("The memory of %s is too small even for small tiles; going on with the CPU.", device)
+    return torch.device("cpu"), tile
+
+
+def _round_up(size: int, multiple: int) -> int:
+    """The next multiple at or above a size."""
+    return -(-size // multiple) * multiple

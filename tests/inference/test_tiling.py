@@ -1,0 +1,67 @@
+import pytest
+import torch
+
+from pellucid.errors import PellucidError
+from pellucid.inference.tiling import axis_tiles, blend_weights, ramp, run_tiled
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(7)
+
+
+@pytest.mark.parametrize("size", [1, 15, 16, 17, 31, 32, 33, 47, 64, 65, 97])
+@pytest.mark.parametrize(("tile", "overlap", "multiple"), [(16, 4, 1), (16, 8, 8), (24, 5, 4)])
+def test_tiles_cover_every_voxel_and_overlap_enough(size, tile, overlap, multiple):
+    tiles = axis_tiles(size, tile=tile, overlap=overlap, multiple=multiple)
+    assert tiles.starts[0] == 0
+    assert tiles.starts[-1] + tiles.length == size
+    assert tiles.length <= tile
+    for earlier, later in zip(tiles.starts, tiles.starts[1:], strict=False):
+        assert earlier < later <= earlier + tiles.length - overlap
+
+
+def test_tiles_are_shortened_when_the_overlap_allows():
+    assert axis_tiles(130, tile=128, overlap=24, multiple=8).length == 80
+
+
+@pytest.mark.parametrize(("tile", "overlap"), [(0, 0), (15, 2), (16, 9), (16, -1)])
+def test_contradicting_numbers_are_refused(tile, overlap):
+    with pytest.raises(PellucidError, match="tiles: need"):
+        axis_tiles(40, tile=tile, overlap=overlap, multiple=8)
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 24])
+def test_blending_weights_sum_to_one_and_rise(length):
+    torch.testing.assert_close(ramp(length) + ramp(length).flip(0), torch.ones(length))
+    weights = blend_weights(length)
+    assert weights.shape == (length,)
+    assert (weights.diff() >= 0).all()
+    torch.testing.assert_close(weights + weights.flip(0), torch.ones(length))
+
+
+def test_the_identity_comes_back_bit_for_bit(generator):
+    image = torch.randn(2, 33, 41, 18, generator=generator)
+    out = run_tiled(lambda part: part, image, tile=16, overlap=7)
+    assert torch.equal(out, image)
+
+
+def test_tiles_that_disagree_are_joined_smoothly():
+    calls = []
+
+    def number_of_the_tile(part):
+        calls.append(0)
+        return torch.full_like(part, float(len(calls)))
+
+    out = run_tiled(number_of_the_tile, torch.zeros(1, 40, 4, 4), tile=24, overlap=8)
+    assert len(calls) == 2
+    line = out[0, :, 0, 0]
+    assert line[0] == 1
+    assert line[-1] == 2
+    assert (line.diff() >= 0).all()
+    assert line.diff().max() < 0.5
+
+
+def test_a_function_that_changes_the_shape_is_refused():
+    with pytest.raises(PellucidError, match="keeps the shape"):
+        run_tiled(lambda part: part[:, 1:], torch.zeros(1, 8, 9, 10), tile=16, overlap=4)
