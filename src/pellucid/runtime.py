@@ -1,0 +1,111 @@
+"""The machine this process runs on: device, threads, precision, versions, memory."""
+
+import importlib.metadata
+import platform
+import sys
+from pathlib import Path
+
+import torch
+
+from pellucid.errors import wrong
+
+_REPORTED = ("pellucid", "torch", "numpy", "scipy", "nibabel", "safetensors")
+
+
+def device(name: str = "auto") -> torch.device:
+    """Turn a name into a device that is there.
+
+    "auto" is CUDA where there is a GPU and the CPU otherwise; Apple's "mps" only on request, since not every
+    operation used here exists there.
+
+    Args:
+        name: "auto", "cpu", "cuda", "cuda:N" or "mps".
+
+    Returns:
+        The device.
+
+    Raises:
+        PellucidError: If the name is unknown or the machine has no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (index and not (kind == "cuda" and index.isdigit())):
+        raise wrong("device", need="auto, cpu, cuda, cuda:N or mps", got=repr(name))
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise wrong("device", need="a CUDA GPU and a torch built for it", got="none", fix="Use auto or cpu.")
+    if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
+        raise wrong("device", need=f"one of {torch.cuda.device_count()} GPUs, counted from 0", got=name)
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise wrong("device", need="an Apple GPU", got="none", fix="Use auto or cpu.")
+    return torch.device(name)
+
+
+def set_threads(n: int | None) -> None:
+    """Set how many CPU threads torch computes with.
+
+    Args:
+        n: At least 1; None leaves torch's choice, one per physical core.
+
+    Raises:
+        PellucidError: If `n` is below 1.
+    """
+    if n is None:
+        return
+    if n < 1:
+        raise wrong("threads", need="a whole number >= 1", got=str(n))
+    torch.set_num_threads(n)
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 is faster than float32 here: CPUs that multiply it in hardware, GPUs since Ampere.
+
+    Args:
+        device: Where the network would run.
+
+    Returns:
+        True for a CPU with AVX512-BF16 or AMX and for CUDA capability 8.0 or newer. Other CPUs compute
+        bfloat16 too, but by way of float32 and slower than it.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    if device.type == "cpu":
+        # Private names in every torch so far; a torch without them only costs speed.
+        checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        return any(getattr(torch.cpu, check, bool)() for check in checks)
+    return False
+
+
+def versions() -> dict[str, str]:
+    """Versions that decide a result, for records and bug reports.
+
+    Returns:
+        Python, the operating system, and the packages that compute; a package that is absent is left out.
+    """
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in _REPORTED:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def peak_memory_mb() -> float:
+    """Most memory this process has held so far.
+
+    Returns:
+        Peak resident memory in MB (10^6 bytes), GPU memory not counted; 0 where the system does not tell.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        # VmHWM belongs to this program; getrusage's number is inherited from whatever started it.
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e6
+    if sys.platform == "win32":
+        return 0.0
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
