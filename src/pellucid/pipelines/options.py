@@ -56,8 +56,10 @@ class EnhanceOptions:
     @property
     def spacing_mm(self) -> Literal["native", "iso"] | tuple[float, float, float]:
         """The option `spacing`, read: a word, or mm along the three axes."""
-        if self.spacing == "native" or self.spacing == "iso":
-            return self.spacing
+        if self.spacing == "native":
+            return "native"
+        if self.spacing == "iso":
+            return "iso"
         try:
             sizes = [float(word) for word in self.spacing.replace("x", ",").split(",")]
         except ValueError:
