@@ -76,11 +76,6 @@ def test_sixteen_bits_stay_within_one_percent(convolutions, generator):
     assert 0 < difference < 0.01
 
 
-def test_an_unknown_precision_is_refused():
-    with pytest.raises(PellucidError, match="bf16 or fp32"):
-        predict(lambda batch: batch, torch.zeros(1, 4, 4, 4), precision="int8")
-
-
 def test_full_memory_means_smaller_tiles_then_the_cpu(monkeypatch, caplog):
     tried = []
 

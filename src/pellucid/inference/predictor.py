@@ -6,12 +6,13 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, TypeAlias
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from pellucid import runtime
 from pellucid.errors import wrong
 from pellucid.inference.tiling import run_tiled
-from pellucid.types import Batch, Image
+from pellucid.types import Image
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ SMALLEST_TILE = 64
 
 
 def predict(
-    function: Callable[[Batch], Batch],
+    function: Callable[[Tensor], Tensor],
     image: Image,
     *,
     tile: int = 128,
@@ -34,7 +35,7 @@ def predict(
     device: torch.device | str = "cpu",
     precision: Precision = "auto",
     max_voxels: int = WHOLE_VOXELS,
-) -> Image:
+) -> Float[Tensor, "k x y z"]:
     """Apply a function of batches to one image, whole or in blended tiles.
 
     The image is padded at its far ends by repeating the edge, to a multiple, and cropped back. If the device
@@ -56,8 +57,6 @@ def predict(
     Raises:
         PellucidError: If the tile numbers contradict each other or the function changes the spatial shape.
     """
-    if precision not in ("auto", "bf16", "fp32"):
-        raise wrong("precision", need="auto, bf16 or fp32", got=repr(precision))
     device = torch.device(device)
     padded = pad_to_multiple(image, multiple)
     whole = padded[0].numel() <= max_voxels
@@ -76,7 +75,7 @@ def predict(
     return answer[:, :x, :y, :z].clone(memory_format=torch.contiguous_format)
 
 
-def pad_to_multiple(image: Image, multiple: int) -> Image:
+def pad_to_multiple(image: Image, multiple: int) -> Float[Tensor, "c i j k"]:
     """Repeat the far edges until every side is a multiple.
 
     Args:
@@ -112,17 +111,17 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
 
 def _run(
-    function: Callable[[Batch], Batch],
+    function: Callable[[Tensor], Tensor],
     image: Image,
     tiles: tuple[int, int, int],
     device: torch.device,
     precision: Precision,
-) -> Image:
+) -> Float[Tensor, "k x y z"]:
     """One attempt on one device with one tile size."""
     if isinstance(function, nn.Module):
         function.to(device)
 
-    def on_tile(part: Image) -> Image:
+    def on_tile(part: Tensor) -> Tensor:
         batch = part[None].to(device, memory_format=torch.channels_last_3d)
         answer: Tensor = function(batch)[0]
         return answer.to("cpu", torch.float32)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.errors import wrong
@@ -81,8 +82,8 @@ def blend_weights(overlap: int) -> Tensor:
 
 
 def run_tiled(
-    function: Callable[[Image], Image], image: Image, *, tile: int, overlap: int, multiple: int = 1
-) -> Image:
+    function: Callable[[Image], Tensor], image: Image, *, tile: int, overlap: int, multiple: int = 1
+) -> Float[Tensor, "k x y z"]:
     """Apply a function tile by tile and join the answers with smooth weights that sum to one.
 
     Tiles are joined along z into columns, columns along y into slabs, slabs along x. Each join is
@@ -105,7 +106,9 @@ def run_tiled(
     return _join(function, image, plan, axis=1)
 
 
-def _join(function: Callable[[Image], Image], part: Image, plan: list[AxisTiles], axis: int) -> Image:
+def _join(
+    function: Callable[[Image], Tensor], part: Image, plan: list[AxisTiles], axis: int
+) -> Float[Tensor, "k x y z"]:
     """Run all tiles of `part` from this axis on, and join them along it."""
     if axis == part.ndim:
         answer = function(part)
