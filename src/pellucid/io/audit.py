@@ -1,0 +1,33 @@
+"""What is odd about a file, before anything is done with it."""
+
+from pathlib import Path
+
+from pellucid.errors import PellucidError
+from pellucid.io.finding import Finding
+from pellucid.io.nifti import inspect
+
+__all__ = ["Finding", "audit"]
+
+
+def audit(path: str | Path, *, frame: int | None = None) -> list[Finding]:
+    """List everything odd about a file, the worst first; also what `load` would refuse it for.
+
+    Args:
+        path: Any file.
+        frame: Which image of a 4-D file to look at; without it such a file is listed as refused.
+
+    Returns:
+        Findings: refusals, then warnings, then information. Empty if nothing is odd. A file that cannot be
+        read at all gives one refusal with the code `unreadable`; nothing is raised.
+
+    Example:
+        >>> [finding.code for finding in audit("no-such-file.nii.gz")]
+        ['unreadable']
+    """
+    try:
+        found = inspect(Path(path), frame)
+    except PellucidError as error:
+        message = str(error).removeprefix(f"{path}: ")
+        return [Finding("unreadable", "refuse", message)]
+    order = {"refuse": 0, "warn": 1, "info": 2}
+    return sorted(found, key=lambda finding: order[finding.level])

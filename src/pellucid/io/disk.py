@@ -1,0 +1,212 @@
+"""Bytes from and to disk: gzip or plain, every failure one sentence, nothing half written."""
+
+import gzip
+import math
+import os
+import shutil
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pellucid.errors import wrong
+from pellucid.io.finding import Finding
+from pellucid.io.volume import Header
+
+ByteFile: TypeAlias = IO[bytes] | gzip.GzipFile
+_GZIP_MAGIC = b"\x1f\x8b"
+_DEFLATE_LIMIT = 1040
+"""No deflate stream is more than this many times smaller than its content."""
+
+
+@dataclass(frozen=True)
+class Described:
+    """A file whose header was read and whose voxels wait."""
+
+    header: Header
+    findings: tuple[Finding, ...]
+    read: Callable[[int], NDArray[Any]]
+    """Reads one frame's stored numbers (before slope and inter), shape (x, y, z)."""
+
+
+def check_readable(path: Path) -> None:
+    """Refuse what is not a file with something in it.
+
+    Args:
+        path: The file to read.
+
+    Raises:
+        PellucidError: If it is missing, a folder, empty or out of reach.
+    """
+    fix = "Check the spelling and that the drive is connected."
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        raise wrong(str(path), need="an image file", got="no file of this name", fix=fix) from None
+    except OSError as error:
+        raise wrong(str(path), need="a file we may read", got=_reason(error), fix=fix) from error
+    if path.is_dir():
+        fix = "Give one image file."
+        raise wrong(str(path), need="an image file", got="a folder", fix=fix)
+    if size == 0:
+        fix = "Copy or download it again."
+        raise wrong(str(path), need="an image file", got="an empty file", fix=fix)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[ByteFile]:
+    """Open a file for reading, decompressed if it is gzip whatever its name says.
+
+    Args:
+        path: The file to read.
+
+    Yields:
+        A binary file; damage met while reading it ends as one sentence.
+
+    Raises:
+        PellucidError: If the file cannot be read or its gzip stream is damaged.
+    """
+    fix = "Copy or download it again."
+    try:
+        with path.open("rb") as plain:
+            magic = plain.read(2)
+            plain.seek(0)
+            if magic == _GZIP_MAGIC:
+                with gzip.GzipFile(fileobj=plain) as file:
+                    yield file
+            else:
+                yield plain
+    except EOFError:
+        got = "one that ends early"
+        raise wrong(str(path), need="a complete gzip file", got=got, fix=fix) from None
+    except (zlib.error, gzip.BadGzipFile) as error:
+        got = f"a damaged one ({error})"
+        raise wrong(str(path), need="a complete gzip file", got=got, fix=fix) from error
+    except OSError as error:
+        raise wrong(str(path), need="a file we may read", got=_reason(error), fix="") from error
+
+
+def read_array(
+    path: Path, shape: tuple[int, int, int], dtype: np.dtype[Any], *, offset: int, frame: int
+) -> NDArray[Any]:
+    """Read the stored numbers of one frame.
+
+    Args:
+        path: The file to read, gzip or plain.
+        shape: Sizes along x, y, z; x varies fastest on disk.
+        dtype: Type of the stored numbers.
+        offset: Bytes before the first frame.
+        frame: Which frame to read.
+
+    Returns:
+        Array of shape (x, y, z), in Fortran order.
+
+    Raises:
+        PellucidError: If the file ends before the frame does, or its gzip checksum is wrong.
+    """
+    wanted = math.prod(shape) * dtype.itemsize
+    start = offset + frame * wanted
+    got = 0
+    with reading(path) as file:
+        # A damaged header can ask for terabytes; see that the file can hold them before making room.
+        if path.stat().st_size * (_DEFLATE_LIMIT if isinstance(file, gzip.GzipFile) else 1) >= wanted:
+            buffer = bytearray(wanted)
+            view = memoryview(buffer)
+            file.seek(start)
+            while got < wanted and (count := file.readinto(view[got:])):  # type: ignore[union-attr]
+                got += count
+            file.read(1)  # the end of a gzip stream checks its checksum
+    if got < wanted:
+        need = f"{wanted} bytes of voxels after byte {start}"
+        raise wrong(str(path), need=need, got=str(got), fix="The file is cut off; copy or download it again.")
+    return np.ndarray(shape, dtype, buffer=buffer, order="F")
+
+
+def check_writable(path: Path, force: bool) -> None:
+    """Refuse a place where nothing can or should be written.
+
+    Args:
+        path: The file to write.
+        force: Whether an existing file may be replaced.
+
+    Raises:
+        PellucidError: If the folder is missing or read-only, or the file is there already.
+    """
+    folder = path.parent
+    if not folder.is_dir():
+        got = "no such folder" if not folder.exists() else "a file of that name"
+        raise wrong(str(path), need=f"the folder {folder} to save in", got=got, fix="Make it first.")
+    if path.is_dir():
+        raise wrong(str(path), need="a file to save to", got="a folder", fix="Add a file name.")
+    if path.exists() and not force:
+        fix = "Use --force (force=True in Python) or another name."
+        raise wrong(str(path), need="a new file", got="one that exists", fix=fix)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise _not_writable(path, "a read-only folder")
+
+
+@contextmanager
+def replacing(path: Path, force: bool) -> Iterator[Path]:
+    """Write files beside their place and move them there when all are complete.
+
+    Args:
+        path: The file that will exist in the end.
+        force: Whether files that exist may be replaced.
+
+    Yields:
+        A path of the same name in a new folder beside `path`. Every file left in that folder is moved.
+
+    Raises:
+        PellucidError: If the folder cannot be written to or the disk is full; nothing is left behind then.
+    """
+    folder: Path | None = None
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=".pellucid-", dir=path.parent))
+        yield folder / path.name
+        for made in folder.iterdir():
+            check_writable(path.parent / made.name, force)
+        # The named file last: when it is there, what it refers to is there.
+        for made in sorted(folder.iterdir(), key=lambda file: file.name == path.name):
+            made.replace(path.parent / made.name)
+    except OSError as error:
+        raise _not_writable(path, _reason(error)) from error
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[ByteFile]:
+    """Open a file for writing, as gzip if its name ends in "z".
+
+    Level 1 is several times faster than the default and the files are hardly larger; the time stamp is left
+    out so that the same image is the same bytes.
+
+    Args:
+        path: The file to write.
+
+    Yields:
+        A binary file.
+    """
+    with path.open("wb") as plain:
+        if path.name.lower().endswith("z"):
+            with gzip.GzipFile("", "wb", compresslevel=1, fileobj=plain, mtime=0) as file:
+                yield file
+        else:
+            yield plain
+
+
+def _not_writable(path: Path, got: str) -> Exception:
+    """Word the error of a place that cannot be written to."""
+    return wrong(str(path), need="a folder we may write to", got=got, fix="Choose another output folder.")
+
+
+def _reason(error: OSError) -> str:
+    """Say in lower-case words why the system refused."""
+    return (error.strerror or str(error)).lower()
