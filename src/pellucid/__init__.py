@@ -1,1 +1,77 @@
-"""pellucid: any brain MRI, made clear, and honest about it."""
+"""pellucid: any brain MRI, made clear, and honest about it.
+
+Every name is loaded when it is first used, so `import pellucid` costs nothing.
+
+Example:
+    >>> import pellucid
+    >>> result = pellucid.enhance("sub-01_T1w.nii.gz", save="mask,tissue")  # doctest: +SKIP
+    >>> result.save("clear/")  # doctest: +SKIP
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pellucid.io.audit import audit as audit
+    from pellucid.io.nifti import load as load
+    from pellucid.io.nifti import save as save
+    from pellucid.io.volume import Volume as Volume
+    from pellucid.pipelines.degrade import degrade as degrade
+    from pellucid.pipelines.result import Result as Result
+
+    __version__: str
+
+__all__ = ["Result", "Volume", "__version__", "audit", "degrade", "enhance", "load", "save"]
+
+_HOMES = {
+    "Result": "pellucid.pipelines.result",
+    "Volume": "pellucid.io.volume",
+    "audit": "pellucid.io.audit",
+    "degrade": "pellucid.pipelines.degrade",
+    "load": "pellucid.io.nifti",
+    "save": "pellucid.io.nifti",
+}
+
+
+def enhance(source: "str | Path | Volume | Any", **options: Any) -> "Result":
+    """Make a brain scan clearer: motion, noise, blur, thick slices, bias field.
+
+    Args:
+        source: A file, a nibabel image or a `Volume`.
+        **options: The fields of `pellucid.pipelines.options.EnhanceOptions`, the same as those of
+            `pellucid enhance --help`; `spacing` also takes numbers and `save` a list.
+
+    Returns:
+        The clearer image (`.image`, a nibabel image), `.mask`, `.tissue`, `.record`, and `.save(out)`.
+
+    Raises:
+        PellucidError: If an option or the scan cannot be used; the message says what to do.
+
+    Example:
+        >>> enhance("scan.nii.gz", spacing="iso", save=["mask"]).save("clear/")  # doctest: +SKIP
+    """
+    from pellucid.pipelines import enhance as pipeline
+    from pellucid.pipelines.options import from_keywords
+
+    return pipeline.enhance(source, from_keywords(options))
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use (PEP 562)."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: Any = version("pellucid")
+    elif name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+    else:
+        raise AttributeError(f"module 'pellucid' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Names for completion, loaded or not."""
+    return sorted({*globals(), *__all__})

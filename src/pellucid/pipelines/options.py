@@ -14,18 +14,16 @@ Extra = Literal["mask", "tissue", "t1w"]
 
 @dataclasses.dataclass(frozen=True)
 class EnhanceOptions:
-    """Options of `pellucid.enhance` and `pellucid enhance`."""
+    """The same in Python and on the command line."""
 
     contrast: Literal["same", "t1w"] = "same"
     """Contrast of the output: that of the input, or T1-weighted."""
 
     spacing: str = "native"
-    """Output grid: "native" (that of the input), "iso" (finest voxel side of the input along all axes), one
-    voxel size in mm for all axes ("1"), or three ("1,1,2")."""
+    """Output grid: native, iso (the finest voxel side along all axes), or mm, for instance 1 or 1,1,2."""
 
     save: tuple[Extra, ...] = ()
-    """Further outputs, separated by commas: the brain mask, tissue labels (1 CSF, 2 gray matter, 3 white
-    matter), a T1-weighted version."""
+    """Also write: brain mask, tissue labels (1 CSF, 2 gray, 3 white matter), T1-weighted version."""
 
     mask: str | None = None
     """Brain mask to use instead of our own: an image of the scan's space, above zero inside."""

@@ -1,0 +1,137 @@
+"""The command line: parse, run one command, turn problems into one sentence and an exit code."""
+
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+from pellucid.commands import COMMANDS
+from pellucid.commands.command import FAILED, INTERRUPTED, OK, Command
+from pellucid.errors import PellucidError, did_you_mean
+from pellucid.pipelines.options import Extra, split_extras
+
+USAGE = """usage: pellucid COMMAND ...
+
+Any brain MRI, made clear, and honest about it. For research, not for diagnosis.
+
+commands:
+{commands}
+
+`pellucid COMMAND --help` says more, `pellucid --version` prints the version."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: Words after `pellucid`; those of the process if absent.
+
+    Returns:
+        0 if every output was written, 2 for bad input, 130 if interrupted.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(usage(), file=sys.stdout if words else sys.stderr)
+        return OK if words else FAILED
+    if words[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"pellucid {version('pellucid')}")
+        return OK
+    try:
+        command = parse(words)
+        with _logging(command):
+            return command.run()
+    except PellucidError as problem:
+        print(f"pellucid: {problem}", file=sys.stderr)
+        return FAILED
+    except SystemExit as stop:
+        # The parser exits: with 0 after --help, with 2 after a mistake.
+        return stop.code if isinstance(stop.code, int) else FAILED
+    except KeyboardInterrupt:
+        print("pellucid: interrupted.", file=sys.stderr)
+        return INTERRUPTED
+
+
+def usage() -> str:
+    """List the commands with what they do.
+
+    Returns:
+        What `pellucid --help` prints.
+    """
+    lines = (f"  {name:<9}{(command.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items())
+    return USAGE.format(commands="\n".join(lines))
+
+
+def parse(words: Sequence[str]) -> Command:
+    """Read the words of a command line.
+
+    One parser for one command: building all of them would triple the time of `--help`.
+
+    Args:
+        words: The command's name, then its options.
+
+    Returns:
+        The command, ready to run.
+
+    Raises:
+        PellucidError: If there is no such command, or an option's value is refused.
+        SystemExit: After `--help`, and after a message for words that cannot be read.
+    """
+    name, *rest = words
+    if name not in COMMANDS:
+        raise PellucidError(f"unknown command {name!r}. {did_you_mean(name, COMMANDS)}")
+    return tyro.cli(
+        COMMANDS[name],
+        prog=f"pellucid {name}",
+        args=rest,
+        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
+        registry=_registry(),
+    )
+
+
+def _registry() -> ConstructorRegistry:
+    """How to read what tyro does not know: `--save mask,tissue`."""
+    registry = ConstructorRegistry()
+
+    @registry.primitive_rule
+    def comma_separated(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+        if info.type != tuple[Extra, ...]:
+            return None
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="{mask,tissue,t1w},...",
+            instance_from_str=lambda words: split_extras(words[0]),
+            is_instance=lambda value: isinstance(value, tuple),
+            str_from_instance=lambda value: [",".join(value)],
+        )
+
+    return registry
+
+
+class _Handler(logging.Handler):
+    """Prints records as the command line words everything: `pellucid: sentence`, on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # Looked up each time: a progress bar replaces sys.stderr while it is shown.
+        print(f"pellucid: {record.getMessage()}", file=sys.stderr)
+
+
+@contextmanager
+def _logging(command: Command) -> Iterator[None]:
+    """Show the package's log while a command runs: warnings, errors only (-q), or everything (-v)."""
+    logger, handler = logging.getLogger("pellucid"), _Handler()
+    before = logger.level, logger.propagate
+    logger.setLevel(logging.ERROR if command.quiet else logging.DEBUG if command.verbose else logging.WARNING)
+    logger.propagate = False
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]

@@ -1,0 +1,18 @@
+"""The commands: one frozen dataclass each, whose fields are the options. No torch at import time."""
+
+from pellucid.commands.command import Command
+from pellucid.commands.house import Demo, Info, Weights
+from pellucid.commands.scans import Audit, Degrade, Enhance
+from pellucid.commands.workshop import Pack, Train
+
+COMMANDS: dict[str, type[Command]] = {
+    "enhance": Enhance,
+    "degrade": Degrade,
+    "audit": Audit,
+    "train": Train,
+    "pack": Pack,
+    "demo": Demo,
+    "weights": Weights,
+    "info": Info,
+}
+"""Name on the command line -> options, in the order of `pellucid --help`."""

@@ -1,0 +1,196 @@
+"""From IN and OUT to single jobs, and through them one by one: a failure does not stop the others."""
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from pellucid.commands.command import FAILED, OK
+from pellucid.errors import PellucidError, wrong
+from pellucid.pipelines.names import SUFFIXES, output_name, split_kind, split_suffix
+
+logger = logging.getLogger(__name__)
+
+PATIENCE_SECONDS = 2.0
+"""Work shorter than this shows no progress bar."""
+
+_NOT_SCANS = ("_mask", "_dseg", "_probseg")
+
+
+class Job(NamedTuple):
+    """One input and the file to write for it."""
+
+    source: Path
+    target: Path
+
+
+def find_inputs(paths: Sequence[Path]) -> list[Path]:
+    """Replace folders by the images directly inside; masks, labels and our own outputs are left out.
+
+    Args:
+        paths: What the user named.
+
+    Returns:
+        Files, in the order named, those of a folder by name.
+
+    Raises:
+        PellucidError: If nothing was named, or a folder holds no image.
+    """
+    if not paths:
+        raise wrong("IN", need="a file, several files, or a folder", got="nothing")
+    found: list[Path] = []
+    for path in paths:
+        inside = sorted(filter(_is_scan, path.iterdir())) if path.is_dir() else [path]
+        if not inside:
+            raise wrong(str(path), need=f"images ({' '.join(SUFFIXES)}) in the folder", got="none")
+        found += inside
+    return list(dict.fromkeys(found))
+
+
+def plan(paths: Sequence[Path], out: Path, description: str, *, kind: str | None = None) -> list[Job]:
+    """Decide which file is written for which input, before any work is done.
+
+    Args:
+        paths: Files or folders, as the user named them.
+        out: An image file for one input file, else a folder; it need not exist.
+        description: Goes into the names, for instance "enhanced".
+        kind: Kind of the outputs if it is not that of the inputs, for instance "T1w".
+
+    Returns:
+        One job per input.
+
+    Raises:
+        PellucidError: If `out` is one file for several inputs, two inputs would get the same name, or an
+            output would be an input.
+    """
+    sources = find_inputs(paths)
+    if split_suffix(out)[1] and not out.is_dir():
+        if len(sources) > 1 or paths[0].is_dir():
+            raise wrong("-o", need="a folder for several inputs", got=f"the file {out}")
+        jobs = [Job(sources[0], out)]
+    else:
+        jobs = [Job(source, out / output_name(source, description, kind=kind)) for source in sources]
+    takers: dict[Path, Path] = {}
+    inputs = {source.resolve() for source in sources}
+    for source, target in jobs:
+        if target.resolve() in inputs:
+            raise wrong("-o", need="an output other than the input", got=str(target))
+        other = takers.setdefault(target, source)
+        if other != source:
+            raise wrong("IN", need="files of different names", got=f"{other} and {source}")
+    return jobs
+
+
+def run_jobs(jobs: Sequence[Job], work: Callable[[Job], None], *, force: bool, quiet: bool) -> int:
+    """Do the jobs one after another.
+
+    Args:
+        jobs: What to do.
+        work: Makes the output of one job.
+        force: Whether outputs that exist may be replaced.
+        quiet: Show no progress.
+
+    Returns:
+        The exit code: 0 only if every output was written.
+    """
+    code = OK
+    with progress(len(jobs), quiet=quiet) as advance:
+        for job in jobs:
+            advance(job.source.name, 0)
+            try:
+                check(job, force=force)
+                work(job)
+            except (PellucidError, OSError, MemoryError) as problem:
+                logger.error("%s", sentence(problem, job.source))
+                code = FAILED
+            advance(job.source.name, 1)
+    return code
+
+
+def check(job: Job, *, force: bool) -> None:
+    """Refuse what cannot end well, before time is spent on it.
+
+    Args:
+        job: Input and output.
+        force: Whether the output may exist.
+
+    Raises:
+        PellucidError: If the input is missing, the output exists without `force`, or its folder cannot be
+            made or written.
+    """
+    if not job.source.exists():
+        raise wrong(str(job.source), need="a file or folder", got="nothing of that name")
+    if job.target.exists() and not force:
+        raise wrong(
+            str(job.target),
+            need="a path that is free",
+            got="an existing file",
+            fix="Replace it with --force.",
+        )
+    folder = next(parent for parent in job.target.absolute().parents if parent.exists())
+    if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+        raise wrong("-o", need="a folder that can be written", got=str(folder))
+
+
+def sentence(problem: Exception, source: Path) -> str:
+    """Word a failure so that the reader knows which file it was.
+
+    Args:
+        problem: What happened.
+        source: The input it happened to.
+
+    Returns:
+        One sentence that names the file.
+    """
+    if isinstance(problem, MemoryError):
+        text = "need more memory than this machine has."
+    elif isinstance(problem, OSError):
+        words = problem.strerror or str(problem)
+        text = f"{problem.filename}: {words}." if problem.filename else f"{words}."
+    else:
+        text = str(problem)
+    return text if source.name in text else f"{source}: {text}"
+
+
+@contextmanager
+def progress(total: int, *, quiet: bool) -> Iterator[Callable[[str, int], None]]:
+    """Show a progress bar on stderr once the work has taken two seconds, if a person is watching.
+
+    Args:
+        total: Number of jobs.
+        quiet: Show nothing.
+
+    Yields:
+        A function of what is being done and how many jobs were finished by it.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+    from rich.progress import TimeElapsedColumn as Elapsed
+
+    console = Console(stderr=True)
+    text = TextColumn("{task.description}")
+    columns = [SpinnerColumn(), text, BarColumn(), MofNCompleteColumn(), Elapsed()]
+    bar = Progress(*columns, console=console, transient=True)
+    task = bar.add_task("", total=total)
+    timer = threading.Timer(PATIENCE_SECONDS, bar.start)
+    timer.daemon = True
+    if console.is_terminal and not quiet:
+        timer.start()
+    try:
+        yield lambda doing, done: bar.update(task, description=doing, advance=done)
+    finally:
+        timer.cancel()
+        if timer.is_alive():
+            timer.join()
+        if bar.live.is_started:
+            bar.stop()
+
+
+def _is_scan(path: Path) -> bool:
+    """Whether a file of a folder is an input: an image, not hidden, not derived."""
+    stem, ending = split_suffix(path)
+    derived = "_desc-" in stem or split_kind(stem)[1] in _NOT_SCANS
+    return bool(ending) and path.is_file() and not path.name.startswith(".") and not derived

@@ -1,0 +1,127 @@
+"""Commands that read scans: enhance, degrade, audit."""
+
+import dataclasses
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import OmitArgPrefixes, Positional, arg
+
+from pellucid.commands.batch import Job, find_inputs, plan, run_jobs, sentence
+from pellucid.commands.command import FAILED, OK, Command
+from pellucid.errors import PellucidError
+from pellucid.pipelines.options import EnhanceOptions
+
+if TYPE_CHECKING:
+    from pellucid.pipelines.result import Result
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Enhance(Command):
+    """Make brain scans clearer: motion, noise, blur, thick slices, bias field. For research only."""
+
+    inputs: Positional[Annotated[tuple[Path, ...], arg(metavar="IN ...")]]
+    """Scans, or folders of scans (NIfTI, MGH, NRRD)."""
+    out: Annotated[Path, arg(aliases=["-o"], metavar="OUT")]
+    """A file for one scan, else a folder."""
+    force: bool = False
+    """Replace outputs that exist."""
+    enhancement: OmitArgPrefixes[EnhanceOptions] = dataclasses.field(default_factory=EnhanceOptions)
+
+    def run(self) -> int:
+        """Enhance one scan after another."""
+        kind = "T1w" if self.enhancement.contrast == "t1w" else None
+        jobs = plan(self.inputs, self.out, "enhanced", kind=kind)
+
+        def work(job: Job) -> None:
+            from pellucid.pipelines.enhance import enhance
+
+            self._keep(job, enhance(str(job.source), self.enhancement))
+
+        return run_jobs(jobs, work, force=self.force, quiet=self.quiet)
+
+    def _keep(self, job: Job, result: "Result") -> None:
+        for path in _paths(result.save(job.target, force=self.force), job.target):
+            self.say(str(path))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Degrade(Command):
+    """Corrupt scans reproducibly, for tests and teaching."""
+
+    inputs: Positional[Annotated[tuple[Path, ...], arg(metavar="IN ...")]]
+    """Scans, or folders of scans (NIfTI, MGH, NRRD)."""
+    out: Annotated[Path, arg(aliases=["-o"], metavar="OUT")]
+    """A file for one scan, else a folder."""
+    preset: str
+    """What happens to the scan, for instance severe-motion; a wrong name lists all."""
+    seed: int = 0
+    """The same seed gives the same corruption."""
+    frame: int | None = None
+    """Frame of a 4-D file, counted from 0."""
+    force: bool = False
+    """Replace outputs that exist."""
+
+    def run(self) -> int:
+        """Corrupt one scan after another."""
+        jobs = plan(self.inputs, self.out, "degraded")
+
+        def work(job: Job) -> None:
+            from pellucid.pipelines.degrade import degrade
+
+            result = degrade(str(job.source), preset=self.preset, seed=self.seed, frame=self.frame)
+            for path in _paths(result.save(job.target, force=self.force), job.target):
+                self.say(str(path))
+
+        return run_jobs(jobs, work, force=self.force, quiet=self.quiet)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Audit(Command):
+    """Say what is odd about scans: geometry, orientation, units, values. Exit code 2 if any is refused."""
+
+    inputs: Positional[Annotated[tuple[Path, ...], arg(metavar="IN ...")]]
+    """Scans, or folders of scans."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+    def run(self) -> int:
+        """Audit one file after another and print the findings."""
+        findings = {str(path): _audit(path) for path in find_inputs(self.inputs)}
+        if self.json:
+            print(json.dumps(findings, indent=2))
+        else:
+            self._print_table(findings)
+        levels = {finding["level"] for found in findings.values() for finding in found}
+        return FAILED if "refuse" in levels else OK
+
+    def _print_table(self, findings: dict[str, list[dict[str, Any]]]) -> None:
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table("file", "level", "finding", show_lines=len(findings) > 1)
+        for path, found in findings.items():
+            for index, finding in enumerate(found or [{"level": "ok", "message": "Nothing odd."}]):
+                # Text, since a file name in square brackets would be taken for markup.
+                words = (path if index == 0 else "", finding["level"], finding["message"])
+                table.add_row(*(Text(word, overflow="fold") for word in words))
+        Console().print(table)
+
+
+def _audit(path: Path) -> list[dict[str, Any]]:
+    """Findings as plain data; a file that cannot be read is a finding too."""
+    from pellucid.io.audit import audit
+
+    try:
+        return [dataclasses.asdict(finding) for finding in audit(path)]
+    except (PellucidError, OSError) as problem:
+        return [{"code": "unreadable", "level": "refuse", "message": sentence(problem, path)}]
+
+
+def _paths(written: object, target: Path) -> Iterable[Path]:
+    """What `save` says it wrote."""
+    if isinstance(written, list | tuple):
+        return written
+    return [written if isinstance(written, Path) else target]

@@ -1,0 +1,53 @@
+"""Commands of people who train: train, pack."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from pellucid.commands.command import OK, Command, missing_extra
+from pellucid.config import parse_overrides
+
+_TRAINING_PACKAGES = ("lightning_fabric", "lightning_utilities", "tensorboard")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Train(Command):
+    """Train from a recipe; a run that was stopped goes on from its last checkpoint."""
+
+    recipe: Positional[Annotated[Path, arg(metavar="RECIPE.yaml")]]
+    """The recipe, laid over the defaults."""
+    overrides: Positional[Annotated[tuple[str, ...], arg(metavar="NAME=VALUE ...")]] = ()
+    """Values that win over the recipe, for instance `steps=100 data.batch=2`."""
+
+    def run(self) -> int:
+        """Train to the end."""
+        values = parse_overrides(self.overrides)
+        try:
+            from pellucid.training import enhancer
+
+            enhancer.run(self.recipe, values)
+        except ModuleNotFoundError as problem:
+            if problem.name not in _TRAINING_PACKAGES:
+                raise
+            raise missing_extra(problem, "train") from problem
+        return OK
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pack(Command):
+    """Pack a folder of scans and label maps into one small training set."""
+
+    root: Positional[Annotated[Path, arg(metavar="DIR")]]
+    """Folder of the data."""
+    out: Annotated[Path, arg(aliases=["-o"], metavar="FILE")]
+    """Where to write the packed set."""
+
+    def run(self) -> int:
+        """Pack, and say where."""
+        from pellucid.training import pack
+
+        pack.pack(self.root, self.out)
+        self.say(str(self.out))
+        return OK
