@@ -1,0 +1,256 @@
+"""Any brain scan in, a clearer one out: same contrast (or T1w), on the grid the user wants."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from pellucid import config, runtime, weights
+from pellucid.errors import wrong
+from pellucid.inference.predictor import predict
+from pellucid.io import nifti, resample
+from pellucid.io.volume import Volume
+from pellucid.ops.intensity import IntensityRange, robust_range
+from pellucid.ops.labels import bounding_box, fill_holes, largest_component
+from pellucid.pipelines import space
+from pellucid.pipelines.options import EnhanceOptions
+from pellucid.pipelines.record import Run, describe, file_digest
+from pellucid.pipelines.result import Result
+from pellucid.types import Batch, Image
+
+WHITE_MATTER = 110.0
+"""Median of white matter in a T1w output, on the 0 to 255 scale FreeSurfer uses."""
+
+TISSUE, SAME, T1W = slice(0, 4), slice(4, 5), slice(5, 6)
+"""Channels of what the network is asked for: probabilities of the four classes, and two images."""
+
+
+def enhance(source: str | Path | Volume | Any, options: EnhanceOptions) -> Result:
+    """Make a brain scan clearer with the tissue-aware network: motion, noise, blur, thick slices, bias field.
+
+    The network works at about 1 mm; what it changes there is added to the scan on its own grid, so native
+    detail is kept and a clean scan comes back nearly unchanged.
+
+    Args:
+        source: A file, a nibabel image or a Volume.
+        options: All options.
+
+    Returns:
+        The clearer image with tissue labels, brain mask and the record of the run.
+
+    Raises:
+        PellucidError: If the file, the mask or the weights cannot be used; the message says what to do.
+
+    Example:
+        >>> result = enhance("scan.nii.gz", EnhanceOptions(spacing="iso"))  # doctest: +SKIP
+        >>> result.save("clear/")  # doctest: +SKIP
+    """
+    run = Run("enhance")
+    runtime.set_threads(options.threads)
+    with run.listening():
+        with run.step("load"):
+            volume = nifti.load(source, frame=options.frame)
+            mask = None if options.mask is None else nifti.load(options.mask)
+        with run.step("weights"):
+            network, metadata = weights.load(options.weights, runtime.device(options.device))
+            run.notes["weights"] = _describe_weights(options.weights, metadata)
+    return enhance_volume(volume, network, options, mask=mask, run=run)
+
+
+def enhance_volume(
+    volume: Volume,
+    network: nn.Module,
+    options: EnhanceOptions,
+    *,
+    mask: Volume | None = None,
+    run: Run | None = None,
+) -> Result:
+    """The work of `enhance` on a volume and a network that are already in memory.
+
+    Args:
+        volume: The scan in its stored orientation, one channel.
+        network: A two-stage network: returns tissue logits, the image in the same contrast, and in T1w.
+        options: `frame`, `mask`, `weights` and `threads` have done their work and are only recorded.
+        mask: The user's brain mask, used instead of the predicted one.
+        run: Clock and notebook to go on with.
+
+    Returns:
+        The result; its volumes share one grid.
+
+    Raises:
+        PellucidError: If the scan has several channels or is constant, or the mask is empty.
+    """
+    run = run or Run("enhance")
+    with run.listening():
+        with run.step("prepare"):
+            levels = _levels(volume)
+            template = _template(volume, options)
+            target = resample.to_canonical(template)
+            work = _work(volume, target)
+            box = space.head_box(levels.scale(work.data), work.grid.spacing)
+            crop = levels.scale(work.data[box.slices])
+            place = _Place(work, target, box, average=options.spacing != "native")
+        with run.step("predict"):
+            clear = _predict(network, crop, options)
+        with run.step("finish"):
+            tissue, brain = _tissue(clear[TISSUE], place, mask, template)
+            image = _same(clear[SAME], crop, levels, place, target.data)
+            if volume.data.min() >= 0:
+                image = image.clamp_(min=0)
+            t1w = _t1w(clear, place, run) if clear.shape[0] > T1W.start else None
+        with run.step("back"):
+            main = t1w if options.contrast == "t1w" and t1w is not None else image
+            volumes = [resample.back_to(target.with_data(data), template) for data in (main, tissue, brain)]
+            other = resample.back_to(target.with_data(t1w), template) if t1w is not None else None
+    run.notes |= {
+        "contrast": options.contrast,
+        "intensity": {"zero": levels.low, "one": levels.high},
+        "working_grid": describe(work.grid),
+        "working_box": {"start": list(box.start), "stop": list(box.stop)},
+        "output_grid": describe(template.grid),
+        "mask": "predicted" if mask is None else "given",
+    }
+    record = run.record(volume, config.to_dict(options))
+    return Result(volumes[0], volumes[1], volumes[2], record=record, t1w=other, extras=options.save)
+
+
+class _Place:
+    """Brings values from the network's box to the output grid."""
+
+    def __init__(self, work: Volume, target: Volume, box: space.Box, *, average: bool) -> None:
+        self.box, self.shape, self.target = box, target.grid.shape, target.grid
+        # The scan's own thick slices show the clear image at the slice centers; a coarser grid that the
+        # user asked for shows means over its voxels.
+        self.average = average
+        self.source = space.crop_grid(work.grid, box)
+        self.same = work.grid.distance_mm(target.grid) < 1e-3
+        self.weights = space.fade(box, work.grid.shape, work.grid.spacing)
+
+    def fade(self, values: Tensor) -> Tensor:
+        """Let values fall to zero, in place, where the box ends inside the image."""
+        for line in self.weights:
+            values *= line
+        return values
+
+    def to_target(self, values: Image, *, order: int = 3) -> Float[Tensor, "c i j k"]:
+        """Values on the output grid: zero outside of the box, or as at its face if the grids differ."""
+        if not self.same:
+            return space.transfer(values, self.source, self.target, order=order, average=self.average)
+        whole = values.new_zeros(values.shape[0], *self.shape)
+        whole[self.box.slices] = values
+        return whole
+
+    def clear_outside(self, values: Tensor) -> Tensor:
+        """Set to zero, in place, the voxels of the output grid outside of the box."""
+        for axis, at in enumerate(space.positions(self.source, self.target)):
+            outside = (at < -0.5) | (at > self.source.shape[axis] - 0.5)
+            values.index_fill_(axis + 1, outside.nonzero()[:, 0], 0.0)
+        return values
+
+
+class _Heads(nn.Module):
+    """The network with its answers in one tensor: tissue probabilities, same contrast, and T1w if wanted."""
+
+    def __init__(self, network: nn.Module, *, t1w: bool) -> None:
+        super().__init__()
+        self.network, self.t1w = network, t1w
+
+    def forward(self, batch: Batch) -> Float[Tensor, "b k x y z"]:
+        answer = self.network(batch)
+        parts = [answer.tissue.float().softmax(1), answer.same.float()]
+        return torch.cat([*parts, answer.t1w.float()] if self.t1w else parts, dim=1)
+
+
+def _levels(volume: Volume) -> IntensityRange:
+    """Values that become 0 and 1."""
+    channels = volume.data.shape[0]
+    if channels != 1:
+        raise wrong(volume.name, need="one image", got=f"{channels}", fix="Choose one with --frame.")
+    lowest, highest = (float(value) for value in torch.aminmax(volume.data))
+    if not highest > lowest:
+        raise wrong(volume.name, need="an image with contrast", got=f"{lowest:g} in every voxel")
+    return robust_range(volume.data)
+
+
+def _template(volume: Volume, options: EnhanceOptions) -> Volume:
+    """The scan on the requested grid, in its stored orientation."""
+    spacing = options.spacing_mm
+    if spacing == "native":
+        return volume
+    wanted = space.isotropic_spacing(volume.grid.spacing) if spacing == "iso" else spacing
+    stored = space.stored_order(wanted, volume.grid.orientation)
+    if space.same_spacing(volume.grid.spacing, stored):
+        return volume
+    return resample.to_spacing(volume, stored, order=3)
+
+
+def _work(volume: Volume, target: Volume) -> Volume:
+    """The scan on the grid the network works on; the output grid itself if they are the same."""
+    canonical = resample.to_canonical(volume)
+    spacing = space.working_spacing(canonical.grid.spacing)
+    for ready in (canonical, target):
+        if space.same_spacing(ready.grid.spacing, spacing):
+            return ready
+    return resample.to_spacing(canonical, spacing, order=3)
+
+
+def _predict(network: nn.Module, crop: Image, options: EnhanceOptions) -> Float[Tensor, "n x y z"]:
+    """Tissue probabilities, same contrast, and T1w if anybody wants it."""
+    heads = _Heads(network, t1w=options.contrast == "t1w" or "t1w" in options.save).eval()
+    return predict(heads, crop, device=runtime.device(options.device), precision=options.precision)
+
+
+def _same(
+    clear: Image, crop: Image, levels: IntensityRange, place: _Place, image: Tensor
+) -> Float[Tensor, "c i j k"]:
+    """The scan on the output grid plus what the network changed."""
+    change = place.to_target(place.fade(clear - crop))
+    return image + change.mul_(levels.high - levels.low)
+
+
+def _tissue(
+    posteriors: Float[Tensor, "n x y z"], place: _Place, mask: Volume | None, template: Volume
+) -> tuple[Float[Tensor, "1 i j k"], Float[Tensor, "1 i j k"]]:
+    """Tissue labels and brain mask on the output grid."""
+    if place.same:
+        labels = place.to_target(posteriors.argmax(0, keepdim=True).float())
+    else:
+        labels = place.clear_outside(place.to_target(posteriors, order=1).argmax(0, keepdim=True).float())
+    brain = _given(mask, template) if mask is not None else _brain(labels[0] > 0)[None]
+    return labels * brain, brain.float()
+
+
+def _given(mask: Volume, template: Volume) -> Bool[Tensor, "1 i j k"]:
+    """The user's mask on the output grid."""
+    fits = mask.grid.distance_mm(template.grid) < 0.01
+    there = mask if fits else resample.to_grid(mask, template.grid, order=0)
+    inside = resample.to_canonical(there).data[:1] > 0
+    if not inside.any():
+        raise wrong(mask.name, need="a mask with voxels above 0 inside the scan", got="none")
+    return inside
+
+
+def _brain(inside: Bool[Tensor, "i j k"]) -> Bool[Tensor, "i j k"]:
+    """Largest piece of a mask without holes; looks only where the mask is."""
+    box = bounding_box(inside, margin=1)
+    brain = torch.zeros_like(inside)
+    brain[box] = fill_holes(largest_component(inside[box]))
+    return brain
+
+
+def _t1w(clear: Float[Tensor, "n x y z"], place: _Place, run: Run) -> Float[Tensor, "1 i j k"]:
+    """The T1w answer on the output grid with white matter at 110."""
+    values = clear[T1W]
+    white = values[clear[3:4] > 0.9]
+    median = float(white.median()) if white.numel() >= 100 else 1.0
+    factor = WHITE_MATTER / max(median, 1e-3)
+    run.notes["t1w_scale"] = {"range": [0, 255], "white_matter_median": WHITE_MATTER, "factor": factor}
+    return place.to_target(place.fade(values * factor)).clamp_(0, 255)
+
+
+def _describe_weights(name: str, metadata: dict[str, Any]) -> dict[str, Any]:
+    """Which weights were used, with the hash of their file."""
+    path = weights.path(name)
+    return {"name": name, "file": path.name, "sha256": file_digest(path), "metadata": metadata}

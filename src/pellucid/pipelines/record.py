@@ -1,0 +1,134 @@
+"""The record of a run: what went in, what was done with what, how long it took, what was odd."""
+
+import hashlib
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pellucid import runtime
+from pellucid.io.volume import Grid, Volume
+
+
+class _Collector(logging.Handler):
+    """Keeps the text of every warning of the package."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+class Run:
+    """Clock and notebook of one run of a pipeline.
+
+    Example:
+        >>> run = Run("enhance")
+        >>> with run.step("load"):
+        ...     pass
+        >>> list(run.seconds)
+        ['load']
+    """
+
+    def __init__(self, pipeline: str) -> None:
+        self.pipeline = pipeline
+        self.seconds: dict[str, float] = {}
+        self.notes: dict[str, Any] = {}
+        self.warnings: list[str] = []
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Measure a step; a name used twice adds up.
+
+        Args:
+            name: What the step is called in the record.
+        """
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - start
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + spent, 3)
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Copy the package's log warnings into the record while the context lasts."""
+        collector, logger = _Collector(), logging.getLogger("pellucid")
+        logger.addHandler(collector)
+        try:
+            yield
+        finally:
+            logger.removeHandler(collector)
+            self.warnings += collector.messages
+
+    def record(self, volume: Volume, options: dict[str, Any]) -> dict[str, Any]:
+        """Write the notebook down as plain data, ready for JSON.
+
+        Args:
+            volume: The input as it was read.
+            options: The resolved options.
+
+        Returns:
+            Nested dicts, lists, strings and numbers.
+        """
+        findings = [asdict(finding) for finding in volume.findings]
+        return {
+            "pipeline": self.pipeline,
+            "inputs": [{"path": volume.path, "sha256": digest(volume), **describe(volume.grid)}],
+            "options": options,
+            "findings": findings,
+            **self.notes,
+            "versions": runtime.versions(),
+            "seconds": {**self.seconds, "total": round(sum(self.seconds.values()), 3)},
+            "peak_memory_mb": round(runtime.peak_memory_mb(), 1),
+            "warnings": [f["message"] for f in findings if f["level"] != "info"] + self.warnings,
+        }
+
+
+def describe(grid: Grid) -> dict[str, Any]:
+    """Say in plain data where the voxels of a grid lie.
+
+    Args:
+        grid: Any grid.
+
+    Returns:
+        Shape, spacing (mm), orientation and affine.
+    """
+    return {
+        "shape": list(grid.shape),
+        "spacing_mm": [round(float(size), 6) for size in grid.spacing],
+        "orientation": grid.orientation,
+        "affine": [[float(value) for value in row] for row in grid.affine],
+    }
+
+
+def digest(volume: Volume) -> str:
+    """SHA-256 of the file a volume was read from, or of its voxels if it never was a file.
+
+    Args:
+        volume: The input as it was read.
+
+    Returns:
+        64 hexadecimal digits; voxels are marked by the prefix "voxels:".
+    """
+    if volume.path is not None and Path(volume.path).is_file():
+        return file_digest(Path(volume.path))
+    return "voxels:" + hashlib.sha256(volume.data.contiguous().numpy().tobytes()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes.
+
+    Args:
+        path: A file.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

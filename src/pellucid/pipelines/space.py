@@ -1,0 +1,227 @@
+"""Where the network works: its grid, the box around the head, the way from one parallel grid to another."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pellucid.errors import wrong
+from pellucid.inference.tiling import ramp
+from pellucid.io.volume import Grid
+from pellucid.ops.labels import bounding_box, largest_component
+from pellucid.ops.resize import apply_along, box_matrix, interpolation_matrix
+from pellucid.types import Image, Spacing
+
+WORKING_MM = (0.8, 1.2)
+"""Finest and coarsest isotropic voxel the networks are trained on."""
+
+NATIVE_MM = (0.7, 1.3)
+"""Nearly isotropic scans in this range are worked on as they are: resampling would only cost detail."""
+
+NEARLY_ISOTROPIC = 1.05
+"""Largest ratio of voxel sides that still counts as isotropic."""
+
+MARGIN_MM = 10.0
+"""Air kept around the head, and the width over which the result fades into the untouched input."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """A block of voxels, `start` included, `stop` excluded."""
+
+    start: tuple[int, int, int]
+    stop: tuple[int, int, int]
+
+    @property
+    def slices(self) -> tuple[slice, slice, slice, slice]:
+        """Index of the block in an image `(c, x, y, z)`."""
+        x, y, z = (slice(low, high) for low, high in zip(self.start, self.stop, strict=True))
+        return slice(None), x, y, z
+
+
+def working_spacing(native: Spacing) -> Spacing:
+    """Spacing the network works at.
+
+    Args:
+        native: Spacing of the scan in mm.
+
+    Returns:
+        `native` itself if it is nearly isotropic and fine enough, else isotropic: the finest side,
+        kept within the range the networks know.
+    """
+    finest, coarsest = min(native), max(native)
+    nearly = coarsest <= NEARLY_ISOTROPIC * finest
+    if nearly and NATIVE_MM[0] <= finest and coarsest <= NATIVE_MM[1]:
+        return native
+    side = min(max(finest, WORKING_MM[0]), WORKING_MM[1])
+    return side, side, side
+
+
+def isotropic_spacing(native: Spacing) -> Spacing:
+    """Spacing of an output with cubic voxels: the finest side of the working grid.
+
+    Args:
+        native: Spacing of the scan in mm.
+
+    Returns:
+        Three equal numbers in mm.
+    """
+    side = min(working_spacing(native))
+    return side, side, side
+
+
+def same_spacing(first: Spacing, second: Spacing) -> bool:
+    """Whether two spacings differ by less than a thousandth.
+
+    Args:
+        first: Spacing in mm.
+        second: Spacing in mm.
+
+    Returns:
+        True if no axis differs.
+    """
+    return all(abs(a - b) <= 1e-3 * b for a, b in zip(first, second, strict=True))
+
+
+def stored_order(spacing: Spacing, orientation: str) -> Spacing:
+    """Rearrange a spacing along x, y, z (right, anterior, superior) to the axes of a stored array.
+
+    Args:
+        spacing: Voxel size in mm along the right-left, anterior-posterior and superior-inferior axes.
+        orientation: Axis codes of the array, for example "LAS" or "PIR".
+
+    Returns:
+        The same three numbers, along the array's axes.
+    """
+    first, second, third = (spacing[axis] for letter in orientation for axis in (_axis(letter),))
+    return first, second, third
+
+
+def _axis(letter: str) -> int:
+    """World axis of an orientation letter."""
+    return next(axis for axis, pair in enumerate(("LR", "PA", "IS")) if letter in pair)
+
+
+def head_box(scaled: Image, spacing: Spacing, *, margin_mm: float = MARGIN_MM) -> Box:
+    """Bounding box of the head (or of a stripped brain) plus a margin.
+
+    Foreground is what rises 0.08 above the darkest corner in blocks of about 4 mm: noisy air stays air.
+
+    Args:
+        scaled: One channel; 0 is air, 1 about the brightest tissue.
+        spacing: Voxel size in mm.
+        margin_mm: Air kept on every side.
+
+    Returns:
+        A box inside the image; the whole image if nothing stands out.
+    """
+    shape = scaled.shape[1:]
+    block = [max(1, min(size, round(4.0 / mm))) for size, mm in zip(shape, spacing, strict=True)]
+    coarse = torch.nn.functional.avg_pool3d(scaled[None], block, block, ceil_mode=True)[0, 0]
+    corners = [coarse[x, y, z].item() for x in (0, -1) for y in (0, -1) for z in (0, -1)]
+    # An empty mask has the whole volume as its box.
+    found = bounding_box(largest_component(coarse > min(corners) + 0.08))
+    margin = [math.ceil(margin_mm / mm) for mm in spacing]
+    start = [max(0, found[axis].start * block[axis] - margin[axis]) for axis in range(3)]
+    stop = [min(shape[axis], found[axis].stop * block[axis] + margin[axis]) for axis in range(3)]
+    return Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
+
+
+def crop_grid(grid: Grid, box: Box) -> Grid:
+    """Grid of a block of voxels.
+
+    Args:
+        grid: Grid of the whole image.
+        box: The block.
+
+    Returns:
+        A grid whose first voxel is the first of the block.
+    """
+    affine = grid.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ np.asarray(box.start, dtype=np.float64)
+    first, second, third = (high - low for low, high in zip(box.start, box.stop, strict=True))
+    return Grid(shape=(first, second, third), affine=affine)
+
+
+def fade(box: Box, shape: tuple[int, ...], spacing: Spacing, *, width_mm: float = MARGIN_MM) -> list[Tensor]:
+    """Weights that fall to zero at the faces of a box, except where the box ends with the image.
+
+    Args:
+        box: Block inside the image.
+        shape: Voxels of the whole image along x, y, z.
+        spacing: Voxel size in mm.
+        width_mm: Length of the fall.
+
+    Returns:
+        Three tensors that multiply an image of the block's shape, one per axis, ready to broadcast.
+    """
+    weights = []
+    for axis in range(3):
+        size = box.stop[axis] - box.start[axis]
+        length = min(size // 2, max(1, round(width_mm / spacing[axis])))
+        rise = torch.cat([torch.zeros(1), ramp(length - 1)]) if length else torch.zeros(0)
+        line = torch.ones(size)
+        if box.start[axis] > 0:
+            line[:length] = rise
+        if box.stop[axis] < shape[axis]:
+            line[size - length :] = rise.flip(0)
+        weights.append(line.reshape([-1 if other == axis else 1 for other in range(3)]))
+    return weights
+
+
+def transfer(
+    image: Image, source: Grid, target: Grid, *, order: int, average: bool = False
+) -> Float[Tensor, "c i j k"]:
+    """Read an image on another grid with parallel axes, one matrix per axis.
+
+    Args:
+        image: Values on `source`.
+        source: Grid of the image.
+        target: Grid to read at; its axes must be parallel to those of `source`. Outside, the edge repeats.
+        order: 1 linear or 3 cubic B-spline.
+        average: Average over the target voxel along axes where it is larger; otherwise read at its center.
+
+    Returns:
+        Values on `target`.
+
+    Raises:
+        PellucidError: If the axes are not parallel.
+    """
+    out = image
+    for axis, at in enumerate(positions(source, target)):
+        step = float(at[1] - at[0]) if len(at) > 1 else 1.0
+        size = source.shape[axis]
+        if len(at) == size and torch.allclose(at, torch.arange(size, dtype=at.dtype), atol=1e-4):
+            continue
+        if average and step > 1.01:
+            matrix = box_matrix(size, at, width=step)
+        else:
+            matrix = interpolation_matrix(size, at, order=order)
+        out = apply_along(out, matrix, axis + 1)
+    return out
+
+
+def positions(source: Grid, target: Grid) -> list[Tensor]:
+    """Voxel indices in one grid of the voxel centers of another with parallel axes.
+
+    Args:
+        source: Grid whose indices are asked for.
+        target: Grid whose centers are looked up.
+
+    Returns:
+        One float64 tensor per axis.
+
+    Raises:
+        PellucidError: If the axes are not parallel.
+    """
+    between = np.linalg.inv(source.affine) @ target.affine
+    scale = np.diag(between)[:3]
+    if np.abs(between[:3, :3] - np.diag(scale)).max() > 1e-3 * np.abs(scale).max() or (scale <= 0).any():
+        raise wrong("transfer", need="grids with parallel axes", got=f"{source.orientation} and another")
+    return [
+        float(scale[axis]) * torch.arange(target.shape[axis], dtype=torch.float64) + float(between[axis, 3])
+        for axis in range(3)
+    ]

@@ -1,0 +1,91 @@
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from pellucid.errors import PellucidError
+from pellucid.io import nifti
+from pellucid.io.volume import Grid, Volume
+from pellucid.pipelines.result import Result
+
+
+@pytest.fixture
+def result() -> Result:
+    grid = Grid((7, 8, 9), np.diag([1.0, 1.2, 3.0, 1.0]))
+    image = torch.rand(1, 7, 8, 9, generator=torch.Generator().manual_seed(7))
+    volume = Volume(image, grid)
+    labels = Volume((image * 3).round(), grid)
+    mask = Volume((image > 0.5).float(), grid)
+    return Result(volume, labels, mask, record={"contrast": "same"}, t1w=volume, extras=("mask", "t1w"))
+
+
+def test_a_file_gets_its_extras_beside_it(result, tmp_path):
+    files = result.save(tmp_path / "new" / "clear.nii.gz")
+    assert [file.name for file in files] == [
+        "clear.nii.gz",
+        "clear_mask.nii.gz",
+        "clear_t1w.nii.gz",
+        "clear.json",
+    ]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == sorted(file.name for file in files)
+    np.testing.assert_allclose(nib.load(files[0]).get_fdata(), result.volume.data[0], atol=1e-6)
+    assert set(np.unique(nib.load(files[1]).get_fdata())) == {0, 1}
+    record = json.loads(files[-1].read_text())
+    assert record["contrast"] == "same"
+    assert record["outputs"]["image"] == str(files[0])
+
+
+def test_the_image_is_a_nibabel_image(result):
+    np.testing.assert_allclose(result.image.get_fdata(), result.volume.data[0], atol=1e-6)
+    np.testing.assert_array_equal(result.image.affine, result.volume.grid.affine)
+
+
+def test_existing_files_are_kept_unless_forced(result, tmp_path):
+    (tmp_path / "clear.json").write_text("precious")
+    with pytest.raises(PellucidError, match=r"clear\.json: need a path that is free.*--force"):
+        result.save(tmp_path / "clear.nii.gz")
+    assert [path.name for path in tmp_path.iterdir()] == ["clear.json"]
+    assert (tmp_path / "clear.json").read_text() == "precious"
+    result.save(tmp_path / "clear.nii.gz", force=True)
+    assert json.loads((tmp_path / "clear.json").read_text())["contrast"] == "same"
+
+
+def test_the_input_is_never_replaced(tmp_path):
+    scan = Volume(torch.rand(1, 17, 19, 23), Grid((17, 19, 23), np.eye(4)))
+    source = nifti.save(scan, tmp_path / "scan.nii.gz")
+    before = source.read_bytes()
+    read = nifti.load(source)
+    own = Result(read, read, read, record={})
+    with pytest.raises(PellucidError, match="the input itself"):
+        own.save(source, force=True)
+    assert source.read_bytes() == before
+
+
+def test_a_failure_leaves_nothing_behind(result, tmp_path, monkeypatch):
+    save, calls = nifti.save, []
+
+    def failing(volume, path, **options):
+        calls.append(path)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        return save(volume, path, **options)
+
+    monkeypatch.setattr(nifti, "save", failing)
+    with pytest.raises(PellucidError, match="No space left"):
+        result.save(tmp_path / "out" / "clear.nii.gz")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_one_clear_sentence(result, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PellucidError, match="a folder that can be written"):
+        result.save(tmp_path / "file" / "clear.nii.gz")
+
+
+def test_t1w_is_named_so_in_a_folder(result, tmp_path):
+    volume = Volume(result.volume.data, result.volume.grid, path="/data/sub-2_FLAIR.nii.gz")
+    t1w = Result(volume, volume, volume, record={"contrast": "t1w"})
+    files = t1w.save(tmp_path / "out")
+    assert [file.name for file in files] == ["sub-2_desc-enhanced_T1w.nii.gz", "sub-2_desc-enhanced_T1w.json"]
