@@ -1,6 +1,7 @@
 """Bytes from and to disk: gzip or plain, every failure one sentence, nothing half written."""
 
 import gzip
+import io
 import math
 import os
 import shutil
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,6 @@ from pellucid.errors import wrong
 from pellucid.io.finding import Finding
 from pellucid.io.volume import Header
 
-ByteFile: TypeAlias = IO[bytes] | gzip.GzipFile
 _GZIP_MAGIC = b"\x1f\x8b"
 _DEFLATE_LIMIT = 1040
 """No deflate stream is more than this many times smaller than its content."""
@@ -60,7 +60,7 @@ def check_readable(path: Path) -> None:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[ByteFile]:
+def reading(path: Path) -> Iterator[io.BufferedIOBase]:
     """Open a file for reading, decompressed if it is gzip whatever its name says.
 
     Args:
@@ -112,14 +112,17 @@ def read_array(
     """
     wanted = math.prod(shape) * dtype.itemsize
     start = offset + frame * wanted
-    got = 0
+    size = path.stat().st_size
     with reading(path) as file:
         # A damaged header can ask for terabytes; see that the file can hold them before making room.
-        if path.stat().st_size * (_DEFLATE_LIMIT if isinstance(file, gzip.GzipFile) else 1) >= wanted:
+        zipped = isinstance(file, gzip.GzipFile)
+        got = 0 if zipped else max(size - start, 0)
+        if size * _DEFLATE_LIMIT >= wanted if zipped else got >= wanted:
+            got = 0
             buffer = bytearray(wanted)
             view = memoryview(buffer)
             file.seek(start)
-            while got < wanted and (count := file.readinto(view[got:])):  # type: ignore[union-attr]
+            while got < wanted and (count := file.readinto(view[got:])):
                 got += count
             file.read(1)  # the end of a gzip stream checks its checksum
     if got < wanted:
@@ -182,7 +185,7 @@ def replacing(path: Path, force: bool) -> Iterator[Path]:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[ByteFile]:
+def writing(path: Path) -> Iterator[io.BufferedIOBase]:
     """Open a file for writing, as gzip if its name ends in "z".
 
     Level 1 is several times faster than the default and the files are hardly larger; the time stamp is left

@@ -1,5 +1,6 @@
 """NIfTI-1 and NIfTI-2, one file or a pair: raw header and voxels as they are, nothing repaired on the way."""
 
+import io
 import math
 import warnings
 from pathlib import Path
@@ -12,7 +13,7 @@ from nibabel.volumeutils import endian_codes
 from numpy.typing import NDArray
 
 from pellucid.errors import wrong
-from pellucid.io.disk import ByteFile, Described, read_array, reading, writing
+from pellucid.io.disk import Described, read_array, reading, writing
 from pellucid.io.finding import Finding, refusal
 from pellucid.io.geometry import check_shape, spatial_shape
 from pellucid.io.nifti_geometry import read_affine, write_affine
@@ -74,7 +75,7 @@ def _pair(path: Path) -> tuple[Path, Path]:
     return (path, partner) if is_header else (partner, path)
 
 
-def _parse(path: Path, file: ByteFile) -> tuple[Any, list[Finding]]:
+def _parse(path: Path, file: io.BufferedIOBase) -> tuple[Any, list[Finding]]:
     """Read header and extensions without nibabel's repairs, which would hide what we report."""
     head = file.read(540)
     magic = head[344:347] if head[344:347] in _KINDS else head[4:7]
@@ -93,7 +94,7 @@ def _parse(path: Path, file: ByteFile) -> tuple[Any, list[Finding]]:
     return fields, _read_extensions(fields, file)
 
 
-def _read_extensions(fields: Any, file: ByteFile) -> list[Finding]:
+def _read_extensions(fields: Any, file: io.BufferedIOBase) -> list[Finding]:
     """Read the extensions between header and voxels."""
     size = fields.template_dtype.itemsize
     file.seek(size)

@@ -153,7 +153,6 @@ def write_affine(fields: Any, old: Grid | None, new: Grid) -> None:
     # With no code at all nothing could be placed: 2 means "aligned with some scan", as nibabel writes it.
     fields.set_sform(new.affine, codes[1] if any(code > 0 for code in codes) else 2)
     fields.set_qform(qform, codes[0])
-    fields["pixdim"][1:4] = new.spacing
     written = _qform(fields)[0]
     if codes[0] > 0 and (
         written is None or Grid(new.shape, written).distance_mm(Grid(new.shape, qform)) > 0.01

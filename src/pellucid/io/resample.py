@@ -99,8 +99,8 @@ def back_to(volume: Volume, original: Volume) -> Volume:
 def to_spacing(volume: Volume, spacing_mm: Spacing, *, order: int = 3) -> Volume:
     """Change the voxel size along the same axes; the field of view stays, up to rounding to whole voxels.
 
-    Separable: a matrix per axis that averages over a new voxel's width where voxels get larger (so that nothing
-    aliases) and then interpolates. Axes that keep their spacing keep their values bit for bit.
+    Separable: a matrix per axis that averages over a new voxel's width where voxels get larger (so that
+    nothing aliases) and then interpolates. Axes that keep their spacing keep their values bit for bit.
 
     Args:
         volume: Any volume.
@@ -128,11 +128,11 @@ def to_spacing(volume: Volume, spacing_mm: Spacing, *, order: int = 3) -> Volume
 
 
 def to_grid(volume: Volume, grid: Grid, *, order: int = 1) -> Volume:
-    """Resample onto any grid, oblique ones too; 0 outside the field of view (half a voxel beyond the centers).
+    """Resample onto any grid, oblique ones too; 0 where the field of view (edges, not centers) ends.
 
     Grids whose axes run along the same lines (whatever their order, direction, offset and spacing) take the
-    separable path of `to_spacing`; others one interpolation in 3-D. Where voxels get larger, values are averaged
-    over the new voxel's width first.
+    separable path of `to_spacing`; others one interpolation in 3-D. Where voxels get larger, values are
+    averaged over the new voxel's width first.
 
     Args:
         volume: Any volume.
@@ -149,7 +149,7 @@ def to_grid(volume: Volume, grid: Grid, *, order: int = 1) -> Volume:
         raise wrong("to_grid: order", need="0, 1 or 3", got=str(order))
     if grid == volume.grid:
         return volume
-    out_to_in = np.linalg.solve(volume.grid.affine, grid.affine)
+    out_to_in = np.asarray(np.linalg.solve(volume.grid.affine, grid.affine), dtype=np.float64)
     axes = _shared_axes(out_to_in, grid.shape)
     if axes is None:
         return volume.with_data(_oblique(volume.data, out_to_in, grid.shape, order), grid)
