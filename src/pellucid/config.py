@@ -17,7 +17,7 @@ from pellucid.errors import PellucidError, did_you_mean, wrong
 Config = TypeVar("Config")
 
 
-def from_dict(cls: type[Config], values: Mapping[str, Any], where: str) -> Config:
+def from_dict(cls: type[Config], values: Any, where: str) -> Config:
     """Build a dataclass from plain data, nested dataclasses included; absent keys keep their default.
 
     Annotations understood: int, float, bool, str, Path, None, Any, Literal, unions, tuples (of fixed length
@@ -26,7 +26,7 @@ def from_dict(cls: type[Config], values: Mapping[str, Any], where: str) -> Confi
 
     Args:
         cls: The dataclass.
-        values: One entry per field that differs from its default.
+        values: A mapping, with one entry per field that differs from its default.
         where: What the values are called in error messages, for instance the file's name.
 
     Returns:

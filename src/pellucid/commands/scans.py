@@ -101,13 +101,14 @@ class Audit(Command):
         from rich.table import Table
         from rich.text import Text
 
-        table = Table("file", "level", "finding", show_lines=len(findings) > 1)
+        console = Console()
         for path, found in findings.items():
-            for index, finding in enumerate(found or [{"level": "ok", "message": "Nothing odd."}]):
-                # Text, since a file name in square brackets would be taken for markup.
-                words = (path if index == 0 else "", finding["level"], finding["message"])
-                table.add_row(*(Text(word, overflow="fold") for word in words))
-        Console().print(table)
+            # Text, since a file name in square brackets would be taken for markup.
+            console.print(Text(path, style="bold"), soft_wrap=True)
+            table = Table("level", "finding")
+            for finding in found or [{"level": "ok", "message": "Nothing odd."}]:
+                table.add_row(Text(finding["level"]), Text(finding["message"], overflow="fold"))
+            console.print(table)
 
 
 def _audit(path: Path) -> list[dict[str, Any]]:

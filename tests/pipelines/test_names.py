@@ -1,0 +1,35 @@
+import pytest
+
+from pellucid.io import nifti
+from pellucid.pipelines.names import SUFFIXES, output_name, split_suffix
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("sub-01_T1w.nii.gz", "sub-01_desc-enhanced_T1w.nii.gz"),
+        ("a.b/sub-01_ses-2_FLAIR.nii", "sub-01_ses-2_desc-enhanced_FLAIR.nii"),
+        ("scan.mgz", "scan_desc-enhanced.mgz"),
+        ("scan_2.nrrd", "scan_2_desc-enhanced.nrrd"),
+        ("sub-01_run-1.nii.gz", "sub-01_run-1_desc-enhanced.nii.gz"),
+        ("SCAN_T2w.NII.GZ", "SCAN_desc-enhanced_T2w.NII.GZ"),
+        ("odd.name.v1.nii", "odd.name.v1_desc-enhanced.nii"),
+    ],
+)
+def test_outputs_are_named_after_inputs_in_their_format(source: str, expected: str) -> None:
+    assert output_name(source, "enhanced") == expected
+
+
+def test_the_kind_follows_the_contrast() -> None:
+    assert output_name("sub-01_T2w.nii.gz", "enhanced", kind="T1w") == "sub-01_desc-enhanced_T1w.nii.gz"
+    assert output_name("scan.nii", "enhanced", kind="T1w") == "scan_desc-enhanced_T1w.nii"
+
+
+def test_a_path_without_an_image_ending_is_a_folder() -> None:
+    assert split_suffix("out.d/clear") == ("clear", "")
+    assert split_suffix("notes.txt")[1] == ""
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_every_ending_is_a_format_that_can_be_written(suffix: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    assert nifti.file_format(tmp_path / f"scan{suffix}") is not None

@@ -1,0 +1,63 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pellucid.config import from_dict, to_dict
+from pellucid.errors import PellucidError
+from pellucid.pipelines.options import EnhanceOptions, from_keywords, split_extras
+
+
+@pytest.mark.parametrize(
+    ("spacing", "expected"),
+    [
+        ("native", "native"),
+        ("iso", "iso"),
+        ("1", (1.0, 1.0, 1.0)),
+        ("0.8,0.8,2", (0.8, 0.8, 2.0)),
+        ("1x1x2", (1.0, 1.0, 2.0)),
+    ],
+)
+def test_spacing_is_read(spacing: str, expected: Any) -> None:
+    assert EnhanceOptions(spacing=spacing).spacing_mm == expected
+
+
+@pytest.mark.parametrize("spacing", ["", "fine", "1,2", "0", "-1", "1,1,0", "nan", "inf", "25", "1,1,1,1"])
+def test_impossible_spacings_are_refused(spacing: str) -> None:
+    with pytest.raises(PellucidError, match="spacing: need native, iso, or one or three voxel sizes"):
+        EnhanceOptions(spacing=spacing)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"frame": -1}, "frame: need a whole number >= 0, got -1"),
+        ({"threads": 0}, "threads: need a whole number >= 1, got 0"),
+        ({"contrast": "T1w"}, "enhance.contrast: need one of same, t1w, got 'T1w'"),
+        ({"precision": "fp16"}, "enhance.precision: need one of auto, bf16, fp32"),
+        ({"spacings": 1}, "enhance: unknown key 'spacings'. Did you mean 'spacing'?"),
+        ({"save": "mask,brain"}, "save: need names among mask, tissue, t1w, got 'mask,brain'"),
+        ({"save": ["brain"]}, "enhance.save[0]: need one of mask, tissue, t1w"),
+    ],
+)
+def test_wrong_keywords_are_refused_in_words(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(PellucidError) as caught:
+        from_keywords(values)
+    assert str(caught.value).startswith(message)
+
+
+def test_python_spellings_equal_those_of_the_command_line() -> None:
+    python = {"spacing": (1, 1, 2), "save": ["mask", "tissue"], "mask": Path("m.nii"), "weights": Path("w")}
+    command = {"spacing": "1,1,2", "save": "mask,tissue", "mask": "m.nii", "weights": "w"}
+    assert from_keywords(python) == from_keywords(command)
+    assert from_keywords({"spacing": 1}).spacing_mm == (1.0, 1.0, 1.0)
+
+
+def test_the_record_rebuilds_the_options() -> None:
+    options = from_keywords({"spacing": 0.5, "save": "t1w", "frame": 2, "threads": 1})
+    assert from_dict(EnhanceOptions, to_dict(options), "record") == options
+
+
+def test_extras_come_once_in_the_order_given() -> None:
+    assert split_extras("tissue, mask,tissue") == ("tissue", "mask")
+    assert split_extras("") == ()

@@ -1,0 +1,82 @@
+import re
+
+import pytest
+import torch
+
+from pellucid import runtime
+from pellucid.errors import PellucidError
+
+
+def test_auto_is_a_device_that_computes() -> None:
+    device = runtime.device("auto")
+    assert (torch.ones(2, device=device) + 1).sum().item() == 4
+
+
+@pytest.mark.parametrize("name", ["gpu", "cpu:1", "cuda:x", "mps:0", ""])
+def test_unknown_devices_are_refused(name: str) -> None:
+    with pytest.raises(PellucidError, match="device: need auto, cpu, cuda, cuda:N or mps, got"):
+        runtime.device(name)
+
+
+def test_absent_devices_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    for name in ("cuda", "cuda:0", "mps"):
+        with pytest.raises(PellucidError, match=r"got none\. Use auto or cpu\."):
+            runtime.device(name)
+
+
+def test_gpu_numbers_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert runtime.device("cuda:1") == torch.device("cuda", 1)
+    with pytest.raises(PellucidError, match="need one of 2 GPUs"):
+        runtime.device("cuda:2")
+
+
+def test_threads_are_set_and_none_changes_nothing() -> None:
+    before = torch.get_num_threads()
+    try:
+        runtime.set_threads(1)
+        assert torch.get_num_threads() == 1
+        runtime.set_threads(None)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+    with pytest.raises(PellucidError, match="threads: need a whole number >= 1, got 0"):
+        runtime.set_threads(0)
+
+
+@pytest.mark.parametrize(("avx512", "amx"), [(False, False), (True, False), (False, True)])
+def test_cpu_bf16_is_fast_only_in_hardware(monkeypatch: pytest.MonkeyPatch, avx512: bool, amx: bool) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+    assert runtime.has_fast_bf16(torch.device("cpu")) is (avx512 or amx)
+
+
+def test_a_torch_without_these_checks_only_costs_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported", raising=False)
+    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported", raising=False)
+    assert runtime.has_fast_bf16(torch.device("cpu")) is False
+
+
+@pytest.mark.parametrize(("capability", "fast"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])
+def test_gpu_bf16_is_fast_since_ampere(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], fast: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert runtime.has_fast_bf16(torch.device("cuda")) is fast
+
+
+def test_versions_name_what_computes() -> None:
+    found = runtime.versions()
+    assert {"python", "platform", "pellucid", "torch", "numpy", "nibabel"} <= set(found)
+    assert re.match(r"\d+\.\d+", found["torch"])
+
+
+def test_peak_memory_grows_with_what_is_held() -> None:
+    before = runtime.peak_memory_mb()
+    held = torch.ones(int(before * 1e6) // 4 + 30_000_000)
+    after = runtime.peak_memory_mb()
+    assert held.sum() > 0
+    assert after > before + 100
