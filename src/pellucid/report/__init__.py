@@ -1,1 +1,1 @@
-"""Figures and the HTML page."""
+"""Figures, and the page that holds them."""
