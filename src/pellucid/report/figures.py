@@ -59,10 +59,10 @@ def sheet(columns: Sequence[Column], shared: Frame) -> bytes:
     for number, column in enumerate(columns):
         left = 0.3 * zoom + number * (width + _GAP)
         top = paper.height - 0.5 * zoom
-        paper.write(left + width / 2, top + 0.1 * zoom, column.title, va="bottom", size=11)
+        paper.write(left + width / 2, top + 0.1 * zoom, column.title, va="bottom", size=11.0)
         for name, height in heights.items():
             if number == 0:
-                paper.write(0.15 * zoom, top - height / 2, name, rotation=90, va="center", size=11)
+                paper.write(0.15 * zoom, top - height / 2, name, rotation=90, va="center", size=11.0)
             axes = paper.axes(left, top - height, width, height)
             axes.set_facecolor("white" if column.kind == "difference" else "black")
             _draw(axes, column, shared, name, zoom)
@@ -179,7 +179,7 @@ def _tissue_key(paper: "_Paper", left: float) -> None:
         x, y = left + (0.1 + 1.05 * number) * paper.zoom, 0.4 * paper.zoom
         ends = [x / paper.width, (x + 0.12 * paper.zoom) / paper.width]
         paper.figure.add_artist(Line2D(ends, [y / paper.height] * 2, color=color, linewidth=3))
-        paper.write(x + 0.17 * paper.zoom, y, TISSUE_NAMES[label], va="center", ha="left", size=8)
+        paper.write(x + 0.17 * paper.zoom, y, TISSUE_NAMES[label], va="center", ha="left", size=8.0)
 
 
 class _Paper:

@@ -25,7 +25,7 @@ class Column:
     """Voxels along RAS axes."""
     kind: Literal["image", "difference"] = "image"
     """A difference is drawn in blue (too dark) and red (too bright) around white."""
-    tissue: Int[Tensor, "x y z"] | None = None
+    tissue: Int[Tensor, "i j k"] | None = None
     """Labels 1 CSF, 2 gray matter, 3 white matter whose outlines are drawn on top."""
 
 
