@@ -1,3 +1,4 @@
+import hashlib
 import json
 import logging
 from typing import NamedTuple
@@ -11,7 +12,12 @@ from torch import Tensor, nn
 
 from pellucid import weights
 from pellucid.errors import PellucidError
+from pellucid.io import nifti
 from pellucid.io.volume import Grid, Volume
+from pellucid.models import checkpoint
+from pellucid.models.dunet import DUNetConfig
+from pellucid.models.two_stage import TwoStage, TwoStageConfig
+from pellucid.models.unet import EfficientUNetConfig
 from pellucid.pipelines.enhance import WHITE_MATTER, enhance, enhance_volume
 from pellucid.pipelines.options import EnhanceOptions
 
@@ -274,3 +280,21 @@ def test_a_file_with_sixteen_bit_integers_goes_all_the_way(tmp_path):
     middle = np.asarray(back.dataobj)[25, 23, 5]
     assert middle == pytest.approx(1.1 * np.asarray(image.dataobj)[25, 23, 5], rel=0.03)
     assert nib.load(files[1]).get_data_dtype() == np.uint8
+
+
+@pytest.mark.parametrize("body", ["efficient_unet", "dunet"])
+def test_a_real_network_goes_all_the_way(tmp_path, body):
+    torch.manual_seed(4)
+    small = EfficientUNetConfig(channels=(4, 8))
+    dunet = DUNetConfig(width=4, growth=2)
+    network = TwoStage(TwoStageConfig(body=body, tissue=small, enhance=small, dunet=dunet)).eval()
+    file = checkpoint.save(network, tmp_path / "tiny.safetensors", metadata={"steps": 0})
+    volume = head((30, 33, 11), (1.0, 1.0, 4.0), "oblique")
+    source = nifti.save(volume, tmp_path / "scan.nii.gz")
+    options = EnhanceOptions(weights=str(file), contrast="same", save=("t1w",), precision="fp32")
+    result = enhance(source, options)
+    assert result.volume.grid == nifti.load(source).grid
+    assert result.volume.data.isfinite().all()
+    assert result.t1w is not None
+    assert result.record["weights"]["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert set(result.record["seconds"]) >= {"load", "weights", "predict"}
