@@ -104,10 +104,14 @@ def _fits(values: NDArray[np.float32], low: float, high: float, storage: Storage
         return False
     if ends[1] - ends[0] >= LEVELS:
         return True
+    # Half a level of the range, and what float32 itself rounds.
+    tolerance = (
+        min(1e-3, 0.5 * (ends[1] - ends[0]) / LEVELS) + 2e-7 * max(abs(low), abs(high)) / storage.slope
+    )
     # Slice by slice: most images that do not fit say so in the first slices, and no large copy is made.
     for part in values:
         stored = (part.astype(np.float64) - storage.inter) / storage.slope
-        if np.abs(stored - np.rint(stored)).max(initial=0.0) > 1e-3:
+        if np.abs(stored - np.rint(stored)).max(initial=0.0) > tolerance:
             return False
     return True
 

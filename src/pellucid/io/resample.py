@@ -1,18 +1,23 @@
 """Volumes on other grids: turned to RAS and exactly back, to another voxel size, to any grid."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import nibabel as nib
 import numpy as np
 import torch
+from jaxtyping import Float
 from numpy.typing import NDArray
 from scipy import ndimage
+from torch import Tensor
 
 from pellucid.errors import wrong
 from pellucid.io.volume import Grid, Volume
 from pellucid.ops.resize import apply_along, box_matrix, interpolation_matrix
 from pellucid.types import Image, Spacing
+
+Resampled: TypeAlias = Float[Tensor, "c i j k"]
+"""An image of another shape than the one that came in."""
 
 _SAME = 1e-6
 """Relative difference of two spacings that are one."""
@@ -27,7 +32,7 @@ class _Turn:
     axes: tuple[int, int, int]
     flipped: tuple[bool, bool, bool]
 
-    def image(self, image: Image) -> Image:
+    def image(self, image: Image) -> Resampled:
         """Apply to an image; the input itself if nothing turns."""
         out = image.permute(0, *(axis + 1 for axis in self.axes))
         backwards = [axis + 1 for axis, flip in enumerate(self.flipped) if flip]
@@ -169,7 +174,7 @@ def _shared_axes(out_to_in: NDArray[np.float64], shape: tuple[int, int, int]) ->
     return (a, b, c) if len({a, b, c}) == 3 and moved.max() < _ALIGNED_VOX else None
 
 
-def _read_along(image: Image, axis: int, positions: torch.Tensor, step: float, order: int) -> Image:
+def _read_along(image: Image, axis: int, positions: Tensor, step: float, order: int) -> Resampled:
     """Read an image at positions along one axis, averaged over the step first if it is more than a voxel."""
     size = image.shape[axis + 1]
     at = positions.double()
@@ -183,7 +188,9 @@ def _read_along(image: Image, axis: int, positions: torch.Tensor, step: float, o
     return apply_along(image, matrix.masked_fill(outside[:, None], 0.0), axis + 1)
 
 
-def _oblique(image: Image, out_to_in: NDArray[np.float64], shape: tuple[int, int, int], order: int) -> Image:
+def _oblique(
+    image: Image, out_to_in: NDArray[np.float64], shape: tuple[int, int, int], order: int
+) -> Resampled:
     """Read an image on a grid that is turned against its own."""
     steps = np.linalg.norm(out_to_in[:3, :3], axis=1)
     for axis, (step, size) in enumerate(zip(steps, image.shape[1:], strict=True)):
