@@ -192,6 +192,15 @@ def test_volumes_without_a_file_and_several_channels_are_saved(tmp_path):
     np.testing.assert_allclose(out.get_qform(), out.affine, atol=1e-4)
 
 
+def test_a_sheared_grid_is_written_as_sform_only(tmp_path):
+    sheared = affine("LAS", 20)
+    sheared[0, 2] += 0.4
+    volume = load(save(Volume(torch.rand(1, *SHAPE), Grid(SHAPE, sheared)), tmp_path / "new.nii"))
+    assert (volume.header.fields["sform_code"], volume.header.fields["qform_code"]) == (2, 0)
+    np.testing.assert_allclose(volume.grid.affine, sheared, atol=1e-6)
+    assert "form-conflict" not in [finding.code for finding in volume.findings]
+
+
 def test_nibabel_images_and_volumes_are_taken_as_they_are(write, values):
     source = write(affine=affine("LPI", 12), **LOUD)
     from_file, from_image = load(source), load(nib.load(source))

@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 from pellucid.errors import PellucidError, wrong
 from pellucid.io import disk, mgh_file, nifti_file, nrrd_file
 from pellucid.io.finding import Finding, raise_first, refusal
-from pellucid.io.geometry import describe_grid, other_shape
+from pellucid.io.geometry import describe_grid
 from pellucid.io.numbers import Storage, choose, decode, encode
 from pellucid.io.volume import Format, Grid, Header, Volume
 
@@ -241,18 +241,3 @@ def to_nibabel(volume: Volume) -> nib.Nifti1Image:
     kind = _NIFTI2_IMAGE if isinstance(fields, nib.Nifti2Header) else _NIFTI1_IMAGE
     image: nib.Nifti1Image = kind(values, volume.grid.affine, fields)
     return image
-
-
-def frames(path: str | Path) -> int:
-    """Count the images of a file.
-
-    Args:
-        path: Any readable file.
-
-    Returns:
-        1 for a 3-D file, else the number of frames.
-
-    Raises:
-        PellucidError: If the file cannot be read.
-    """
-    return int(np.prod(other_shape(_describe(Path(path), None).header), dtype=np.int64))

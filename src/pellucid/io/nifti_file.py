@@ -4,11 +4,10 @@ import io
 import math
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from nibabel import nifti1, nifti2
-from nibabel.spatialimages import HeaderDataError
 from nibabel.volumeutils import endian_codes
 from numpy.typing import NDArray
 
@@ -102,17 +101,19 @@ def _read_extensions(fields: Any, file: io.BufferedIOBase) -> list[Finding]:
     room = int(np.nan_to_num(fields["vox_offset"])) - size - 4 if fields.is_single else -1
     if len(flag) < 4 or flag[0] == 0 or 0 <= room < 16 or room < -1:
         return []
+    block = file.read(room)
+    order: Literal["little", "big"] = "little" if fields.endianness == "<" else "big"
+    used = 0
+    while len(block) - used >= 16:
+        length = int.from_bytes(block[used : used + 4], order, signed=True)
+        if not 8 <= length <= len(block) - used:
+            message = f"The header extensions are broken from byte {size + 4 + used} on and are not kept."
+            return [Finding("extensions", "warn", message)]
+        used += length
     swapped = endian_codes["native"] != fields.endianness
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # about sizes that are no multiple of 16; we keep the bytes as they are
-            fields.extensions = fields.exts_klass.from_fileobj(file, room, swapped)
-    except (HeaderDataError, ValueError) as error:
-        return [
-            Finding("extensions", "warn", f"The header extensions are broken and are not kept ({error}).")
-        ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about sizes that are no multiple of 16; nothing is lost by them
+        fields.extensions = fields.exts_klass.from_fileobj(io.BytesIO(block[:used]), used, swapped)
     return []
 
 
