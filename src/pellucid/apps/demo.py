@@ -210,6 +210,6 @@ def _steps(truth: Volume) -> tuple[str, ...]:
         "Motion: the head took four poses while k-space was filled along the anterior-posterior axis, with "
         "rotations of about 2 degrees and shifts of about 1.5 mm.",
         f"Thick slices: {SLICE_MM:g} mm in place of 1 mm along inferior-superior, interpolated back to 1 mm.",
-        f"Noise: Rician, {100 * NOISE_SHARE:g} % of the brightness of white matter.",
+        f"Noise: Rician, {100 * NOISE_SHARE:g} % of the brightness of the brightest tissue.",
         "Enhancement: pellucid with its default weights, which saw only the corrupted image.",
     )
