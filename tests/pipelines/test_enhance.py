@@ -246,6 +246,17 @@ def test_an_empty_mask_is_refused():
         enhance_volume(volume, Stub(), EnhanceOptions(), mask=mask)
 
 
+def test_a_network_that_needs_much_memory_sees_tiles():
+    stub = Stub(factor=1.2)
+    stub.bytes_per_voxel = 30_000
+    volume = head((70, 46, 48), (1.0, 1.0, 1.0))
+    result = enhance_volume(volume, stub, EnhanceOptions())
+    assert len(stub.sizes) > 1
+    assert max(max(size) for size in stub.sizes) <= 48
+    inside = volume.data > 500
+    torch.testing.assert_close(result.volume.data[inside], 1.2 * volume.data[inside])
+
+
 @pytest.fixture
 def bundled(monkeypatch, tmp_path):
     """Weights that need no network."""

@@ -178,6 +178,11 @@ class DUNet(nn.Module):
         self.dense7 = DenseBlock(self.dense6.out_channels, width, growth, dropout=drop)
         self.head = ConvNorm(self.dense7.out_channels, config.out_channels)
 
+    @property
+    def bytes_per_voxel(self) -> int:
+        """Working memory of inference per voxel: three float32 copies of the widest full-size features."""
+        return 12 * (2 * self.config.width + 3 * self.config.growth)
+
     def forward(self, batch: Batch) -> Float[Tensor, "b k x y z"]:
         """Run the stage.
 

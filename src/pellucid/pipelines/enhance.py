@@ -23,6 +23,12 @@ from pellucid.types import Batch, Image
 WHITE_MATTER = 110.0
 """Median of white matter in a T1w output, on the 0 to 255 scale FreeSurfer uses."""
 
+VOXEL_BYTES = 180
+"""Working memory per voxel of a network without `bytes_per_voxel`; measured with the efficient U-Net."""
+
+MEMORY_BYTES = 2_900_000_000
+"""Working memory a network may take for a head in one piece; above it, the head is cut into tiles."""
+
 TISSUE, SAME, T1W = slice(0, 4), slice(4, 5), slice(5, 6)
 """Channels of what the network is asked for: probabilities of the four classes, and two images."""
 
@@ -200,7 +206,11 @@ def _work(volume: Volume, target: Volume) -> Volume:
 def _predict(network: nn.Module, crop: Image, options: EnhanceOptions) -> Float[Tensor, "n x y z"]:
     """Tissue probabilities, same contrast, and T1w if anybody wants it."""
     heads = _Heads(network, t1w=options.contrast == "t1w" or "t1w" in options.save).eval()
-    return predict(heads, crop, device=runtime.device(options.device), precision=options.precision)
+    costs = [getattr(module, "bytes_per_voxel", VOXEL_BYTES) for module in network.modules()]
+    most = MEMORY_BYTES // max(costs)
+    tile = max(48, min(128, int(most ** (1 / 3)) // 16 * 16))
+    where = runtime.device(options.device)
+    return predict(heads, crop, tile=tile, device=where, precision=options.precision, max_voxels=most)
 
 
 def _same(

@@ -191,7 +191,9 @@ def transfer(
         PellucidError: If the axes are not parallel.
     """
     out = image
-    for axis, at in enumerate(positions(source, target)):
+    reads = list(enumerate(positions(source, target)))
+    # Axes that get shorter come first: the others then have less to do.
+    for axis, at in sorted(reads, key=lambda read: len(read[1]) / source.shape[read[0]]):
         step = float(at[1] - at[0]) if len(at) > 1 else 1.0
         size = source.shape[axis]
         if len(at) == size and torch.allclose(at, torch.arange(size, dtype=at.dtype), atol=1e-4):
