@@ -20,7 +20,7 @@ help:
 	@echo "make clean  remove the environment, caches and the demo"
 
 demo: $(VENV)/installed
-	$(BIN)/pellucid demo --out pellucid-demo
+	$(BIN)/pellucid demo --out pellucid-demo --force
 
 test: $(VENV)/installed-dev
 	$(BIN)/ruff check

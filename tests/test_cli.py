@@ -10,12 +10,18 @@ import pytest
 from pellucid import cli
 from pellucid.commands import COMMANDS
 from pellucid.errors import PellucidError, wrong
+from pellucid.pipelines.names import output_name, split_suffix
 
 
 class FakeResult:
     """Writes what a pipeline's result would write."""
 
+    def __init__(self, source: str = "scan.nii", kind: str | None = None, **record: Any) -> None:
+        self.source, self.kind, self.record = source, kind, record
+
     def save(self, out: Path, force: bool = False) -> list[Path]:
+        if not split_suffix(out)[1]:
+            out = out / output_name(self.source, "enhanced", kind=self.kind)
         record = out.with_name(out.name.split(".")[0] + ".json")
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text("image")
@@ -32,7 +38,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
         seen.append((source, options))
         if Path(source).name.startswith("bad"):
             raise wrong(source, need="a real image", got="text")
-        return FakeResult()
+        return FakeResult(source, "T1w" if options.contrast == "t1w" else None)
 
     def degrade(source: str, **options: Any) -> FakeResult:
         seen.append((source, options))
@@ -317,8 +323,8 @@ def test_train_names_the_extra_that_is_missing(
 def test_pack_and_demo_say_where_the_result_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _replace(monkeypatch, "pellucid.training.pack", pack=lambda root, out: None)
-    _replace(monkeypatch, "pellucid.apps.demo", run=lambda out: out / "report.html")
+    _replace(monkeypatch, "pellucid.training.pack", pack=lambda root, out, **options: out)
+    _replace(monkeypatch, "pellucid.apps.demo", run=lambda out, **options: out / "report.html")
     assert _run("pack", tmp_path, "-o", tmp_path / "set") == 0
     assert _run("demo", "-o", tmp_path / "demo") == 0
     lines = capsys.readouterr().out.splitlines()
@@ -349,7 +355,12 @@ def test_quiet_and_verbose_choose_what_is_said(
         logger = logging.getLogger("pellucid.io")
         logger.warning("odd")
         logger.info("step")
-        return FakeResult()
+        return FakeResult(
+            findings=[
+                {"level": "warn", "message": "No units."},
+                {"level": "info", "message": "Anisotropic."},
+            ]
+        )
 
     _replace(monkeypatch, "pellucid.pipelines.enhance", enhance=enhance)
     said = {}
@@ -357,5 +368,6 @@ def test_quiet_and_verbose_choose_what_is_said(
         assert _run("enhance", scans / "scan.nrrd", "-o", "clear.nii", "--force", flag) == 0
         said[flag] = capsys.readouterr()
     assert said["-q"] == ("", "")
-    assert said["--force"].err == "pellucid: odd\n"
-    assert said["-v"].err == "pellucid: odd\npellucid: step\n"
+    warned = f"pellucid: {scans / 'scan.nrrd'}: No units.\n"
+    assert said["--force"].err == f"pellucid: odd\n{warned}"
+    assert said["-v"].err == f"pellucid: odd\npellucid: step\n{warned}"

@@ -21,10 +21,12 @@ _NOT_SCANS = ("_mask", "_dseg", "_probseg")
 
 
 class Job(NamedTuple):
-    """One input and the file to write for it."""
+    """One input and the image to write for it."""
 
     source: Path
     target: Path
+    folder: Path | None = None
+    """The folder the user named; None if the user named the file."""
 
 
 def find_inputs(paths: Sequence[Path]) -> list[Path]:
@@ -72,10 +74,10 @@ def plan(paths: Sequence[Path], out: Path, description: str, *, kind: str | None
             raise wrong("-o", need="a folder for several inputs", got=f"the file {out}")
         jobs = [Job(sources[0], out)]
     else:
-        jobs = [Job(source, out / output_name(source, description, kind=kind)) for source in sources]
+        jobs = [Job(source, out / output_name(source, description, kind=kind), out) for source in sources]
     takers: dict[Path, Path] = {}
     inputs = {source.resolve() for source in sources}
-    for source, target in jobs:
+    for source, target, _ in jobs:
         if target.resolve() in inputs:
             raise wrong("-o", need="an output other than the input", got=str(target))
         other = takers.setdefault(target, source)

@@ -16,12 +16,17 @@ class Demo(Command):
 
     out: Annotated[Path, arg(aliases=["-o"], metavar="DIR")] = Path("pellucid-demo")
     """Folder of the report."""
+    seed: int = 0
+    """Seed of motion and noise."""
+    force: bool = False
+    """Replace outputs that exist."""
 
     def run(self) -> int:
         """Make the report and say where it is."""
         from pellucid.apps import demo
 
-        self.say(f"The report is here: {demo.run(self.out).resolve()}")
+        page = demo.run(self.out, force=self.force, seed=self.seed)
+        self.say(f"The report is here: {page.resolve()}")
         return OK
 
 

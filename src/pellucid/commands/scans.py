@@ -2,9 +2,9 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable
+import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
@@ -13,8 +13,7 @@ from pellucid.commands.command import FAILED, OK, Command
 from pellucid.errors import PellucidError
 from pellucid.pipelines.options import EnhanceOptions
 
-if TYPE_CHECKING:
-    from pellucid.pipelines.result import Result
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,13 +36,16 @@ class Enhance(Command):
         def work(job: Job) -> None:
             from pellucid.pipelines.enhance import enhance
 
-            self._keep(job, enhance(str(job.source), self.enhancement))
+            result = enhance(str(job.source), self.enhancement)
+            # In a folder the result names its files itself; `plan` named the image by the same function.
+            written = result.save(job.folder or job.target, force=self.force)
+            for finding in result.record.get("findings", ()):
+                if finding["level"] == "warn":
+                    logger.warning("%s: %s", job.source, finding["message"])
+            for path in written:
+                self.say(str(path))
 
         return run_jobs(jobs, work, force=self.force, quiet=self.quiet)
-
-    def _keep(self, job: Job, result: "Result") -> None:
-        for path in _paths(result.save(job.target, force=self.force), job.target):
-            self.say(str(path))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,7 +57,7 @@ class Degrade(Command):
     out: Annotated[Path, arg(aliases=["-o"], metavar="OUT")]
     """A file for one scan, else a folder."""
     preset: str
-    """What happens to the scan, for instance severe-motion; a wrong name lists all."""
+    """What happens to the scan, for instance motion-severe; a wrong name lists all."""
     seed: int = 0
     """The same seed gives the same corruption."""
     frame: int | None = None
@@ -71,7 +73,7 @@ class Degrade(Command):
             from pellucid.pipelines.degrade import degrade
 
             result = degrade(str(job.source), preset=self.preset, seed=self.seed, frame=self.frame)
-            for path in _paths(result.save(job.target, force=self.force), job.target):
+            for path in result.save(job.target, force=self.force):
                 self.say(str(path))
 
         return run_jobs(jobs, work, force=self.force, quiet=self.quiet)
@@ -119,10 +121,3 @@ def _audit(path: Path) -> list[dict[str, Any]]:
         return [dataclasses.asdict(finding) for finding in audit(path)]
     except (PellucidError, OSError) as problem:
         return [{"code": "unreadable", "level": "refuse", "message": sentence(problem, path)}]
-
-
-def _paths(written: object, target: Path) -> Iterable[Path]:
-    """What `save` says it wrote."""
-    if isinstance(written, list | tuple):
-        return written
-    return [written if isinstance(written, Path) else target]

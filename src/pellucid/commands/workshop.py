@@ -22,12 +22,12 @@ class Train(Command):
     """Values that win over the recipe, for instance `steps=100 data.batch=2`."""
 
     def run(self) -> int:
-        """Train to the end."""
+        """Train to the end, and say where the weights are."""
         values = parse_overrides(self.overrides)
         try:
             from pellucid.training import enhancer
 
-            enhancer.run(self.recipe, values)
+            self.say(str(enhancer.run(self.recipe, values)))
         except ModuleNotFoundError as problem:
             if problem.name not in _TRAINING_PACKAGES:
                 raise
@@ -40,14 +40,21 @@ class Pack(Command):
     """Pack a folder of scans and label maps into one small training set."""
 
     root: Positional[Annotated[Path, arg(metavar="DIR")]]
-    """Folder of the data."""
+    """Folder with scans/, labels/, or both."""
     out: Annotated[Path, arg(aliases=["-o"], metavar="FILE")]
     """Where to write the packed set."""
+    tables: Annotated[tuple[str, ...], arg(metavar="PATTERN=TABLE ...")] = ()
+    """Which label table belongs to which files; FreeSurfer's numbers where nothing matches."""
+    exclude: Annotated[tuple[str, ...], arg(metavar="PATTERN ...")] = ()
+    """File names (without suffix) to leave out."""
+    keep_noise: bool = False
+    """Do not denoise the scans; a network shown noisy references learns to copy noise."""
 
     def run(self) -> int:
         """Pack, and say where."""
         from pellucid.training import pack
 
-        pack.pack(self.root, self.out)
-        self.say(str(self.out))
+        denoise = not self.keep_noise
+        made = pack.pack(self.root, self.out, tables=self.tables, exclude=self.exclude, denoise=denoise)
+        self.say(str(made))
         return OK
