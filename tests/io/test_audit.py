@@ -139,13 +139,13 @@ def test_qfac_of_zero_means_one(write):
 
 def test_units_are_assumed_converted_or_questioned(write):
     path = raw(write("none.nii"), xyzt_units=8)  # seconds only
-    assert level(path, "no-units") == ("info", "The header names no unit of length: millimetres are assumed.")
+    assert level(path, "no-units") == ("info", "The header names no unit of length: millimeters are assumed.")
     assert level(raw(write("odd.nii"), xyzt_units=5), "no-units")[0] == "warn"
     small = affine() / 1000
     small[3, 3] = 1
-    metres = write("metres.nii", affine=small, xyzt_units=1)
-    assert level(metres, "units") == ("warn", "The header is in metres; it is converted to millimetres.")
-    np.testing.assert_allclose(load(metres).grid.affine, affine(), rtol=1e-6)
+    meters = write("meters.nii", affine=small, xyzt_units=1)
+    assert level(meters, "units") == ("warn", "The header is in meters; it is converted to millimeters.")
+    np.testing.assert_allclose(load(meters).grid.affine, affine(), rtol=1e-6)
     large = affine() * 1000
     large[3, 3] = 1
     microns = write("microns.nii", affine=large, xyzt_units=3)

@@ -148,3 +148,8 @@ def test_a_full_disk_leaves_nothing_behind_and_the_old_file_whole(write, tmp_pat
         save(new_volume(), path, force=True)
     assert path.read_bytes() == before
     assert [item.name for item in tmp_path.iterdir()] == ["keep.nii.gz"]
+
+
+def test_a_path_through_a_file(tmp_path):
+    (tmp_path / "file").touch()
+    assert "need a file we may read, got not a directory" in message(tmp_path / "file" / "scan.nii.gz")

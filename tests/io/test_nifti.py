@@ -254,3 +254,10 @@ def test_unknown_endings_are_refused(tmp_path, name, got):
     (tmp_path / name).write_bytes(b"something")
     with pytest.raises(PellucidError, match=f"need a name ending in .nii.gz, .nii, .*got {got}"):
         load(tmp_path / name)
+
+
+def test_other_nibabel_images_become_nifti(values):
+    image = nib.Spm99AnalyzeImage(values, affine("LAS"))
+    volume = load(image)
+    assert volume.header.format == "nifti"
+    np.testing.assert_allclose(volume.grid.affine, image.affine)

@@ -176,3 +176,14 @@ def test_several_channels_are_refused(scan, tmp_path):
     with pytest.raises(PellucidError, match="need one channel for NRRD, got 2. Save it as .nii.gz."):
         save(both, tmp_path / "two.nrrd")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["scan.nrrd"]
+
+
+def test_types_and_sizes_that_are_no_image(scan, tmp_path):
+    content = scan.read_bytes()
+    for old, new, text in (
+        (b"type: int16", b"type: block", "need one real number per voxel, got type block"),
+        (b"sizes: 17 19 23", b"sizes: 17 0 23", "need sizes of at least 1"),
+    ):
+        (tmp_path / "odd.nrrd").write_bytes(content.replace(old, new))
+        with pytest.raises(PellucidError, match=text):
+            load(tmp_path / "odd.nrrd")

@@ -11,7 +11,7 @@ from pellucid.io.geometry import check_affine, spacing_text
 from pellucid.io.volume import Grid
 
 _UNIT_MM = {1: 1000.0, 2: 1.0, 3: 0.001}
-_UNIT_NAME = {1: "metres", 2: "millimetres", 3: "micrometres"}
+_UNIT_NAME = {1: "meters", 2: "millimeters", 3: "micrometers"}
 FORM_TOLERANCE_MM = 0.1
 """sform and qform whose corners are further apart than this are in conflict."""
 
@@ -70,14 +70,14 @@ def _check_spacing(fields: Any) -> list[Finding]:
     code = int(fields["xyzt_units"]) & 7
     if code == 0:
         found.append(
-            Finding("no-units", "info", "The header names no unit of length: millimetres are assumed.")
+            Finding("no-units", "info", "The header names no unit of length: millimeters are assumed.")
         )
     elif code not in _UNIT_MM:
         found.append(
-            Finding("no-units", "warn", f"Unknown unit of length (code {code}): millimetres are assumed.")
+            Finding("no-units", "warn", f"Unknown unit of length (code {code}): millimeters are assumed.")
         )
     elif code != 2:
-        message = f"The header is in {_UNIT_NAME[code]}; it is converted to millimetres."
+        message = f"The header is in {_UNIT_NAME[code]}; it is converted to millimeters."
         found.append(Finding("units", "warn", message))
     return found
 
@@ -136,7 +136,7 @@ def write_affine(fields: Any, old: Grid | None, new: Grid) -> None:
     """Write a new grid into a header; both coded geometries move along and keep their codes.
 
     Args:
-        fields: NIfTI header, changed in place; its lengths become millimetres.
+        fields: NIfTI header, changed in place; its lengths become millimeters.
         old: Grid that the header describes; None for a fresh header.
         new: Grid to describe.
     """

@@ -157,20 +157,20 @@ def _space(fields: dict[str, Any]) -> tuple[tuple[int, int, int], list[Finding]]
     units = fields.get("space units") or []
     if not units:
         found.append(
-            Finding("no-units", "info", "The header names no unit of length: millimetres are assumed.")
+            Finding("no-units", "info", "The header names no unit of length: millimeters are assumed.")
         )
     elif _unit_mm(fields) is None:
-        message = f"Units of length {units} are not known: millimetres are assumed."
+        message = f"Units of length {units} are not known: millimeters are assumed."
         found.append(Finding("no-units", "warn", message))
     elif _unit_mm(fields) != 1:
         found.append(
-            Finding("units", "warn", f"The header is in {units[0]}; it is converted to millimetres.")
+            Finding("units", "warn", f"The header is in {units[0]}; it is converted to millimeters.")
         )
     return _TO_RAS.get(space, _LPS), found
 
 
 def _unit_mm(fields: dict[str, Any]) -> float | None:
-    """Millimetres per unit of length of the file; None if it cannot be told."""
+    """Millimeters per unit of length of the file; None if it cannot be told."""
     units = {str(unit).lower() for unit in fields.get("space units") or ["mm"]}
     return _UNIT_MM.get(units.pop()) if len(units) == 1 else None
 

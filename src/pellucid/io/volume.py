@@ -18,7 +18,7 @@ Format: TypeAlias = Literal["nifti", "mgh", "nrrd", "none"]
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Where the voxels of an image are: its shape and the affine from voxel index to RAS millimetres."""
+    """Where the voxels of an image are: its shape and the affine from voxel index to RAS millimeters."""
 
     shape: tuple[int, int, int]
     affine: NDArray[np.float64]
