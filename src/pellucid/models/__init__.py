@@ -1,1 +1,9 @@
 """Networks: batch in, batch out."""
+
+from pellucid.models.checkpoint import MODELS, ModelEntry, load, save
+from pellucid.models.two_stage import Enhancement, TwoStage, TwoStageConfig
+from pellucid.models.unet import EfficientUNet, EfficientUNetConfig
+
+__all__ = [
+    "MODELS", "EfficientUNet", "EfficientUNetConfig", "Enhancement", "ModelEntry", "TwoStage", "TwoStageConfig", "load", "save",
+]

@@ -1,1 +1,6 @@
 """Label map -> image of any contrast."""
+
+from pellucid.synthesis.generator import Example, GeneratorConfig, Record, Subject, build, draw
+from pellucid.synthesis.tables import TISSUES, LabelTable, load_table
+
+__all__ = ["TISSUES", "Example", "GeneratorConfig", "LabelTable", "Record", "Subject", "build", "draw", "load_table"]

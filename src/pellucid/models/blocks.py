@@ -1,0 +1,82 @@
+"""Pieces that networks share. None of them looks beyond its own neighbourhood: no statistics over the image.
+
+Normalization is over the channels of one voxel (LayerNorm, as in ConvNeXt). Instance or batch statistics would
+make a voxel's result depend on how large the tile around it is; these give the same answer tiled and whole.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pellucid.types import Batch
+
+
+class ChannelNorm(nn.Module):
+    """LayerNorm over the channels of each voxel, with a learnt scale and shift.
+
+    Reference:
+        Ba et al. 2016, arXiv:1607.06450; per pixel in Liu et al. 2022 (ConvNeXt), arXiv:2201.03545.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, batch: Batch) -> Batch:
+        """Normalize (b, c, x, y, z) over c."""
+        last = batch.movedim(1, -1)  # no copy in channels-last memory
+        return F.layer_norm(last, (last.shape[-1],), self.weight, self.bias).movedim(-1, 1)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3 x 3 x 3 convolutions beside an identity: x + conv(relu(conv(relu(norm(x))))).
+
+    The last convolution starts at zero, so a new network passes its input through; this trains stably at
+    learning rates up to 1e-3.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = ChannelNorm(channels)
+        self.conv1 = nn.Conv3d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv3d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.conv2.weight)
+        if self.conv2.bias is not None:
+            nn.init.zeros_(self.conv2.bias)
+
+    def forward(self, batch: Batch) -> Batch:
+        """(b, c, x, y, z) -> the same shape."""
+        inner = self.conv1(F.relu(self.norm(batch)))
+        return batch + self.conv2(F.relu(inner))
+
+
+def space_to_depth(batch: Float[Tensor, "b c x y z"]) -> Float[Tensor, "b c8 x2 y2 z2"]:
+    """Fold each 2 x 2 x 2 block of voxels into channels: half the size, eight times the channels."""
+    b, c, x, y, z = batch.shape
+    split = batch.reshape(b, c, x // 2, 2, y // 2, 2, z // 2, 2)
+    return split.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(b, c * 8, x // 2, y // 2, z // 2)
+
+
+def depth_to_space(batch: Float[Tensor, "b c8 x2 y2 z2"]) -> Float[Tensor, "b c x y z"]:
+    """Undo `space_to_depth`."""
+    b, c, x, y, z = batch.shape
+    split = batch.reshape(b, c // 8, 2, 2, 2, x, y, z)
+    return split.permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(b, c // 8, x * 2, y * 2, z * 2)
+
+
+def pad_to_multiple(batch: Float[Tensor, "b c x y z"], multiple: int) -> Float[Tensor, "b c u v w"]:
+    """Repeat the far edges until every side is a multiple; crop the result back to the input's shape."""
+    extra = [-n % multiple for n in batch.shape[2:]]
+    if not any(extra):
+        return batch
+    return F.pad(batch, (0, extra[2], 0, extra[1], 0, extra[0]), mode="replicate")
+
+
+def crop_like(
+    batch: Float[Tensor, "b c x y z"], reference: Float[Tensor, "b k u v w"]
+) -> Float[Tensor, "b c u v w"]:
+    """Cut the far edges down to the spatial shape of a reference."""
+    x, y, z = reference.shape[2:]
+    return batch[:, :, :x, :y, :z]

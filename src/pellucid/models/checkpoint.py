@@ -1,0 +1,105 @@
+"""Networks on disk: one .safetensors file holds the name, the config and the weights."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from pellucid.config import from_dict, to_dict
+from pellucid.errors import wrong
+from pellucid.models.dunet import DUNet, DUNetConfig
+from pellucid.models.two_stage import TwoStage, TwoStageConfig
+from pellucid.models.unet import EfficientUNet, EfficientUNetConfig
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A row of the table of networks."""
+
+    build: type[nn.Module]
+    config: type[Any]
+
+
+MODELS: dict[str, ModelEntry] = {
+    "efficient_unet": ModelEntry(EfficientUNet, EfficientUNetConfig),
+    "dunet": ModelEntry(DUNet, DUNetConfig),
+    "two_stage": ModelEntry(TwoStage, TwoStageConfig),
+}
+
+
+def save(
+    model: nn.Module,
+    path: str | Path,
+    *,
+    metadata: dict[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+) -> Path:
+    """Write a network: name, config, weights and what else should be known about it.
+
+    Args:
+        model: A network of `MODELS`, with its `name` and `config`.
+        path: File to write (.safetensors); replaced whole or not at all.
+        metadata: JSON-able facts kept in the file (data, steps, figures).
+        dtype: Store floating-point weights in this type; their own by default.
+
+    Returns:
+        The path.
+    """
+    path = Path(path)
+    tensors = {
+        key: (value.to(dtype) if dtype and value.is_floating_point() else value).contiguous().cpu()
+        for key, value in model.state_dict().items()
+    }
+    facts = {
+        "model": str(model.name),
+        "config": json.dumps(to_dict(model.config)),
+        "metadata": json.dumps(metadata or {}),
+    }
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save_file(tensors, temporary, metadata=facts)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def load(path: str | Path, device: torch.device | str = "cpu") -> tuple[nn.Module, dict[str, Any]]:
+    """Read a network written by `save`; weights come back as float32, in evaluation mode.
+
+    Args:
+        path: The file.
+        device: Where the network goes.
+
+    Returns:
+        The network, and the metadata it was saved with.
+
+    Raises:
+        PellucidError: If the file is missing, is not such a file, or its tensors do not fit its config.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise wrong(str(path), need="a .safetensors file", got="no such file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+        name, config = facts["model"], json.loads(facts["config"])
+    except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
+        raise wrong(str(path), need="weights written by pellucid", got=f"another kind of file ({error})") from error
+    if name not in MODELS:
+        raise wrong(str(path), need=f"a network among {', '.join(MODELS)}", got=name)
+    entry = MODELS[name]
+    model = entry.build(from_dict(entry.config, config, f"{path}: config"))
+    floats = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
+    missing = sorted(set(model.state_dict()) ^ set(floats))
+    if missing:
+        raise wrong(str(path), need=f"the tensors of {name}", got=f"a difference in {missing[0]}")
+    model.load_state_dict(floats)
+    return model.to(device).eval(), json.loads(facts.get("metadata", "{}"))

@@ -1,0 +1,39 @@
+"""Integer label maps: connected parts, holes, one-hot."""
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from scipy import ndimage
+from torch import Tensor
+
+
+def largest_component(mask: Bool[Tensor, "x y z"]) -> Bool[Tensor, "x y z"]:
+    """Keep the largest 6-connected part of a mask; an empty mask stays empty."""
+    parts, count = ndimage.label(mask.cpu().numpy())
+    if count <= 1:
+        return mask.clone()
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    return torch.from_numpy(parts == sizes.argmax()).to(mask.device)
+
+
+def fill_holes(mask: Bool[Tensor, "x y z"]) -> Bool[Tensor, "x y z"]:
+    """Fill every background part that does not reach the border of the volume."""
+    return torch.from_numpy(ndimage.binary_fill_holes(mask.cpu().numpy())).to(mask.device)
+
+
+def one_hot(labels: Int[Tensor, "*b x y z"], count: int) -> Float[Tensor, "*b k x y z"]:
+    """Indicator channels of labels 0..count-1, placed before x."""
+    return torch.nn.functional.one_hot(labels.long(), count).movedim(-1, -4).float()
+
+
+def bounding_box(mask: Bool[Tensor, "x y z"], *, margin: int = 0) -> tuple[slice, slice, slice]:
+    """Smallest box around a mask, grown by `margin` voxels inside the volume; all of it if the mask is empty."""
+    spans = []
+    for axis in range(3):
+        others = [a for a in range(3) if a != axis]
+        hit = torch.nonzero(mask.any(dim=others[1]).any(dim=others[0])).flatten()
+        size = mask.shape[axis]
+        first, last = (int(hit[0]), int(hit[-1])) if hit.numel() else (0, size - 1)
+        spans.append(slice(max(0, first - margin), min(size, last + margin + 1)))
+    return spans[0], spans[1], spans[2]

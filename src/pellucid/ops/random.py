@@ -1,0 +1,53 @@
+"""Plain numbers from a passed torch generator: what a record is made of."""
+
+import math
+from collections.abc import Sequence
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+
+class Dice:
+    """Draws Python numbers, so that they can be written down as JSON before they are used.
+
+    Args:
+        generator: Source of randomness, on the CPU.
+    """
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self.generator = generator
+
+    def uniform(self, low: float, high: float) -> float:
+        """Uniform over low..high."""
+        return low + (high - low) * float(torch.rand((), generator=self.generator))
+
+    def log_uniform(self, low: float, high: float) -> float:
+        """Log-uniform over low..high, both positive."""
+        return math.exp(self.uniform(math.log(low), math.log(high)))
+
+    def normal(self) -> float:
+        """Standard normal."""
+        return float(torch.randn((), generator=self.generator))
+
+    def integer(self, low: int, high: int) -> int:
+        """Uniform over low..high, both included."""
+        return int(torch.randint(low, high + 1, (), generator=self.generator))
+
+    def happens(self, probability: float) -> bool:
+        """True with the given probability."""
+        return float(torch.rand((), generator=self.generator)) < probability
+
+    def choice(self, options: Sequence[T]) -> T:
+        """One of the options, each as likely."""
+        return options[self.integer(0, len(options) - 1)]
+
+    def seed(self) -> int:
+        """A seed for another generator."""
+        return self.integer(0, 2**31 - 1)
+
+
+def seeded(seed: int) -> torch.Generator:
+    """A CPU generator at a seed."""
+    return torch.Generator().manual_seed(seed)

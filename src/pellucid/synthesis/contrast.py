@@ -1,0 +1,116 @@
+"""Random contrast: one Gaussian per class, texture inside it, partial volume between.
+
+Two families are mixed. Random: every group of labels gets any intensity (Billot et al. 2023, SynthSR and
+SynthSeg), which teaches shape. Plausible: CSF, grey and white matter in the order of a real sequence, with
+jitter, which is what most scans look like and is learnt about three times faster.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from pellucid.ops.filters import gaussian_blur
+from pellucid.ops.random import Dice, seeded
+from pellucid.ops.warp import upsample
+from pellucid.synthesis.tables import LabelTable
+
+SEQUENCES: dict[str, tuple[float, float, float]] = {
+    # Mean of CSF, GM and WM relative to the brightest tissue.
+    "T1w": (0.20, 0.60, 0.95),
+    "T2w": (1.00, 0.60, 0.42),
+    "FLAIR": (0.15, 0.85, 0.68),
+    "PD": (0.90, 0.85, 0.68),
+    "infant T1w": (0.25, 0.62, 0.58),
+    "infant T2w": (1.00, 0.55, 0.70),
+    "fetal T2w": (1.00, 0.48, 0.72),
+}
+
+
+@dataclass(frozen=True)
+class ContrastConfig:
+    """How random the contrast is."""
+
+    plausible: float = 0.6
+    """Probability of a contrast like a real sequence's; otherwise every group is random."""
+    jitter: float = 0.1
+    """Standard deviation of a tissue's mean around the sequence's."""
+    label_jitter: float = 0.04
+    """Standard deviation of a label's mean around its tissue's."""
+    std: tuple[float, float] = (0.005, 0.05)
+    """Range of the standard deviation of the texture inside a label."""
+    subclass: float = 0.3
+    """Probability that labels are split into two sub-classes along a smooth random border."""
+    partial_volume: tuple[float, float] = (0.3, 0.8)
+    """Range of the blur, in voxels, that mixes neighbouring tissues."""
+
+
+def draw_contrast(labels: list[int], table: LabelTable, config: ContrastConfig, dice: Dice) -> dict[str, Any]:
+    """Draw the plain numbers of one contrast (JSON): mean and standard deviation per label.
+
+    Args:
+        labels: Label numbers that occur, background (0) included.
+        table: Their meaning.
+        config: Ranges.
+        dice: Source of randomness.
+
+    Returns:
+        The record for `paint`.
+    """
+    kind = dice.choice(list(SEQUENCES)) if dice.happens(config.plausible) else "random"
+    # Left and right partners share a group: one sequence shows both sides alike.
+    partner = {n: min(n, table.swap.get(n, n)) for n in labels}
+    means: dict[int, float] = {}
+    if kind == "random":
+        groups = [dice.uniform(0.05, 1.0) for _ in range(dice.integer(4, max(4, len(set(partner.values())))))]
+        for number in sorted(set(partner.values())):
+            means[number] = dice.choice(groups)
+    else:
+        tissue_means = [0.0, *(m + config.jitter * dice.normal() for m in SEQUENCES[kind])]
+        for number in sorted(set(partner.values())):
+            tissue = table.tissue.get(number, 0)
+            base = tissue_means[tissue] if tissue else dice.uniform(0.05, 1.0)
+            means[number] = max(0.0, base + config.label_jitter * dice.normal())
+    dark_air = dice.happens(0.9)
+    record: dict[str, Any] = {"kind": kind, "labels": {}, "seed": dice.seed()}
+    for number in labels:
+        mean = means[partner[number]]
+        if number == 0:
+            mean = dice.uniform(0, 0.02) if dark_air else dice.uniform(0, 0.3)
+        spread = dice.uniform(*config.std) if number else 0.0
+        contrast = 0.25 * dice.normal() if dice.happens(config.subclass) and number else 0.0
+        record["labels"][str(number)] = [mean, spread, contrast * mean]
+    record["texture_scale"] = dice.uniform(0.0, 1.0)
+    record["partial_volume"] = dice.uniform(*config.partial_volume)
+    return record
+
+
+def paint(labels: Int[Tensor, "x y z"], record: dict[str, Any]) -> Float[Tensor, "1 x y z"]:
+    """Paint a label map with the record's contrast.
+
+    Args:
+        labels: Label numbers, all of them in the record.
+        record: From `draw_contrast`.
+
+    Returns:
+        An image with values of about 0..1.
+    """
+    top = int(labels.max()) + 1
+    looks = torch.zeros(top, 3)
+    for number, values in record["labels"].items():
+        if int(number) < top:
+            looks[int(number)] = torch.tensor(values)
+    mean, spread, offset = looks.to(labels.device)[labels.long()].unbind(-1)
+    shape = (labels.shape[0], labels.shape[1], labels.shape[2])
+    generator = seeded(record["seed"])
+    fine = torch.randn(1, *shape, generator=generator).to(labels.device)
+    coarse = torch.randn(2, *(max(4, n // 6) for n in shape), generator=generator).to(labels.device)
+    smooth = upsample(coarse, shape)
+    share = record["texture_scale"]
+    texture = (1 - share) * fine[0] + share * smooth[0]
+    subclass = torch.sigmoid(8 * smooth[1])  # a soft border: neighbouring voxels differ by less than the step
+    image = (mean + spread * texture + offset * subclass).clamp_min(0)[None]
+    width = record["partial_volume"]
+    return gaussian_blur(image, sigma=(width, width, width))

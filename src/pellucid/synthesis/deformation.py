@@ -1,0 +1,110 @@
+"""Random anatomy: affine map and diffeomorphic warp, as positions to read a volume at."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pellucid.ops.random import Dice, seeded
+from pellucid.ops.warp import exponentiate, rotation_matrix, upsample
+
+
+@dataclass(frozen=True)
+class DeformationConfig:
+    """Ranges of the random anatomy. 0 everywhere is the identity."""
+
+    rotation_deg: float = 15.0
+    """Largest rotation about each axis."""
+    scaling: float = 0.15
+    """Largest relative change of size along each axis."""
+    shearing: float = 0.1
+    """Largest shear coefficient."""
+    warp_mm: float = 4.0
+    """Largest standard deviation of the velocity at its nodes; each sample draws its own up to this."""
+    nodes: int = 8
+    """Control points of the velocity per axis of the patch."""
+    flip: float = 0.5
+    """Probability of a left-right flip, with left and right labels exchanged."""
+
+
+def draw_deformation(config: DeformationConfig, dice: Dice) -> dict[str, Any]:
+    """Draw the plain numbers of one deformation (JSON)."""
+
+    def three(limit: float) -> list[float]:
+        return [dice.uniform(-limit, limit) for _ in range(3)]
+
+    return {
+        "rotation_deg": three(config.rotation_deg),
+        "scale": [1 + s for s in three(config.scaling)],
+        "shear": three(config.shearing),
+        "warp_mm": dice.uniform(0, config.warp_mm),
+        "nodes": config.nodes,
+        "seed": dice.seed(),
+        "flip": dice.happens(config.flip),
+    }
+
+
+def velocity(record: dict[str, Any], *, device: torch.device | str = "cpu") -> Float[Tensor, "3 i j k"]:
+    """Stationary velocity at its nodes, in mm, zero-mean Gaussian from the record's seed."""
+    count = record["nodes"]
+    noise = torch.randn(3, count, count, count, generator=seeded(record["seed"]))
+    return (record["warp_mm"] * noise).to(device)
+
+
+def deformed_positions(
+    record: dict[str, Any],
+    *,
+    patch: tuple[int, int, int],
+    center: tuple[float, float, float],
+    source_spacing: tuple[float, float, float],
+    spacing: float,
+    device: torch.device | str = "cpu",
+) -> Float[Tensor, "3 x y z"]:
+    """Where each voxel of a patch reads the source volume.
+
+    The patch is centred on `center` (source voxels); its voxels are `spacing` mm. The warp is the flow of the
+    record's velocity, integrated on a grid of a quarter of the patch's resolution and interpolated: it is
+    smooth there already.
+
+    Args:
+        record: From `draw_deformation`.
+        patch: Shape of the patch.
+        center: Source voxel that the patch's centre reads before the warp.
+        source_spacing: Voxel size of the source in mm.
+        spacing: Voxel size of the patch in mm (isotropic).
+        device: Where to compute.
+
+    Returns:
+        Source voxel indices, one 3-vector per patch voxel.
+    """
+    linear = _linear(record)
+    half = [(n - 1) / 2 for n in patch]
+    axes = [(torch.arange(n, dtype=torch.float32, device=device) - h) * spacing for n, h in zip(patch, half, strict=True)]
+    if record["warp_mm"] > 0:
+        low = tuple(max(8, n // 4) for n in patch)
+        coarse_mm = [(n - 1) / (m - 1) * spacing for n, m in zip(patch, low, strict=True)]
+        per_voxel = torch.tensor([1 / s for s in coarse_mm], device=device).view(3, 1, 1, 1)
+        flow = exponentiate(upsample(velocity(record, device=device), (low[0], low[1], low[2])) * per_voxel)
+        shift = upsample(flow / per_voxel, patch)
+    else:
+        shift = torch.zeros(3, *patch, device=device)
+    shift[0] += axes[0].view(-1, 1, 1)
+    shift[1] += axes[1].view(1, -1, 1)
+    shift[2] += axes[2].view(1, 1, -1)
+    to_source = torch.diag(1 / torch.tensor(source_spacing)) @ linear
+    moved = torch.einsum("ij,jxyz->ixyz", to_source.to(device), shift)
+    return moved + torch.tensor(center, dtype=torch.float32, device=device).view(3, 1, 1, 1)
+
+
+def _linear(record: dict[str, Any]) -> Tensor:
+    """Rotation, shear, scale and flip as one matrix in mm."""
+    rotation = rotation_matrix(tuple(record["rotation_deg"]))
+    shear = torch.eye(3)
+    shear[0, 1], shear[0, 2], shear[1, 2] = record["shear"]
+    scale = torch.diag(torch.tensor(record["scale"], dtype=torch.float32))
+    linear = rotation @ shear @ scale
+    if record["flip"]:
+        linear[:, 0] = -linear[:, 0]
+    return linear

@@ -1,0 +1,135 @@
+"""Batches of examples, made while training: the only place that adds the batch axis.
+
+Every example is a function of (seed, step, place in the batch), so a run that resumes at step n sees exactly
+what an uninterrupted run would have seen, on any number of devices.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pellucid.errors import wrong
+from pellucid.ops.random import Dice, seeded
+from pellucid.synthesis import Example, GeneratorConfig, Record, Subject, build, draw
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What a batch is made of."""
+
+    packed: str = "packed/train.zip"
+    """Dataset written by `pellucid pack`."""
+    batch: int = 2
+    """Examples per step and device."""
+    crop: tuple[int, int, int] = (64, 64, 64)
+    """Part of the generator's patch that the network sees. Corruptions are simulated on the larger patch:
+    motion needs the whole field of view along the phase-encoding axis."""
+    scans: float = 0.5
+    """Share of examples from real scans; the others are painted from label maps. Each batch holds to it as
+    nearly as it can."""
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+
+
+class TrainingBatch(NamedTuple):
+    """Tensors of one step, on one device."""
+
+    input: Tensor
+    """Corrupted images (b, 1, x, y, z)."""
+    clean: Tensor
+    """Clear images (b, 1, x, y, z)."""
+    t1w: Tensor
+    """T1w images (b, 1, x, y, z), zeros where there is none."""
+    has_t1w: Tensor
+    """1 where there is a T1w (b, 1, 1, 1, 1)."""
+    tissue: Tensor
+    """Classes (b, x, y, z), -1 where unknown."""
+
+
+class ExampleStream:
+    """Batches by step number.
+
+    Args:
+        subjects: Whom to draw from.
+        config: What a batch is made of.
+        seed: Seed of the run.
+        device: Where to build; subjects are moved there once.
+    """
+
+    def __init__(
+        self, subjects: Sequence[Subject], config: DataConfig, *, seed: int, device: torch.device
+    ) -> None:
+        self.config, self.seed, self.device = config, seed, device
+        moved = [_on_device(subject, device) for subject in subjects]
+        self.scans = [s for s in moved if s.images]
+        self.maps = [s for s in moved if s.labels is not None]
+        if not self.scans and not self.maps:
+            raise wrong("training data", need="at least one subject", got="none")
+
+    def record(self, step: int, place: int, *, rank: int = 0) -> tuple[Subject, Record]:
+        """Whom and what the example at a step and place is made of."""
+        seed = hash((self.seed, step, place, rank)) % (2**63 - 1)  # ints hash alike in every process
+        generator = seeded(seed)
+        dice = Dice(generator)
+        # The share of scans is spread over the places of the batch, not left to chance.
+        wants_scan = (place + dice.uniform(0, 1)) / self.config.batch < self.config.scans
+        pool = self.scans if (wants_scan and self.scans) or not self.maps else self.maps
+        subject = dice.choice(pool)
+        generator_config = self.config.generator
+        if pool is self.maps and subject.images:
+            subject = Subject(subject.name, subject.spacing, _only_t1w(subject), subject.labels, subject.table)
+        record = draw(generator_config, subject, generator)
+        record["crop"] = [
+            dice.integer(0, max(0, p - c)) for p, c in zip(record["patch"], self.config.crop, strict=True)
+        ]
+        return subject, record
+
+    def example(self, subject: Subject, record: Record) -> Example:
+        """Build an example and cut it to the crop."""
+        made = build(subject, record, device=self.device)
+        box = tuple(slice(o, o + c) for o, c in zip(record["crop"], self.config.crop, strict=True))
+        cut = (slice(None), *box)
+        return Example(
+            made.input[cut],
+            made.clean[cut],
+            None if made.t1w is None else made.t1w[cut],
+            None if made.tissue is None else made.tissue[box],
+        )
+
+    def batch(self, step: int, *, rank: int = 0) -> TrainingBatch:
+        """The batch of a step."""
+        examples = [self.example(*self.record(step, place, rank=rank)) for place in range(self.config.batch)]
+        return collate(examples)
+
+
+def collate(examples: Sequence[Example]) -> TrainingBatch:
+    """Stack examples; absent targets become zeros, absent tissue -1."""
+    first = examples[0].input
+    nothing = torch.zeros_like(first)
+    unknown = torch.full(first.shape[1:], -1, dtype=torch.long, device=first.device)
+    return TrainingBatch(
+        torch.stack([e.input for e in examples]),
+        torch.stack([e.clean for e in examples]),
+        torch.stack([nothing if e.t1w is None else e.t1w for e in examples]),
+        torch.tensor([float(e.t1w is not None) for e in examples], device=first.device).view(-1, 1, 1, 1, 1),
+        torch.stack([unknown if e.tissue is None else e.tissue.long() for e in examples]),
+    )
+
+
+def record_json(record: Record) -> str:
+    """A record as JSON; reading it back and building gives the same example."""
+    return json.dumps(record)
+
+
+def _on_device(subject: Subject, device: torch.device) -> Subject:
+    labels = None if subject.labels is None else subject.labels.to(device)
+    images = {key: image.to(device) for key, image in subject.images.items()}
+    return Subject(subject.name, subject.spacing, images, labels, subject.table)
+
+
+def _only_t1w(subject: Subject) -> dict[str, Tensor]:
+    """Painting from labels needs no scan but the T1w target."""
+    return {key: image for key, image in subject.images.items() if key == "T1w"}

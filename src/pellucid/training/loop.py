@@ -1,0 +1,173 @@
+"""The state of a training run: what is saved every few minutes, and how a run picks up after a kill."""
+
+import copy
+import logging
+import math
+import os
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pellucid.errors import wrong
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """Learning rate over the run: linear warm-up, a plateau, and a linear fall to zero at the end.
+
+    With a plateau (Zhai et al. 2022, arXiv:2106.04560) a run can be made longer later without redoing it.
+    """
+
+    steps: int = 6000
+    """Length of the run."""
+    learning_rate: float = 7e-4
+    """On the plateau."""
+    warmup: int = 100
+    """Steps of warm-up."""
+    decay: float = 0.25
+    """Share of the run over which the rate falls."""
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.learning_rate <= 0 or not 0 <= self.decay <= 1:
+            raise wrong("schedule", need="steps >= 1, learning_rate > 0, decay 0..1", got=str(self))
+
+    def at(self, step: int) -> float:
+        """Learning rate of a step (0 is the first)."""
+        up = min(1.0, (step + 1) / max(1, self.warmup))
+        down = min(1.0, (self.steps - step) / max(1.0, self.decay * self.steps))
+        return self.learning_rate * up * max(0.0, down)
+
+
+class Average:
+    """Exponential moving average of a network's weights: what is judged and shipped.
+
+    Args:
+        model: The network; its weights are copied.
+        decay: Share of the old average kept at each step, once the run is old enough to have one.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Take in the weights of a step."""
+        keep = min(self.decay, (1 + step) / (10 + step))
+        for mine, theirs in zip(self.model.parameters(), model.parameters(), strict=True):
+            mine.lerp_(theirs.detach(), 1 - keep)
+        for mine, theirs in zip(self.model.buffers(), model.buffers(), strict=True):
+            mine.copy_(theirs)
+
+
+def save_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a run's state whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    torch.save(dict(state), temporary)
+    os.replace(temporary, path)
+
+
+def load_state(path: Path, device: torch.device) -> dict[str, Any] | None:
+    """Read a run's state; none if the run is new.
+
+    Raises:
+        PellucidError: If the file cannot be read as one.
+    """
+    if not path.is_file():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        raise wrong(
+            str(path), need="a checkpoint of pellucid train", got=str(error).split("\n")[0], fix="Delete it to start anew."
+        ) from error
+    return state
+
+
+def git_revision() -> str:
+    """Revision of the checkout the code runs from, "+" if it has changes; "unknown" outside one."""
+    try:
+        where = Path(__file__).resolve().parent
+        revision = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"], cwd=where, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        dirty = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"], cwd=where, capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return revision + ("+" if dirty else "")
+
+
+class Journal:
+    """A TSV of every logged step, and the same in TensorBoard when it is installed.
+
+    Args:
+        folder: The run's folder.
+        from_step: Rows at or after this step (of a run that was killed later) are dropped.
+    """
+
+    def __init__(self, folder: Path, from_step: int) -> None:
+        self.path = folder / "log.tsv"
+        self.rows: list[str] = []
+        if self.path.is_file():
+            self.rows = [r for r in self.path.read_text().splitlines() if not _at_or_after(r, from_step)]
+            self.path.write_text("".join(f"{row}\n" for row in self.rows))
+        self.board = _tensorboard(folder)
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Add one line per value: step, name, value."""
+        with self.path.open("a") as file:
+            for name, value in values.items():
+                file.write(f"{step}\t{name}\t{value:.6g}\n")
+                if self.board is not None:
+                    self.board.add_scalar(name, value, step)
+        log.info("step %d: %s", step, ", ".join(f"{k} {v:.4g}" for k, v in values.items()))
+
+
+def _at_or_after(row: str, step: int) -> bool:
+    first = row.split("\t", 1)[0]
+    return first.isdigit() and int(first) > step
+
+
+def _tensorboard(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        log.warning("tensorboard is not installed; the log is %s only", folder / "log.tsv")
+        return None
+    return SummaryWriter(str(folder / "tensorboard"))
+
+
+class Pace:
+    """Running means of losses, and seconds per step with the share spent waiting for data."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, float] = {}
+        self.count = 0
+        self.waiting = 0.0
+        self.started = time.monotonic()
+
+    def add(self, values: Mapping[str, float], waited: float) -> None:
+        """Take in one step."""
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + (value if math.isfinite(value) else 0.0)
+        self.count += 1
+        self.waiting += waited
+
+    def flush(self) -> dict[str, float]:
+        """Means since the last flush; starts anew."""
+        seconds = time.monotonic() - self.started
+        means = {name: total / max(1, self.count) for name, total in self.sums.items()}
+        means["seconds_per_step"] = seconds / max(1, self.count)
+        means["data_share"] = self.waiting / max(1e-9, seconds)
+        self.sums, self.count, self.waiting, self.started = {}, 0, 0.0, time.monotonic()
+        return means

@@ -1,0 +1,227 @@
+"""Pack a folder of scans and label maps into one small file that a training run reads at once.
+
+Layout of the folder: `scans/` and `labels/` with any supported format. Files belong together by name:
+`<subject>_<contrast>` in scans, `<subject>_labels|aseg|dseg|seg` in labels (or any other name: then the label map
+is a subject of its own).
+"""
+
+import fnmatch
+import io as bytes_io
+import json
+import logging
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pellucid.errors import wrong
+from pellucid.io.nifti import load
+from pellucid.io.resample import to_canonical, to_spacing
+from pellucid.io.volume import Volume
+from pellucid.ops.filters import noise_std, nonlocal_means
+from pellucid.ops.intensity import robust_range
+from pellucid.ops.labels import bounding_box
+from pellucid.synthesis import Subject, load_table
+
+log = logging.getLogger(__name__)
+
+LEVELS = 204
+"""Grey levels per unit (the 99.5th percentile): 8 bits reach 1.25 of it."""
+LABEL_SUFFIXES = ("labels", "aseg", "dseg", "seg")
+CONTRASTS = {"T1": "T1w", "T1W": "T1w", "T2": "T2w", "T2W": "T2w"}
+"""Other spellings of contrasts."""
+MIN_NOISE = 0.004
+"""Scans with less noise than this share of their range are left as they are."""
+
+
+def pack(
+    root: str | Path,
+    out: str | Path,
+    *,
+    tables: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    denoise: bool = True,
+) -> Path:
+    """Pack a folder.
+
+    Scans become the reference the network should reach: canonical orientation, isotropic, cropped to the head,
+    scaled by their 99.5th percentile, and denoised by non-local means, as BME-X's references are (a network
+    shown noisy references learns to copy noise). Values are stored in 8 bits.
+
+    Args:
+        root: Folder with `scans/` and, or, `labels/`.
+        out: File to write (.zip).
+        tables: Which label table belongs to which files: `pattern=table`, for example `fetal_*=fetal`.
+            Unmatched label maps are read with FreeSurfer's numbers.
+        exclude: Patterns of file names (without suffix) to leave out.
+        denoise: Whether scans are denoised.
+
+    Returns:
+        The file written.
+
+    Raises:
+        PellucidError: If there is nothing to pack, or a pattern is malformed.
+    """
+    root, out = Path(root), Path(out)
+    rules = _parse_rules(tables)
+    entries = _find(root, exclude)
+    if not entries:
+        raise wrong(str(root), need="images in scans/ or labels/", got="none", fix="See pellucid pack --help.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    index = []
+    try:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+            for name, files in sorted(entries.items()):
+                subject = _read_subject(name, files, rules, denoise=denoise)
+                index.append(_write_subject(archive, subject))
+                log.info("packed %s: %s %s", name, subject.shape, ", ".join(files))
+            archive.writestr("index.json", json.dumps(index, indent=1))
+        os.replace(temporary, out)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return out
+
+
+def unpack(path: str | Path) -> list[Subject]:
+    """Read a packed file into memory.
+
+    Args:
+        path: File written by `pack`.
+
+    Returns:
+        The subjects, their images as float32 with 1 at the 99.5th percentile.
+
+    Raises:
+        PellucidError: If the file is missing or is not a packed dataset.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise wrong(str(path), need="a packed dataset", got="no such file", fix="Make one: pellucid pack FOLDER.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            index = json.loads(archive.read("index.json"))
+            return [_load_subject(archive, entry) for entry in index]
+    except (zipfile.BadZipFile, KeyError, json.JSONDecodeError) as error:
+        raise wrong(str(path), need="a dataset written by pellucid pack", got=str(error)) from error
+
+
+def _parse_rules(tables: Sequence[str]) -> dict[str, str]:
+    rules = {}
+    for rule in tables:
+        pattern, _, table = rule.partition("=")
+        if not table:
+            raise wrong("pack: tables", need="pattern=table", got=rule, fix="For example: fetal_*=fetal.")
+        load_table(table)
+        rules[pattern] = table
+    return rules
+
+
+def _stem(path: Path) -> str:
+    name = path.name
+    for suffix in (".nii.gz", ".nii", ".mgz", ".mgh", ".nrrd", ".hdr"):
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return ""
+
+
+def _find(root: Path, exclude: Sequence[str]) -> dict[str, dict[str, Path]]:
+    """Subject -> contrast or "labels" -> file."""
+    found: dict[str, dict[str, Path]] = {}
+    for folder in ("scans", "labels"):
+        for path in sorted((root / folder).glob("*")) if (root / folder).is_dir() else []:
+            stem = _stem(path)
+            if not stem or any(fnmatch.fnmatch(stem, pattern) for pattern in exclude):
+                continue
+            subject, _, suffix = stem.rpartition("_")
+            if folder == "labels":
+                key = "labels"
+                subject = subject if suffix in LABEL_SUFFIXES else stem
+            else:
+                key = CONTRASTS.get(suffix, suffix) if subject else "image"
+                subject = subject or stem
+            found.setdefault(subject, {})[key] = path
+    return found
+
+
+def _read_subject(
+    name: str, files: Mapping[str, Path], rules: Mapping[str, str], *, denoise: bool
+) -> Subject:
+    volumes = {key: to_canonical(load(path)) for key, path in files.items()}
+    shapes = {v.grid.shape for v in volumes.values()}
+    if len(shapes) > 1:
+        raise wrong(f"subject {name}", need="all its images on one grid", got=f"shapes {sorted(shapes)}")
+    volumes = {key: _isotropic(v, nearest=key == "labels") for key, v in volumes.items()}
+    spacing = next(iter(volumes.values())).grid.spacing
+    labels = volumes.pop("labels").data[0].round().to(torch.int16) if "labels" in volumes else None
+    images = {key: _reference(v.data, denoise=denoise) for key, v in volumes.items()}
+    shape = labels.shape if labels is not None else next(iter(images.values())).shape[1:]
+    inside = torch.zeros(shape, dtype=torch.bool)
+    for image in images.values():
+        inside |= image[0] > 0.02 * LEVELS
+    if labels is not None:
+        inside |= labels > 0
+    box = bounding_box(inside, margin=4)
+    table = next((t for pattern, t in rules.items() if fnmatch.fnmatch(name, pattern)), "freesurfer")
+    return Subject(
+        name,
+        spacing,
+        {key: image[(slice(None), *box)].contiguous() for key, image in images.items()},
+        None if labels is None else labels[box].contiguous(),
+        table,
+    )
+
+
+def _isotropic(volume: Volume, *, nearest: bool) -> Volume:
+    """Resample to the finest spacing when the axes differ by more than 1 %."""
+    spacing = volume.grid.spacing
+    if max(spacing) <= 1.01 * min(spacing):
+        return volume
+    return to_spacing(volume, (min(spacing),) * 3, order=0 if nearest else 3)
+
+
+def _reference(image: Tensor, *, denoise: bool) -> Tensor:
+    """The image as the network should return it, 0..1.25 in 8 bits."""
+    scaled = robust_range(image).scale(image).clamp(0, 255 / LEVELS)
+    std = noise_std(scaled)
+    if denoise and std > MIN_NOISE:
+        box = bounding_box(scaled[0] > 0.02, margin=2)
+        scaled[(slice(None), *box)] = nonlocal_means(scaled[(slice(None), *box)], std=std, strength=0.6)
+    return (scaled * LEVELS).round().clamp(0, 255).to(torch.uint8)
+
+
+def _write_subject(archive: zipfile.ZipFile, subject: Subject) -> dict[str, object]:
+    arrays = {f"image_{key}": image.numpy() for key, image in subject.images.items()}
+    if subject.labels is not None:
+        arrays["labels"] = subject.labels.numpy()
+    for key, array in arrays.items():
+        buffer = bytes_io.BytesIO()
+        np.save(buffer, array)
+        archive.writestr(f"{subject.name}/{key}.npy", buffer.getvalue())
+    return {
+        "name": subject.name,
+        "spacing": list(subject.spacing),
+        "table": subject.table,
+        "arrays": sorted(arrays),
+    }
+
+
+def _load_subject(archive: zipfile.ZipFile, entry: Mapping[str, object]) -> Subject:
+    name, names = str(entry["name"]), entry["arrays"]
+    if not isinstance(names, list):
+        raise KeyError("arrays")
+    arrays = {
+        str(key): torch.from_numpy(np.load(bytes_io.BytesIO(archive.read(f"{name}/{key}.npy")))) for key in names
+    }
+    labels = arrays.pop("labels", None)
+    spacing = entry["spacing"]
+    if not isinstance(spacing, list):
+        raise KeyError("spacing")
+    subject = Subject(name, (spacing[0], spacing[1], spacing[2]), {}, labels, str(entry["table"]))
+    images = {key.removeprefix("image_"): image.float() / LEVELS for key, image in arrays.items()}
+    return replace(subject, images=images)
