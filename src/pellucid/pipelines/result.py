@@ -23,13 +23,15 @@ class Result:
     """Volumes of one run on the requested grid, with the record of how they were made."""
 
     volume: Volume
-    """The enhanced image."""
-    tissue: Volume
-    """Labels: 0 background, 1 CSF, 2 GM, 3 WM."""
-    mask: Volume
-    """Brain: 1 inside, 0 outside."""
+    """The enhanced (or degraded) image."""
+    tissue: Volume | None
+    """Labels: 0 background, 1 CSF, 2 GM, 3 WM; none if the pipeline makes none."""
+    mask: Volume | None
+    """Brain: 1 inside, 0 outside; none if the pipeline makes none."""
     record: dict[str, Any]
     """Plain data, ready for JSON."""
+    description: str = "enhanced"
+    """What the image is called in the name of an output in a folder (BIDS `desc-`)."""
     t1w: Volume | None = None
     """The image with T1w contrast, if it was asked for."""
     extras: tuple[str, ...] = field(default=())
@@ -93,7 +95,7 @@ class Result:
             return {"image": out, **extras, "record": out.with_name(f"{stem}.json")}
         source = self.volume.path or "image.nii.gz"
         kind = "T1w" if self.record.get("contrast") == "t1w" else None
-        image = out / output_name(source, "enhanced", kind=kind)
+        image = out / output_name(source, self.description, kind=kind)
         extras = {
             name: out / output_name(source, EXTRAS[name][0], kind=EXTRAS[name][1]) for name in self.extras
         }

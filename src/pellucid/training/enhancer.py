@@ -22,6 +22,7 @@ from pellucid.training.data import DataConfig, ExampleStream, TrainingBatch
 from pellucid.training.losses import image_loss, tissue_loss
 from pellucid.training.loop import (
     Average,
+    Deadline,
     Journal,
     Pace,
     ScheduleConfig,
@@ -102,96 +103,131 @@ def run(recipe: str | Path, overrides: Mapping[str, Any] | None = None) -> Path:
 
 def fit(config: RecipeConfig) -> Path:
     """Train a configuration; see `run`."""
-    from lightning_fabric import Fabric
+    fabric = _fabric(config)
+    torch.manual_seed(config.seed)
+    training = _Training(config, fabric)
+    stream = ExampleStream(unpack(config.data.packed), config.data, seed=config.seed, device=fabric.device)
+    pace, deadline = Pace(), Deadline(config.minutes, config.checkpoint_minutes)
+    for step in range(training.first, config.schedule.steps):
+        asked = time.monotonic()
+        batch = stream.batch(step, rank=fabric.global_rank)
+        waited = time.monotonic() - asked
+        pace.add(training.step(step, batch), waited)
+        done = step + 1
+        if done % config.log_every == 0:
+            training.write(done, pace.flush() | {"learning_rate": config.schedule.at(step)})
+        if training.judge(done):
+            pace = Pace()
+        if deadline.checkpoint_due() or done == config.schedule.steps:
+            training.checkpoint(done)
+        if deadline.passed():
+            log.info("out of time at step %d; the same command goes on from here", done)
+            break
+    return training.folder / "weights.safetensors"
 
-    runtime.set_threads(config.threads)
-    device = runtime.device(config.device)
-    fast = runtime.has_fast_bf16(device)
+
+class _Training:
+    """The network, its optimizer and average, and the folder they are kept in."""
+
+    def __init__(self, config: RecipeConfig, fabric: Any) -> None:
+        self.config, self.fabric = config, fabric
+        self.folder = Path(config.out)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.model = _first_model(config).to(fabric.device, memory_format=torch.channels_last_3d)
+        optimizer = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=config.schedule.learning_rate,
+            weight_decay=config.weight_decay,
+            betas=(0.9, 0.98),
+        )
+        self.average = Average(self.model, config.average)
+        self.first, self.hours, self.begun = 0, 0.0, time.monotonic()
+        state = load_state(self.folder / "checkpoint.pt", fabric.device)
+        if state is not None:
+            self.model.load_state_dict(state["model"])
+            self.average.model.load_state_dict(state["average"])
+            optimizer.load_state_dict(state["optimizer"])
+            self.first, self.hours = int(state["step"]), float(state["hours"])
+            log.info("resuming at step %d after %.2f hours", self.first, self.hours)
+        self.wrapped, self.optimizer = fabric.setup(self.model, optimizer)
+        packed = config.validation.packed
+        self.held_back = unpack(packed) if packed and fabric.is_global_zero else []
+        self.journal = Journal(self.folder, self.first) if fabric.is_global_zero else None
+
+    def step(self, step: int, batch: TrainingBatch) -> dict[str, float]:
+        """One step of the optimizer; returns the parts of the loss."""
+        config = self.config
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.schedule.at(step)
+        loss, parts = losses(self.wrapped, batch, config.loss)
+        if not torch.isfinite(loss):
+            fix = "Lower schedule.learning_rate."
+            raise wrong(f"step {step}", need="a finite loss", got=str(loss.item()), fix=fix)
+        self.optimizer.zero_grad()
+        self.fabric.backward(loss)
+        self.fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=config.clip)
+        self.optimizer.step()
+        self.average.update(self.model, step)
+        return parts
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Log values, on the first device only."""
+        if self.journal is not None:
+            self.journal.write(step, values)
+
+    def judge(self, step: int) -> bool:
+        """Validate the average when it is time; returns whether it was."""
+        if not self.held_back or step % self.config.validation.every:
+            return False
+        figures, rows = validate(
+            self.average.model, self.held_back, self.config.validation, self.fabric.device
+        )
+        self.write(step, figures)
+        save_picture(rows, self.folder / f"step{step:06d}.png")
+        return True
+
+    def checkpoint(self, step: int) -> None:
+        """Save everything needed to go on, and the average as weights to use."""
+        if self.journal is None:
+            return
+        hours = self.hours + (time.monotonic() - self.begun) / 3600
+        facts = {
+            "step": step,
+            "hours": round(hours, 3),
+            "revision": git_revision(),
+            "recipe": to_dict(self.config),
+        }
+        state = {
+            "model": self.model.state_dict(),
+            "average": self.average.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": step,
+            "hours": hours,
+            "facts": json.dumps(facts),
+        }
+        save_state(self.folder / "checkpoint.pt", state)
+        models.save(
+            self.average.model, self.folder / "weights.safetensors", metadata=facts, dtype=torch.float16
+        )
+
+
+def _fabric(config: RecipeConfig) -> Any:
+    """Devices and precision, through Lightning Fabric."""
+    try:
+        from lightning_fabric import Fabric
+    except ImportError as error:
+        fix = "Install it: pip install 'pellucid[train]'."
+        raise wrong("pellucid train", need="lightning-fabric", got="no such package", fix=fix) from error
     if config.precision not in ("auto", "bf16", "fp32"):
         raise wrong("precision", need="auto, bf16 or fp32", got=config.precision)
-    half = config.precision == "bf16" or (config.precision == "auto" and fast)
+    runtime.set_threads(config.threads)
+    device = runtime.device(config.device)
+    half = config.precision == "bf16" or (config.precision == "auto" and runtime.has_fast_bf16(device))
     fabric = Fabric(
         accelerator=device.type, devices=config.devices, precision="bf16-mixed" if half else "32-true"
     )
     fabric.launch()
-    torch.manual_seed(config.seed)
-    folder = Path(config.out)
-    folder.mkdir(parents=True, exist_ok=True)
-
-    model = _first_model(config).to(fabric.device, memory_format=torch.channels_last_3d)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=config.schedule.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
-    )
-    average = Average(model, config.average)
-    state = load_state(folder / "checkpoint.pt", fabric.device)
-    first, hours = 0, 0.0
-    if state is not None:
-        model.load_state_dict(state["model"])
-        average.model.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        first, hours = int(state["step"]), float(state["hours"])
-        log.info("resuming at step %d after %.2f hours", first, hours)
-    wrapped, optimizer = fabric.setup(model, optimizer)
-
-    stream = ExampleStream(unpack(config.data.packed), config.data, seed=config.seed, device=fabric.device)
-    held_back = unpack(config.validation.packed) if config.validation.packed else []
-    main = fabric.is_global_zero
-    journal = Journal(folder, first) if main else None
-    pace, begun, saved = Pace(), time.monotonic(), time.monotonic()
-
-    def checkpoint(step: int) -> None:
-        total = hours + (time.monotonic() - begun) / 3600
-        save_state(
-            folder / "checkpoint.pt",
-            {
-                "model": model.state_dict(),
-                "average": average.model.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "step": step,
-                "hours": total,
-                "config": json.dumps(to_dict(config)),
-                "revision": git_revision(),
-            },
-        )
-        facts = {"step": step, "hours": round(total, 2), "revision": git_revision(), "recipe": to_dict(config)}
-        models.save(average.model, folder / "weights.safetensors", metadata=facts, dtype=torch.float16)
-
-    for step in range(first, config.schedule.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = config.schedule.at(step)
-        asked = time.monotonic()
-        batch = stream.batch(step, rank=fabric.global_rank)
-        waited = time.monotonic() - asked
-        loss, parts = losses(wrapped, batch, config.loss)
-        if not torch.isfinite(loss):
-            raise wrong(f"step {step}", need="a finite loss", got=str(float(loss)), fix="Lower schedule.learning_rate.")
-        optimizer.zero_grad()
-        fabric.backward(loss)
-        fabric.clip_gradients(wrapped, optimizer, max_norm=config.clip)
-        optimizer.step()
-        average.update(model, step)
-        if journal is None:
-            continue
-        done = step + 1
-        pace.add(parts, waited)
-        if done % config.log_every == 0:
-            journal.write(done, pace.flush() | {"learning_rate": config.schedule.at(step)})
-        if held_back and done % config.validation.every == 0:
-            figures, rows = validate(average.model, held_back, config.validation, fabric.device)
-            journal.write(done, figures)
-            save_picture(rows, folder / f"step{done:06d}.png")
-            pace = Pace()
-        out_of_time = config.minutes is not None and time.monotonic() - begun > 60 * config.minutes
-        if out_of_time or time.monotonic() - saved > 60 * config.checkpoint_minutes:
-            checkpoint(done)
-            saved = time.monotonic()
-        if out_of_time:
-            log.info("out of time at step %d; the same command goes on from here", done)
-            break
-    else:
-        if main:
-            checkpoint(config.schedule.steps)
-    return folder / "weights.safetensors"
+    return fabric
 
 
 def losses(model: nn.Module, batch: TrainingBatch, weights: LossConfig) -> tuple[Tensor, dict[str, float]]:

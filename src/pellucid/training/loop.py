@@ -112,14 +112,14 @@ class Journal:
 
     Args:
         folder: The run's folder.
-        from_step: Rows at or after this step (of a run that was killed later) are dropped.
+        from_step: Rows after this step (of a run that was killed later) are dropped.
     """
 
     def __init__(self, folder: Path, from_step: int) -> None:
         self.path = folder / "log.tsv"
         self.rows: list[str] = []
         if self.path.is_file():
-            self.rows = [r for r in self.path.read_text().splitlines() if not _at_or_after(r, from_step)]
+            self.rows = [r for r in self.path.read_text().splitlines() if not _later_than(r, from_step)]
             self.path.write_text("".join(f"{row}\n" for row in self.rows))
         self.board = _tensorboard(folder)
 
@@ -133,7 +133,7 @@ class Journal:
         log.info("step %d: %s", step, ", ".join(f"{k} {v:.4g}" for k, v in values.items()))
 
 
-def _at_or_after(row: str, step: int) -> bool:
+def _later_than(row: str, step: int) -> bool:
     first = row.split("\t", 1)[0]
     return first.isdigit() and int(first) > step
 
@@ -171,3 +171,30 @@ class Pace:
         means["data_share"] = self.waiting / max(1e-9, seconds)
         self.sums, self.count, self.waiting, self.started = {}, 0, 0.0, time.monotonic()
         return means
+
+
+class Deadline:
+    """When to save and when to stop.
+
+    Args:
+        minutes: Length of this session; none for no end.
+        checkpoint_minutes: Time between checkpoints.
+    """
+
+    def __init__(self, minutes: float | None, checkpoint_minutes: float) -> None:
+        now = time.monotonic()
+        self.end = math.inf if minutes is None else now + 60 * minutes
+        self.interval = 60 * checkpoint_minutes
+        self.saved = now
+
+    def passed(self) -> bool:
+        """Whether the session is over."""
+        return time.monotonic() >= self.end
+
+    def checkpoint_due(self) -> bool:
+        """Whether a checkpoint is due, as it is when the session is over; the clock starts anew if so."""
+        now = time.monotonic()
+        if now - self.saved < self.interval and not self.passed():
+            return False
+        self.saved = now
+        return True

@@ -1,0 +1,61 @@
+"""A clean scan in, a corrupted one out: for tests, teaching, and judging other tools."""
+
+from pathlib import Path
+from typing import Any
+
+from pellucid import degradation
+from pellucid.degradation import Step
+from pellucid.errors import wrong
+from pellucid.io import nifti, resample
+from pellucid.io.volume import Volume
+from pellucid.ops.intensity import robust_range
+from pellucid.pipelines.record import Run
+from pellucid.pipelines.result import Result
+
+
+def degrade(
+    source: str | Path | Volume | Any,
+    *,
+    preset: str | None = None,
+    steps: list[Step] | None = None,
+    seed: int = 0,
+    frame: int | None = None,
+) -> Result:
+    """Corrupt a scan reproducibly; the grid, the header and the range stay.
+
+    Effects work on canonical (RAS) axes, so a preset means the same for every stored orientation: slices are
+    axial, the phase-encoding axis is anterior-posterior.
+
+    Args:
+        source: A file, a nibabel image or a Volume.
+        preset: Name of a corruption, for example "motion-severe" or "slices-5mm".
+        steps: A chain of one's own instead, as `degradation.apply` takes it.
+        seed: Seed of the preset's random effects.
+        frame: Frame of a 4-D file.
+
+    Returns:
+        The corrupted image with the record that rebuilds it.
+
+    Raises:
+        PellucidError: If the file cannot be used, or both or neither of preset and steps are given.
+
+    Example:
+        >>> degrade("scan.nii.gz", preset="slices-5mm").save("degraded.nii.gz")  # doctest: +SKIP
+    """
+    if (preset is None) == (steps is None):
+        raise wrong("degrade", need="a preset or steps", got="both" if preset else "neither")
+    run = Run("degrade")
+    with run.listening():
+        with run.step("load"):
+            volume = nifti.load(source, frame=frame)
+        with run.step("degrade"):
+            canonical = resample.to_canonical(volume)
+            spacing = canonical.grid.spacing
+            if preset is not None:
+                steps = degradation.preset(preset, spacing=spacing, seed=seed)
+            levels = robust_range(canonical.data)
+            corrupted = degradation.apply(levels.scale(canonical.data), steps or [], spacing=spacing)
+            out = resample.back_to(canonical.with_data(levels.unscale(corrupted)), volume)
+    run.notes |= {"steps": steps, "intensity": {"zero": levels.low, "one": levels.high}}
+    options = {"preset": preset, "seed": seed, "frame": frame}
+    return Result(out, None, None, record=run.record(volume, options), description="degraded")
