@@ -4,5 +4,13 @@ from pellucid.degradation.chain import EFFECTS, DegradationConfig, Effect, Step,
 from pellucid.degradation.presets import PRESETS, preset
 
 __all__ = [
-    "EFFECTS", "PRESETS", "DegradationConfig", "Effect", "Step", "apply", "draw", "draw_motion", "preset",
+    "EFFECTS",
+    "PRESETS",
+    "DegradationConfig",
+    "Effect",
+    "Step",
+    "apply",
+    "draw",
+    "draw_motion",
+    "preset",
 ]

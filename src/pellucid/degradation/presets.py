@@ -25,7 +25,11 @@ def _motion(amount: float) -> list[Step]:
         {
             "effect": "rigid_motion",
             "poses": [
-                {"start": start, "rotation_deg": [amount * a for a in turn], "translation_mm": [amount * a for a in shift]}
+                {
+                    "start": start,
+                    "rotation_deg": [amount * a for a in turn],
+                    "translation_mm": [amount * a for a in shift],
+                }
                 for start, turn, shift in poses
             ],
             "phase_axis": 1,

@@ -74,9 +74,7 @@ def nonlocal_means(
     return total / weights
 
 
-def _overlap(
-    shape: torch.Size, shift: tuple[int, int, int]
-) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+def _overlap(shape: torch.Size, shift: tuple[int, int, int]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
     """Slices of the two regions that a shift brings together."""
     here = tuple(slice(max(0, -s), n - max(0, s)) for n, s in zip(shape, shift, strict=True))
     there = tuple(slice(max(0, s), n - max(0, -s)) for n, s in zip(shape, shift, strict=True))

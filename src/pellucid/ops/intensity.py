@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-MAX_SAMPLES = 2_000_000  # quantiles of a subsample: the same to three digits, and torch.quantile has a size limit
+MAX_SAMPLES = 2_000_000
+"""Quantiles are those of a subsample: the same to three digits, and torch.quantile has a size limit."""
 
 
 @dataclass(frozen=True)

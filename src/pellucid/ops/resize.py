@@ -79,9 +79,7 @@ def _spline_collocation(size: int) -> Tensor:
     return system
 
 
-def gaussian_matrix(
-    size: int, centers: Sequence[float] | Tensor, *, sigma: float
-) -> Float[Tensor, "out in"]:
+def gaussian_matrix(size: int, centers: Sequence[float] | Tensor, *, sigma: float) -> Float[Tensor, "out in"]:
     """Matrix of Gaussian-weighted means around given centres; the edge sample is repeated outside.
 
     Args:
@@ -115,9 +113,7 @@ def box_matrix(size: int, centers: Sequence[float] | Tensor, *, width: float) ->
     return _window_matrix(size, at, radius=math.ceil(width / 2) + 1, sigma=None, width=width)
 
 
-def _window_matrix(
-    size: int, at: Tensor, *, radius: int, sigma: float | None, width: float | None
-) -> Tensor:
+def _window_matrix(size: int, at: Tensor, *, radius: int, sigma: float | None, width: float | None) -> Tensor:
     """Weights of a window evaluated on an extended signal, folded back on the edge samples."""
     extended = torch.arange(-radius, size + radius, dtype=torch.float64)
     distance = at[:, None] - extended

@@ -3,4 +3,14 @@
 from pellucid.synthesis.generator import Example, GeneratorConfig, Record, Subject, build, draw
 from pellucid.synthesis.tables import TISSUES, LabelTable, load_table
 
-__all__ = ["TISSUES", "Example", "GeneratorConfig", "LabelTable", "Record", "Subject", "build", "draw", "load_table"]
+__all__ = [
+    "TISSUES",
+    "Example",
+    "GeneratorConfig",
+    "LabelTable",
+    "Record",
+    "Subject",
+    "build",
+    "draw",
+    "load_table",
+]

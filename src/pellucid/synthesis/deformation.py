@@ -81,7 +81,10 @@ def deformed_positions(
     """
     linear = _linear(record)
     half = [(n - 1) / 2 for n in patch]
-    axes = [(torch.arange(n, dtype=torch.float32, device=device) - h) * spacing for n, h in zip(patch, half, strict=True)]
+    axes = [
+        (torch.arange(n, dtype=torch.float32, device=device) - h) * spacing
+        for n, h in zip(patch, half, strict=True)
+    ]
     if record["warp_mm"] > 0:
         low = tuple(max(8, n // 4) for n in patch)
         coarse_mm = [(n - 1) / (m - 1) * spacing for n, m in zip(patch, low, strict=True)]

@@ -16,6 +16,7 @@ from torch import Tensor
 from pellucid import degradation
 from pellucid.degradation import DegradationConfig
 from pellucid.errors import wrong
+from pellucid.ops.intensity import robust_range
 from pellucid.ops.random import Dice, seeded
 from pellucid.ops.warp import sample, upsample
 from pellucid.synthesis.contrast import ContrastConfig, draw_contrast, paint
@@ -121,7 +122,9 @@ def draw(config: GeneratorConfig, subject: Subject, generator: torch.Generator) 
         "flip": dice.happens(config.deformation.flip),
         "scale": dice.uniform(0.85, 1.1),
         "log_gamma": config.log_gamma * dice.normal(),
-        "receive_field": [dice.uniform(0.05, 0.35), dice.seed()] if dice.happens(config.receive_field) else None,
+        "receive_field": [dice.uniform(0.05, 0.35), dice.seed()]
+        if dice.happens(config.receive_field)
+        else None,
         "cut": _draw_cut(config, dice),
         "strip": dice.happens(config.strip),
         "steps": degradation.draw(config.degradation, generator),
@@ -130,7 +133,9 @@ def draw(config: GeneratorConfig, subject: Subject, generator: torch.Generator) 
     if paint_it and subject.labels is not None:
         table = load_table(subject.table)
         record["lesions"] = draw_lesions(config.lesions, config.patch, dice)
-        record["contrast"] = draw_contrast(sorted({0, *subject.label_numbers, LESION}), table, config.contrast, dice)
+        record["contrast"] = draw_contrast(
+            sorted({0, *subject.label_numbers, LESION}), table, config.contrast, dice
+        )
     return record
 
 
@@ -155,9 +160,12 @@ def build(subject: Subject, record: Record, *, device: torch.device | str = "cpu
             labels = table.swapped(labels)
         tissue = table.tissue_map(labels)
     if record["source"] == "labels" and labels is not None:
-        clean = paint(add_lesions(labels, record["lesions"], table=table, spacing=spacing[0]), record["contrast"])
+        clean = paint(
+            add_lesions(labels, record["lesions"], table=table, spacing=spacing[0]), record["contrast"]
+        )
         if record["strip"]:
             clean = clean * _brain(labels, table)
+        clean = robust_range(clean).scale(clean)  # as every scan is before it meets the network
     else:
         clean = sample(subject.images[record["source"]].to(device), positions)
     t1w = sample(subject.images["T1w"].to(device), positions) if "T1w" in subject.images else None
@@ -167,7 +175,11 @@ def build(subject: Subject, record: Record, *, device: torch.device | str = "cpu
     if record["receive_field"]:
         strength, seed = record["receive_field"]
         clean = clean * _field(strength, seed, clean)
-    clean = _cut_away(clean, record["cut"])
+    if record["cut"]:
+        kept = _kept(record["cut"], clean)
+        clean = clean * kept
+        t1w = None if t1w is None else t1w * kept
+        tissue = None if tissue is None else tissue * kept[0].long()
     corrupted = degradation.apply(clean, record["steps"], spacing=spacing)
     if record["remask"]:  # a scan that was skull-stripped after it was acquired
         corrupted = corrupted * (clean > 0)
@@ -236,10 +248,8 @@ def _field(strength: float, seed: int, image: Tensor) -> Tensor:
     return upsample((nodes - nodes.mean()).to(image.device), shape).exp()
 
 
-def _cut_away(image: Tensor, cut: list[float] | None) -> Tensor:
-    """Set one side of a plane to 0."""
-    if cut is None:
-        return image
+def _kept(cut: list[float], image: Tensor) -> Tensor:
+    """1 on one side of a plane, 0 on the other."""
     direction = torch.tensor(cut[:3])
     direction = direction / direction.norm().clamp_min(1e-6)
     axes = [torch.linspace(-0.5, 0.5, n, device=image.device) for n in image.shape[1:]]
@@ -248,4 +258,4 @@ def _cut_away(image: Tensor, cut: list[float] | None) -> Tensor:
         + direction[1] * axes[1].view(1, -1, 1)
         + direction[2] * axes[2].view(1, 1, -1)
     )
-    return image * (height < cut[3])
+    return (height < cut[3]).float()[None]

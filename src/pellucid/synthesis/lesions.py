@@ -64,7 +64,10 @@ def add_lesions(
     for x, y, z, radius_mm in record["blobs"]:
         reach = int(2.5 * radius_mm / spacing) + 2
         box = tuple(slice(max(0, int(p) - reach), int(p) + reach + 1) for p in (x, y, z))
-        axes = [torch.arange(s.start, min(s.stop, n), device=labels.device) for s, n in zip(box, shape, strict=True)]
+        axes = [
+            torch.arange(s.start, min(s.stop, n), device=labels.device)
+            for s, n in zip(box, shape, strict=True)
+        ]
         dx, dy, dz = (a.float() - p for a, p in zip(axes, (x, y, z), strict=True))
         distance = (dx.view(-1, 1, 1) ** 2 + dy.view(1, -1, 1) ** 2 + dz.view(1, 1, -1) ** 2).sqrt() * spacing
         inside = (distance < radius_mm * outline[box]) & allowed[box]
