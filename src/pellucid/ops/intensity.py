@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-MAX_SAMPLES = 2_000_000
+MAX_SAMPLES = 200_000  # quantiles of an evenly spaced subsample: the same to about three digits, ten times faster
 """Quantiles are those of a subsample: the same to three digits, and torch.quantile has a size limit."""
 
 

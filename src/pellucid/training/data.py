@@ -4,6 +4,7 @@ Every example is a function of (seed, step, place in the batch), so a run that r
 what an uninterrupted run would have seen, on any number of devices.
 """
 
+import fnmatch
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,11 @@ class DataConfig:
     scans: float = 0.5
     """Share of examples from real scans; the others are painted from label maps. Each batch holds to it as
     nearly as it can."""
+    rarely: tuple[str, ...] = ()
+    """Patterns of subject names that are drawn at `rarely_share` of the others' rate: a group that is large only
+    because it was easy to get."""
+    rarely_share: float = 0.25
+    """Rate of those subjects relative to the others."""
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
 
 
@@ -77,7 +83,7 @@ class ExampleStream:
         # The share of scans is spread over the places of the batch, not left to chance.
         wants_scan = (place + dice.uniform(0, 1)) / self.config.batch < self.config.scans
         pool = self.scans if (wants_scan and self.scans) or not self.maps else self.maps
-        subject = dice.choice(pool)
+        subject = self._draw_subject(pool, dice)
         generator_config = self.config.generator
         if pool is self.maps and subject.images:
             subject = Subject(subject.name, subject.spacing, _only_t1w(subject), subject.labels, subject.table)
@@ -86,6 +92,14 @@ class ExampleStream:
             dice.integer(0, max(0, p - c)) for p, c in zip(record["patch"], self.config.crop, strict=True)
         ]
         return subject, record
+
+    def _draw_subject(self, pool: Sequence[Subject], dice: Dice) -> Subject:
+        """One of the pool; a subject of `rarely` is put back with the complement of its share."""
+        while True:
+            subject = dice.choice(pool)
+            rare = any(fnmatch.fnmatch(subject.name, pattern) for pattern in self.config.rarely)
+            if not rare or self.config.rarely_share <= 0 or dice.happens(self.config.rarely_share):
+                return subject
 
     def example(self, subject: Subject, record: Record) -> Example:
         """Build an example and cut it to the crop."""
