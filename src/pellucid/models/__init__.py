@@ -5,5 +5,13 @@ from pellucid.models.two_stage import Enhancement, TwoStage, TwoStageConfig
 from pellucid.models.unet import EfficientUNet, EfficientUNetConfig
 
 __all__ = [
-    "MODELS", "EfficientUNet", "EfficientUNetConfig", "Enhancement", "ModelEntry", "TwoStage", "TwoStageConfig", "load", "save",
+    "MODELS",
+    "EfficientUNet",
+    "EfficientUNetConfig",
+    "Enhancement",
+    "ModelEntry",
+    "TwoStage",
+    "TwoStageConfig",
+    "load",
+    "save",
 ]

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from pellucid.config import from_dict, to_dict
 from pellucid.errors import wrong
@@ -91,15 +92,26 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> tuple[nn.Modul
             facts = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
         name, config = facts["model"], json.loads(facts["config"])
+        metadata: dict[str, Any] = json.loads(facts.get("metadata", "{}"))
     except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
-        raise wrong(str(path), need="weights written by pellucid", got=f"another kind of file ({error})") from error
+        raise wrong(
+            str(path), need="weights written by pellucid", got=f"another kind of file ({error})"
+        ) from error
     if name not in MODELS:
         raise wrong(str(path), need=f"a network among {', '.join(MODELS)}", got=name)
     entry = MODELS[name]
     model = entry.build(from_dict(entry.config, config, f"{path}: config"))
     floats = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
-    missing = sorted(set(model.state_dict()) ^ set(floats))
-    if missing:
-        raise wrong(str(path), need=f"the tensors of {name}", got=f"a difference in {missing[0]}")
+    _check_tensors(str(path), model.state_dict(), floats)
     model.load_state_dict(floats)
-    return model.to(device).eval(), json.loads(facts.get("metadata", "{}"))
+    return model.to(device).eval(), metadata
+
+
+def _check_tensors(where: str, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """Refuse tensors that are not the network's, naming the first."""
+    for key in sorted(expected.keys() | found.keys()):
+        need = f"shape {tuple(expected[key].shape)}" if key in expected else "no such tensor"
+        got = f"shape {tuple(found[key].shape)}" if key in found else "none"
+        if need != got:
+            fix = "The weights are those of another network or version."
+            raise wrong(f"{where}: {key}", need=need, got=got, fix=fix)

@@ -177,6 +177,7 @@ class DUNet(nn.Module):
         self.dense6 = DenseBlock(2 * width, 2 * width, growth, dropout=drop)
         self.dense7 = DenseBlock(self.dense6.out_channels, width, growth, dropout=drop)
         self.head = ConvNorm(self.dense7.out_channels, config.out_channels)
+        self.apply(_initialize)
 
     @property
     def bytes_per_voxel(self) -> int:
@@ -272,3 +273,11 @@ CONNECTION_NAMES = {
 def _double(channels: int, features: int) -> nn.ConvTranspose3d:
     """Transposed convolution to twice the resolution."""
     return nn.ConvTranspose3d(channels, features, 4, stride=2, padding=1)
+
+
+def _initialize(module: nn.Module) -> None:
+    """Xavier, as the paper initializes its kernels."""
+    if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,6 +1,6 @@
 """Tissue first, then the clear image: the two-stage, tissue-aware enhancer of BME-X over any body."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pellucid.errors import wrong
-from pellucid.models.dunet import DUNet, DUNetConfig
+from pellucid.models.dunet import DUNet, DUNetConfig, TissueConnection
 from pellucid.models.unet import EfficientUNet, EfficientUNetConfig
 
 CLASSES = 4  # background, CSF, GM, WM
@@ -21,28 +21,33 @@ class Enhancement(NamedTuple):
     """Logits of background, CSF, GM and WM."""
     same: Float[Tensor, "b 1 x y z"]
     """The clear image, in the contrast and scale of the input."""
-    t1w: Float[Tensor, "b 1 x y z"]
-    """The T1w image, its 99.5th percentile about 1."""
+    t1w: Float[Tensor, "b t x y z"]
+    """The T1w image, its 99.5th percentile about 1; no channel (t = 0) from a network built without one."""
 
 
 @dataclass(frozen=True)
 class TwoStageConfig:
     """Bodies of the two stages.
 
-    The channel counts of the bodies are set by the enhancer (1 -> 4 and 5 -> 2); what the config says about
-    them is ignored, the rest is kept.
+    `TwoStageConfig(body="dunet", t1w=False)` is BME-X with its 32,929,311 weights; with `t1w`, its last
+    convolution has a second output channel and 3,027 weights more. What the bodies' own configs say about
+    channels of input and output, and about their ends, is overruled by the enhancer; the rest is kept.
     """
 
     body: str = "efficient_unet"
     """"efficient_unet" or "dunet"."""
-    tissue: EfficientUNetConfig = field(default_factory=lambda: EfficientUNetConfig(channels=(16, 32, 64, 96)))
+    tissue: EfficientUNetConfig = field(
+        default_factory=lambda: EfficientUNetConfig(channels=(16, 32, 64, 96))
+    )
     """Stage 1 (efficient_unet)."""
     enhance: EfficientUNetConfig = field(default_factory=EfficientUNetConfig)
     """Stage 2 (efficient_unet)."""
     dunet: DUNetConfig = field(default_factory=DUNetConfig)
     """Both stages (dunet)."""
     tissue_aware: bool = True
-    """Whether stage 2 sees stage 1's posteriors; without, its input has zeros in their place (ablation)."""
+    """Whether stage 2 sees stage 1's posteriors; without, it sees a constant in their place (ablation)."""
+    t1w: bool = True
+    """Whether stage 2 gives a T1w image beside the same contrast."""
 
     def __post_init__(self) -> None:
         if self.body not in ("efficient_unet", "dunet"):
@@ -50,10 +55,12 @@ class TwoStageConfig:
 
 
 class TwoStage(nn.Module):
-    """Stage 1: image -> tissue logits. Stage 2: image and posteriors -> residual of the clear image, and T1w.
+    """Stage 1: image -> tissue logits. Stage 2: image and posteriors -> the clear image, and T1w.
 
-    Both are trained jointly with `L = L_tissue + weight L_enhance`; the gradient of the second flows through
-    the posteriors into stage 1.
+    Over the efficient body, stage 2 sees image and posteriors side by side and its answer, zero at first, is
+    added to the image. Over DU-Net, the two meet in BME-X's connection, both stages end in a rectifier, and
+    the answer is the image itself, never negative. Both stages are trained jointly with
+    `L = L_tissue + weight L_enhance`; the gradient of the second flows through the posteriors into stage 1.
 
     Reference:
         Sun et al. 2024 (BME-X), Nat Biomed Eng, doi:10.1038/s41551-024-01283-7, Methods.
@@ -64,24 +71,32 @@ class TwoStage(nn.Module):
     def __init__(self, config: TwoStageConfig) -> None:
         super().__init__()
         self.config = config
-        self.tissue = _body(config, config.tissue, 1, CLASSES, zero_init=False)
-        self.enhance = _body(config, config.enhance, 1 + CLASSES, 2, zero_init=True)
+        images = 2 if config.t1w else 1
+        self.connection: TissueConnection | None = None
+        if config.body == "dunet":
+            features = max(1, config.dunet.width // 2)
+            self.tissue: nn.Module = _dense(config.dunet, 1, CLASSES)
+            self.connection = TissueConnection(CLASSES, 1, features)
+            self.enhance: nn.Module = _dense(config.dunet, 2 * features, images)
+        else:
+            self.tissue = _efficient(config.tissue, 1, CLASSES, zero_init=False)
+            self.enhance = _efficient(config.enhance, 1 + CLASSES, images, zero_init=True)
 
     def forward(self, batch: Float[Tensor, "b 1 x y z"]) -> Enhancement:
         """Enhance images scaled so that 0 is background and 1 the 99.5th percentile of the foreground."""
         tissue = self.tissue(batch)
+        if self.connection is not None:
+            logits = tissue if self.config.tissue_aware else torch.zeros_like(tissue)
+            clear = self.enhance(self.connection(logits, batch))
+            return Enhancement(tissue, clear[:, :1], clear[:, 1:])
         posteriors = tissue.softmax(1) if self.config.tissue_aware else torch.zeros_like(tissue)
         out = self.enhance(torch.cat([batch, posteriors.to(batch.dtype)], dim=1))
         return Enhancement(tissue, batch + out[:, :1], out[:, 1:])
 
 
-def _body(
-    config: TwoStageConfig, widths: EfficientUNetConfig, inputs: int, outputs: int, *, zero_init: bool
-) -> nn.Module:
-    if config.body == "dunet":
-        from dataclasses import replace
+def _dense(config: DUNetConfig, inputs: int, outputs: int) -> DUNet:
+    return DUNet(replace(config, in_channels=inputs, out_channels=outputs, final="relu"))
 
-        return DUNet(replace(config.dunet, in_channels=inputs, out_channels=outputs))
-    return EfficientUNet(
-        EfficientUNetConfig(inputs, outputs, widths.channels, widths.blocks, zero_init=zero_init)
-    )
+
+def _efficient(config: EfficientUNetConfig, inputs: int, outputs: int, *, zero_init: bool) -> EfficientUNet:
+    return EfficientUNet(replace(config, in_channels=inputs, out_channels=outputs, zero_init=zero_init))

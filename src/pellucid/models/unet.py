@@ -6,6 +6,7 @@ detail is lost and nothing runs at full resolution.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -51,12 +52,8 @@ class EfficientUNet(nn.Module):
         widths = config.channels
         self.stem = nn.Conv3d(8 * config.in_channels, widths[0], 3, padding=1)
         self.down = nn.ModuleList(_stack(w, config.blocks) for w in widths)
-        self.shrink = nn.ModuleList(
-            nn.Conv3d(a, b, 2, stride=2) for a, b in zip(widths[:-1], widths[1:], strict=True)
-        )
-        self.grow = nn.ModuleList(
-            nn.Conv3d(b, a, 1) for a, b in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.shrink = nn.ModuleList(nn.Conv3d(a, b, 2, stride=2) for a, b in pairwise(widths))
+        self.grow = nn.ModuleList(nn.Conv3d(b, a, 1) for a, b in pairwise(widths))
         self.up = nn.ModuleList(_stack(w, config.blocks) for w in widths[:-1])
         self.head = nn.Conv3d(widths[0], 8 * config.out_channels, 3, padding=1)
         if config.zero_init:
