@@ -5,9 +5,10 @@ what an uninterrupted run would have seen, on any number of devices.
 """
 
 import fnmatch
+import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -36,8 +37,20 @@ class DataConfig:
     """Patterns of subject names that are drawn at `rarely_share` of the others' rate: a group that is large only
     because it was easy to get."""
     rarely_share: float = 0.25
-    """Rate of those subjects relative to the others."""
+    """Rate of those subjects relative to the others, above 0 and at most 1."""
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    """How examples are made; its `synthetic` is overruled by `scans`."""
+
+    def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise wrong("data.batch", need="at least 1", got=str(self.batch))
+        if not 0 <= self.scans <= 1:
+            raise wrong("data.scans", need="a number from 0 to 1", got=str(self.scans))
+        if not 0 < self.rarely_share <= 1:
+            raise wrong("data.rarely_share", need="above 0 and at most 1", got=str(self.rarely_share))
+        patch = self.generator.patch
+        if min(self.crop) < 16 or any(c > p for c, p in zip(self.crop, patch, strict=True)):
+            raise wrong("data.crop", need=f"16 to the generator's patch {patch} voxels", got=str(self.crop))
 
 
 class TrainingBatch(NamedTuple):
@@ -71,23 +84,22 @@ class ExampleStream:
         self.config, self.seed, self.device = config, seed, device
         moved = [_on_device(subject, device) for subject in subjects]
         self.scans = [s for s in moved if s.images]
-        self.maps = [s for s in moved if s.labels is not None]
+        # Made once, so that what a subject knows about its labels is worked out once.
+        self.maps = [replace(s, images=_only_t1w(s)) for s in moved if s.labels is not None]
+        self.read = replace(config.generator, synthetic=0.0)
+        self.painted = replace(config.generator, synthetic=1.0)
         if not self.scans and not self.maps:
             raise wrong("training data", need="at least one subject", got="none")
 
     def record(self, step: int, place: int, *, rank: int = 0) -> tuple[Subject, Record]:
         """Whom and what the example at a step and place is made of."""
-        seed = hash((self.seed, step, place, rank)) % (2**63 - 1)  # ints hash alike in every process
-        generator = seeded(seed)
+        generator = seeded(seed_of(self.seed, step, place, rank))
         dice = Dice(generator)
         # The share of scans is spread over the places of the batch, not left to chance.
         wants_scan = (place + dice.uniform(0, 1)) / self.config.batch < self.config.scans
-        pool = self.scans if (wants_scan and self.scans) or not self.maps else self.maps
-        subject = self._draw_subject(pool, dice)
-        generator_config = self.config.generator
-        if pool is self.maps and subject.images:
-            subject = Subject(subject.name, subject.spacing, _only_t1w(subject), subject.labels, subject.table)
-        record = draw(generator_config, subject, generator)
+        read = (wants_scan and bool(self.scans)) or not self.maps
+        subject = self._draw_subject(self.scans if read else self.maps, dice)
+        record = draw(self.read if read else self.painted, subject, generator)
         record["crop"] = [
             dice.integer(0, max(0, p - c)) for p, c in zip(record["patch"], self.config.crop, strict=True)
         ]
@@ -98,7 +110,7 @@ class ExampleStream:
         while True:
             subject = dice.choice(pool)
             rare = any(fnmatch.fnmatch(subject.name, pattern) for pattern in self.config.rarely)
-            if not rare or self.config.rarely_share <= 0 or dice.happens(self.config.rarely_share):
+            if not rare or dice.happens(self.config.rarely_share):
                 return subject
 
     def example(self, subject: Subject, record: Record) -> Example:
@@ -117,6 +129,19 @@ class ExampleStream:
         """The batch of a step."""
         examples = [self.example(*self.record(step, place, rank=rank)) for place in range(self.config.batch)]
         return collate(examples)
+
+
+def seed_of(*numbers: int) -> int:
+    """A seed for a tuple of whole numbers, the same on every machine and in every version of Python.
+
+    Args:
+        numbers: For example the run's seed, a step, a place.
+
+    Returns:
+        63 bits of their BLAKE2 hash.
+    """
+    digest = hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
 
 
 def collate(examples: Sequence[Example]) -> TrainingBatch:

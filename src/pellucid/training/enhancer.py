@@ -5,21 +5,22 @@ Run it with `pellucid train recipes/enhance.yaml`. It resumes from the last chec
 
 import json
 import logging
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from pellucid import models, runtime
-from pellucid.config import load_yaml, to_dict
+from pellucid import models
+from pellucid.config import from_dict, load_yaml, to_dict
 from pellucid.errors import wrong
 from pellucid.models import TwoStage, TwoStageConfig
-from pellucid.training.data import DataConfig, ExampleStream, TrainingBatch
-from pellucid.training.losses import image_loss, tissue_loss
+from pellucid.training.data import DataConfig, ExampleStream, TrainingBatch, seed_of
+from pellucid.training.devices import any_of, launch
 from pellucid.training.loop import (
     Average,
     Deadline,
@@ -30,22 +31,11 @@ from pellucid.training.loop import (
     load_state,
     save_state,
 )
+from pellucid.training.losses import LossConfig, enhancer_loss
 from pellucid.training.pack import unpack
-from pellucid.training.validation import ValidationConfig, save_picture, validate
+from pellucid.training.validation import ValidationConfig, held_back, save_picture, validate
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class LossConfig:
-    """Weights in `L = L_tissue + enhance (L_image + t1w L_t1w)`."""
-
-    enhance: float = 10.0
-    """Weight of the image losses (BME-X's lambda): they are about a tenth of the tissue loss."""
-    gradient: float = 0.5
-    """Weight of finite differences inside each image loss."""
-    t1w: float = 0.25
-    """Weight of the T1w output beside the same contrast."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +49,14 @@ class RecipeConfig:
     device: str = "auto"
     """auto, cpu, cuda or mps."""
     devices: int = 1
-    """Number of devices (processes); more than one needs CUDA."""
-    precision: str = "auto"
+    """Number of devices, one process for each; every device sees a batch of its own at every step."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
     """auto (bf16 where it is fast), bf16 or fp32."""
     threads: int | None = None
-    """CPU threads; all by default."""
+    """CPU threads of each process; all by default."""
     minutes: float | None = None
-    """Stop, with a checkpoint, after this long; the run is resumed by the same command."""
+    """Stop, with a checkpoint, after this long, the set-up included; the run is resumed by the same command.
+    The step or the judgement that is under way is finished first: leave room for it."""
     checkpoint_minutes: float = 3.0
     """Time between checkpoints."""
     log_every: int = 25
@@ -83,6 +74,14 @@ class RecipeConfig:
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+
+    def __post_init__(self) -> None:
+        if self.devices < 1 or self.log_every < 1:
+            got = f"{self.devices} and {self.log_every}"
+            raise wrong("recipe", need="devices >= 1 and log_every >= 1", got=got)
+        if not 0 <= self.average < 1 or self.clip <= 0:
+            got = f"{self.average} and {self.clip}"
+            raise wrong("recipe", need="average in [0, 1) and clip > 0", got=got)
 
 
 def run(recipe: str | Path, overrides: Mapping[str, Any] | None = None) -> Path:
@@ -103,26 +102,33 @@ def run(recipe: str | Path, overrides: Mapping[str, Any] | None = None) -> Path:
 
 def fit(config: RecipeConfig) -> Path:
     """Train a configuration; see `run`."""
-    fabric = _fabric(config)
+    deadline = Deadline(config.minutes, config.checkpoint_minutes)
+    fabric = launch(config.device, devices=config.devices, precision=config.precision, threads=config.threads)
     torch.manual_seed(config.seed)
     training = _Training(config, fabric)
     stream = ExampleStream(unpack(config.data.packed), config.data, seed=config.seed, device=fabric.device)
-    pace, deadline = Pace(), Deadline(config.minutes, config.checkpoint_minutes)
+    pace = Pace()
     for step in range(training.first, config.schedule.steps):
         asked = time.monotonic()
         batch = stream.batch(step, rank=fabric.global_rank)
+        if fabric.device.type == "cuda":
+            torch.cuda.synchronize(fabric.device)  # or the data's time would be counted as the network's
         waited = time.monotonic() - asked
         pace.add(training.step(step, batch), waited)
         done = step + 1
         if done % config.log_every == 0:
             training.write(done, pace.flush() | {"learning_rate": config.schedule.at(step)})
-        if training.judge(done):
-            pace = Pace()
-        if deadline.checkpoint_due() or done == config.schedule.steps:
+        asked = time.monotonic()
+        training.judge(done)
+        # One clock decides for all processes.
+        out_of_time = any_of(fabric, deadline.passed())
+        if deadline.checkpoint_due() or out_of_time or done == config.schedule.steps:
             training.checkpoint(done)
-        if deadline.passed():
+        pace.leave_out(time.monotonic() - asked)
+        if out_of_time:
             log.info("out of time at step %d; the same command goes on from here", done)
             break
+    training.close()
     return training.folder / "weights.safetensors"
 
 
@@ -133,7 +139,10 @@ class _Training:
         self.config, self.fabric = config, fabric
         self.folder = Path(config.out)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.model = _first_model(config).to(fabric.device, memory_format=torch.channels_last_3d)
+        self.model = _first_model(config).to(fabric.device)
+        for weights in self.model.parameters():
+            if weights.dim() == 5:
+                weights.data = weights.data.contiguous(memory_format=torch.channels_last_3d)
         optimizer = torch.optim.AdamW(
             self.model.parameters(),
             lr=config.schedule.learning_rate,
@@ -144,14 +153,15 @@ class _Training:
         self.first, self.hours, self.begun = 0, 0.0, time.monotonic()
         state = load_state(self.folder / "checkpoint.pt", fabric.device)
         if state is not None:
+            _check_same_network(self.folder / "checkpoint.pt", state, config)
             self.model.load_state_dict(state["model"])
             self.average.model.load_state_dict(state["average"])
             optimizer.load_state_dict(state["optimizer"])
             self.first, self.hours = int(state["step"]), float(state["hours"])
             log.info("resuming at step %d after %.2f hours", self.first, self.hours)
         self.wrapped, self.optimizer = fabric.setup(self.model, optimizer)
-        packed = config.validation.packed
-        self.held_back = unpack(packed) if packed and fabric.is_global_zero else []
+        # Read by all processes, so that what is wrong with it stops all of them; judged by the first.
+        self.held_back = held_back(config.validation)
         self.journal = Journal(self.folder, self.first) if fabric.is_global_zero else None
 
     def step(self, step: int, batch: TrainingBatch) -> dict[str, float]:
@@ -159,32 +169,39 @@ class _Training:
         config = self.config
         for group in self.optimizer.param_groups:
             group["lr"] = config.schedule.at(step)
-        loss, parts = losses(self.wrapped, batch, config.loss)
-        if not torch.isfinite(loss):
-            fix = "Lower schedule.learning_rate."
-            raise wrong(f"step {step}", need="a finite loss", got=str(loss.item()), fix=fix)
+        # Dropout draws from torch's own generator: a resumed run must find it where it was.
+        torch.manual_seed(seed_of(config.seed, step, self.fabric.global_rank))
+        loss, parts = enhancer_loss(self.wrapped(batch.input), batch, config.loss)
         self.optimizer.zero_grad()
         self.fabric.backward(loss)
-        self.fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=config.clip)
+        norm = self.fabric.clip_gradients(
+            self.wrapped, self.optimizer, max_norm=config.clip, error_if_nonfinite=False
+        )
+        values = dict(zip(parts, torch.stack(list(parts.values())).tolist(), strict=True))
+        broken = not math.isfinite(values["loss"]) or not math.isfinite(float(norm))
+        if any_of(self.fabric, broken):
+            fix = "Lower schedule.learning_rate; the last checkpoint is whole."
+            raise wrong(
+                f"step {step}", need="a finite loss and gradient", got=f"loss {values['loss']}", fix=fix
+            )
         self.optimizer.step()
         self.average.update(self.model, step)
-        return parts
+        return values
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Log values, on the first device only."""
         if self.journal is not None:
             self.journal.write(step, values)
 
-    def judge(self, step: int) -> bool:
-        """Validate the average when it is time; returns whether it was."""
-        if not self.held_back or step % self.config.validation.every:
-            return False
+    def judge(self, step: int) -> None:
+        """Validate the average when it is time, on the first device; the others wait at their next step."""
+        if self.journal is None or not self.held_back or step % self.config.validation.every:
+            return
         figures, rows = validate(
             self.average.model, self.held_back, self.config.validation, self.fabric.device
         )
         self.write(step, figures)
         save_picture(rows, self.folder / f"step{step:06d}.png")
-        return True
 
     def checkpoint(self, step: int) -> None:
         """Save everything needed to go on, and the average as weights to use."""
@@ -210,52 +227,24 @@ class _Training:
             self.average.model, self.folder / "weights.safetensors", metadata=facts, dtype=torch.float16
         )
 
+    def close(self) -> None:
+        """Write what the log still holds back."""
+        if self.journal is not None:
+            self.journal.close()
 
-def _fabric(config: RecipeConfig) -> Any:
-    """Devices and precision, through Lightning Fabric."""
+
+def _check_same_network(path: Path, state: Mapping[str, Any], config: RecipeConfig) -> None:
+    """Refuse to go on with a network other than the checkpoint's."""
     try:
-        from lightning_fabric import Fabric
-    except ImportError as error:
-        fix = "Install it: pip install 'pellucid[train]'."
-        raise wrong("pellucid train", need="lightning-fabric", got="no such package", fix=fix) from error
-    if config.precision not in ("auto", "bf16", "fp32"):
-        raise wrong("precision", need="auto, bf16 or fp32", got=config.precision)
-    runtime.set_threads(config.threads)
-    device = runtime.device(config.device)
-    half = config.precision == "bf16" or (config.precision == "auto" and runtime.has_fast_bf16(device))
-    fabric = Fabric(
-        accelerator=device.type, devices=config.devices, precision="bf16-mixed" if half else "32-true"
-    )
-    fabric.launch()
-    return fabric
-
-
-def losses(model: nn.Module, batch: TrainingBatch, weights: LossConfig) -> tuple[Tensor, dict[str, float]]:
-    """The loss of a batch, and its parts for the log.
-
-    Args:
-        model: The two-stage enhancer.
-        batch: From `ExampleStream.batch`.
-        weights: Weights of the parts.
-
-    Returns:
-        `L_tissue + enhance (L_image + t1w L_t1w)` (BME-X, Implementations), and the parts as numbers.
-    """
-    out = model(batch.input)
-    tissue = tissue_loss(out.tissue, batch.tissue)
-    same = image_loss(out.same, batch.clean, gradient_weight=weights.gradient)
-    t1w = image_loss(out.t1w, batch.t1w, gradient_weight=weights.gradient, weight=batch.has_t1w)
-    loss = tissue + weights.enhance * (same + weights.t1w * t1w)
-    with torch.no_grad():
-        before = image_loss(batch.input, batch.clean, gradient_weight=weights.gradient)
-    parts = {
-        "loss": loss.item(),
-        "tissue": tissue.item(),
-        "same": same.item(),
-        "same_of_input": before.item(),  # what doing nothing would cost
-        "t1w": t1w.item(),
-    }
-    return loss, parts
+        facts = json.loads(state["facts"])
+        theirs = from_dict(TwoStageConfig, facts["recipe"]["model"], f"{path}: model")
+    except (KeyError, TypeError, ValueError) as error:
+        raise wrong(str(path), need="a checkpoint of this recipe", got="facts that cannot be read") from error
+    if theirs != config.model:
+        ours, old = to_dict(config.model), to_dict(theirs)
+        name = next(name for name in ours if ours[name] != old[name])
+        fix = "Restore it, or give the run another folder: out=FOLDER."
+        raise wrong(f"model.{name}", need=f"{old[name]}, as in {path}", got=str(ours[name]), fix=fix)
 
 
 def _first_model(config: RecipeConfig) -> nn.Module:
@@ -263,5 +252,7 @@ def _first_model(config: RecipeConfig) -> nn.Module:
         return TwoStage(config.model)
     model, _ = models.load(config.start_from)
     if not isinstance(model, TwoStage) or model.config != config.model:
-        raise wrong(config.start_from, need="weights of the recipe's network", got="another network or config")
+        raise wrong(
+            config.start_from, need="weights of the recipe's network", got="another network or config"
+        )
     return model.train()

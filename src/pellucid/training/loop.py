@@ -4,6 +4,7 @@ import copy
 import logging
 import math
 import os
+import pickle
 import subprocess
 import time
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pellucid.errors import wrong
+from pellucid.errors import PellucidError, wrong
 
 log = logging.getLogger(__name__)
 
@@ -62,17 +63,23 @@ class Average:
     def update(self, model: nn.Module, step: int) -> None:
         """Take in the weights of a step."""
         keep = min(self.decay, (1 + step) / (10 + step))
-        for mine, theirs in zip(self.model.parameters(), model.parameters(), strict=True):
-            mine.lerp_(theirs.detach(), 1 - keep)
-        for mine, theirs in zip(self.model.buffers(), model.buffers(), strict=True):
-            mine.copy_(theirs)
+        # A batch norm's running statistics are averaged too: the last ones would not be those of these weights.
+        theirs = model.state_dict()
+        for name, mine in self.model.state_dict().items():
+            if mine.is_floating_point():
+                mine.lerp_(theirs[name], 1 - keep)
+            else:
+                mine.copy_(theirs[name])
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
     """Write a run's state whole or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    torch.save(dict(state), temporary)
-    os.replace(temporary, path)
+    try:
+        torch.save(dict(state), temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load_state(path: Path, device: torch.device) -> dict[str, Any] | None:
@@ -84,27 +91,35 @@ def load_state(path: Path, device: torch.device) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise wrong(
-            str(path), need="a checkpoint of pellucid train", got=str(error).split("\n")[0], fix="Delete it to start anew."
-        ) from error
-    return state
+        state = torch.load(path, map_location=device, weights_only=True)
+        missing = {"model", "average", "optimizer", "step", "hours", "facts"} - set(state)
+    except (RuntimeError, EOFError, OSError, ValueError, TypeError, pickle.UnpicklingError) as error:
+        got = str(error).split("\n")[0].split(". ")[0] or type(error).__name__
+        raise _not_a_checkpoint(path, got) from error
+    if missing:
+        raise _not_a_checkpoint(path, f"a file without {', '.join(sorted(missing))}")
+    return dict(state)
+
+
+def _not_a_checkpoint(path: Path, got: str) -> PellucidError:
+    fix = "Delete it to start anew, or give the run another folder: out=FOLDER."
+    return wrong(str(path), need="a checkpoint of pellucid train", got=got, fix=fix)
 
 
 def git_revision() -> str:
     """Revision of the checkout the code runs from, "+" if it has changes; "unknown" outside one."""
     try:
-        where = Path(__file__).resolve().parent
-        revision = subprocess.run(
-            ["git", "rev-parse", "--short=12", "HEAD"], cwd=where, capture_output=True, text=True, check=True
-        ).stdout.strip()
-        dirty = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"], cwd=where, capture_output=True, text=True, check=True
-        ).stdout.strip()
+        revision = _git("rev-parse", "--short=12", "HEAD")
+        changes = _git("status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return revision + ("+" if dirty else "")
+    return revision + ("+" if changes else "")
+
+
+def _git(*words: str) -> str:
+    where = Path(__file__).resolve().parent
+    done = subprocess.run(["git", *words], cwd=where, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 class Journal:
@@ -117,11 +132,12 @@ class Journal:
 
     def __init__(self, folder: Path, from_step: int) -> None:
         self.path = folder / "log.tsv"
-        self.rows: list[str] = []
         if self.path.is_file():
-            self.rows = [r for r in self.path.read_text().splitlines() if not _later_than(r, from_step)]
-            self.path.write_text("".join(f"{row}\n" for row in self.rows))
-        self.board = _tensorboard(folder)
+            kept = [row for row in self.path.read_text().splitlines() if _is_row(row, until=from_step)]
+            temporary = self.path.with_name(f".log.tsv.{os.getpid()}")
+            temporary.write_text("".join(f"{row}\n" for row in kept))
+            os.replace(temporary, self.path)
+        self.board = _tensorboard(folder, from_step)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Add one line per value: step, name, value."""
@@ -132,19 +148,25 @@ class Journal:
                     self.board.add_scalar(name, value, step)
         log.info("step %d: %s", step, ", ".join(f"{k} {v:.4g}" for k, v in values.items()))
 
+    def close(self) -> None:
+        """Write what TensorBoard still holds back."""
+        if self.board is not None:
+            self.board.close()
 
-def _later_than(row: str, step: int) -> bool:
-    first = row.split("\t", 1)[0]
-    return first.isdigit() and int(first) > step
+
+def _is_row(row: str, *, until: int) -> bool:
+    """Whether a row is whole (a kill may have cut the last one) and not of a later step."""
+    parts = row.split("\t")
+    return len(parts) == 3 and parts[0].isdigit() and int(parts[0]) <= until
 
 
-def _tensorboard(folder: Path) -> Any:
+def _tensorboard(folder: Path, from_step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         log.warning("tensorboard is not installed; the log is %s only", folder / "log.tsv")
         return None
-    return SummaryWriter(str(folder / "tensorboard"))
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=from_step + 1)
 
 
 class Pace:
@@ -163,6 +185,10 @@ class Pace:
         self.count += 1
         self.waiting += waited
 
+    def leave_out(self, seconds: float) -> None:
+        """Do not count time that went into something else than steps."""
+        self.started += seconds
+
     def flush(self) -> dict[str, float]:
         """Means since the last flush; starts anew."""
         seconds = time.monotonic() - self.started
@@ -177,7 +203,7 @@ class Deadline:
     """When to save and when to stop.
 
     Args:
-        minutes: Length of this session; none for no end.
+        minutes: Length of this session, from now; none for no end.
         checkpoint_minutes: Time between checkpoints.
     """
 
@@ -192,9 +218,9 @@ class Deadline:
         return time.monotonic() >= self.end
 
     def checkpoint_due(self) -> bool:
-        """Whether a checkpoint is due, as it is when the session is over; the clock starts anew if so."""
+        """Whether a checkpoint is due; the clock starts anew if so."""
         now = time.monotonic()
-        if now - self.saved < self.interval and not self.passed():
+        if now - self.saved < self.interval:
             return False
         self.saved = now
         return True

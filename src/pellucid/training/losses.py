@@ -1,13 +1,61 @@
 """What the network is asked to minimize. Each loss returns one number; batches may lack a target."""
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from pellucid.errors import wrong
+from pellucid.models import Enhancement
 from pellucid.ops.filters import finite_differences
 from pellucid.ops.labels import one_hot
+from pellucid.training.data import TrainingBatch
 from pellucid.types import Batch
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights in `L = L_tissue + enhance (L_image + t1w L_t1w)`."""
+
+    enhance: float = 10.0
+    """Weight of the image losses (BME-X's lambda): they are about a tenth of the tissue loss."""
+    gradient: float = 0.5
+    """Weight of finite differences inside each image loss."""
+    t1w: float = 0.25
+    """Weight of the T1w output beside the same contrast."""
+
+    def __post_init__(self) -> None:
+        if min(self.enhance, self.gradient, self.t1w) < 0:
+            raise wrong("loss", need="weights >= 0", got=str(self))
+
+
+def enhancer_loss(
+    out: Enhancement, batch: TrainingBatch, weights: LossConfig
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of a batch.
+
+    Args:
+        out: What the network made of the batch's input.
+        batch: From `ExampleStream.batch`.
+        weights: Weights of the parts.
+
+    Returns:
+        `L_tissue + enhance (L_image + t1w L_t1w)` (BME-X, Implementations), and the parts, detached: reading
+        them makes the CPU wait for the GPU.
+    """
+    tissue = tissue_loss(out.tissue, batch.tissue)
+    same = image_loss(out.same, batch.clean, gradient_weight=weights.gradient)
+    loss = tissue + weights.enhance * same
+    parts = {"tissue": tissue, "same": same}
+    with torch.no_grad():  # what doing nothing would cost
+        parts["same_of_input"] = image_loss(batch.input, batch.clean, gradient_weight=weights.gradient)
+    if out.t1w.shape[1]:
+        t1w = image_loss(out.t1w, batch.t1w, gradient_weight=weights.gradient, weight=batch.has_t1w)
+        loss = loss + weights.enhance * weights.t1w * t1w
+        parts["t1w"] = t1w
+    return loss, {name: part.detach() for name, part in ({"loss": loss} | parts).items()}
 
 
 def tissue_loss(logits: Float[Tensor, "b k x y z"], tissue: Int[Tensor, "b x y z"]) -> Float[Tensor, ""]:
@@ -20,13 +68,12 @@ def tissue_loss(logits: Float[Tensor, "b k x y z"], tissue: Int[Tensor, "b x y z
         tissue: Class of each voxel; -1 where it is not known (ignored).
 
     Returns:
-        A number >= 0; 0 times the logits if nothing is known.
+        A number >= 0; 0, with a gradient of 0, if nothing is known.
     """
     known = tissue >= 0
-    if not bool(known.any()):
-        return logits.float().sum() * 0
     logits = logits.float()
-    entropy = F.cross_entropy(logits, tissue.long(), ignore_index=-1)
+    total = F.cross_entropy(logits, tissue.long(), ignore_index=-1, reduction="sum")
+    entropy = total / known.sum().clamp_min(1)
     truth = one_hot(tissue.clamp_min(0), logits.shape[1]) * known[:, None]
     predicted = logits.softmax(1) * known[:, None]
     overlap = (truth * predicted).sum((0, 2, 3, 4))
@@ -36,7 +83,11 @@ def tissue_loss(logits: Float[Tensor, "b k x y z"], tissue: Int[Tensor, "b x y z
 
 
 def image_loss(
-    prediction: Batch, target: Batch, *, gradient_weight: float, weight: Float[Tensor, "b 1 1 1 1"] | None = None
+    prediction: Batch,
+    target: Batch,
+    *,
+    gradient_weight: float,
+    weight: Float[Tensor, "b 1 1 1 1"] | None = None,
 ) -> Float[Tensor, ""]:
     """Mean absolute difference of intensities and of their finite differences.
 

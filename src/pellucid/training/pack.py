@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -71,7 +72,9 @@ def pack(
     rules = _parse_rules(tables)
     entries = _find(root, exclude)
     if not entries:
-        raise wrong(str(root), need="images in scans/ or labels/", got="none", fix="See pellucid pack --help.")
+        raise wrong(
+            str(root), need="images in scans/ or labels/", got="none", fix="See pellucid pack --help."
+        )
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.{os.getpid()}")
     index = []
@@ -102,12 +105,14 @@ def unpack(path: str | Path) -> list[Subject]:
     """
     path = Path(path)
     if not path.is_file():
-        raise wrong(str(path), need="a packed dataset", got="no such file", fix="Make one: pellucid pack FOLDER.")
+        raise wrong(
+            str(path), need="a packed dataset", got="no such file", fix="Make one: pellucid pack FOLDER."
+        )
     try:
         with zipfile.ZipFile(path) as archive:
             index = json.loads(archive.read("index.json"))
             return [_load_subject(archive, entry) for entry in index]
-    except (zipfile.BadZipFile, KeyError, json.JSONDecodeError) as error:
+    except (zipfile.BadZipFile, zlib.error, KeyError, TypeError, ValueError, OSError) as error:
         raise wrong(str(path), need="a dataset written by pellucid pack", got=str(error)) from error
 
 
@@ -216,7 +221,8 @@ def _load_subject(archive: zipfile.ZipFile, entry: Mapping[str, object]) -> Subj
     if not isinstance(names, list):
         raise KeyError("arrays")
     arrays = {
-        str(key): torch.from_numpy(np.load(bytes_io.BytesIO(archive.read(f"{name}/{key}.npy")))) for key in names
+        str(key): torch.from_numpy(np.load(bytes_io.BytesIO(archive.read(f"{name}/{key}.npy"))))
+        for key in names
     }
     labels = arrays.pop("labels", None)
     spacing = entry["spacing"]

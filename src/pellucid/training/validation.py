@@ -8,9 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from pellucid import degradation, metrics
+from pellucid.degradation.presets import PRESETS
+from pellucid.errors import PellucidError, did_you_mean, wrong
 from pellucid.models import Enhancement
 from pellucid.ops.labels import bounding_box
 from pellucid.synthesis import TISSUES, Subject, load_table
+from pellucid.training.pack import unpack
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,35 @@ class ValidationConfig:
         "blur-1.2",
     )
     """Presets of `pellucid degrade`, and "clean"."""
+
+    def __post_init__(self) -> None:
+        if self.every < 1 or self.patch < 16:
+            raise wrong("validation", need="every >= 1 and patch >= 16", got=f"{self.every} and {self.patch}")
+        for name in self.corruptions:
+            if name not in ("clean", *PRESETS):
+                raise PellucidError(
+                    f"validation.corruptions: unknown name {name!r}. {did_you_mean(name, PRESETS)}"
+                )
+
+
+def held_back(config: ValidationConfig) -> list[Subject]:
+    """Read the scans that are judged.
+
+    Args:
+        config: Where they are.
+
+    Returns:
+        Subjects with scans; none if nothing is to be judged.
+
+    Raises:
+        PellucidError: If the dataset is missing, is not one, or has no scans.
+    """
+    if not config.packed:
+        return []
+    scans = [subject for subject in unpack(config.packed) if subject.images]
+    if not scans:
+        raise wrong(config.packed, need="scans to validate with", got="label maps only")
+    return scans
 
 
 @torch.inference_mode()
@@ -106,7 +138,7 @@ def _central_box(subject: Subject, side: int) -> tuple[slice, slice, slice]:
 def _slices(corrupted: Tensor, out: Enhancement, index: int, clean: Tensor) -> list[Tensor]:
     """Coronal middle slices, as they would hang on a wall."""
     tissue = out.tissue[index].argmax(0, keepdim=True).float() / 3
-    volumes = (corrupted, out.same[index].float(), clean, tissue, out.t1w[index].float())
+    volumes = (corrupted, out.same[index].float(), clean, tissue, *out.t1w[index].float()[:, None])
     return [v[0, :, v.shape[2] // 2].flip(1).T.cpu() for v in volumes]
 
 
