@@ -96,7 +96,7 @@ class ExampleStream:
         generator = seeded(seed_of(self.seed, step, place, rank))
         dice = Dice(generator)
         # The share of scans is spread over the places of the batch, not left to chance.
-        wants_scan = (place + dice.uniform(0, 1)) / self.config.batch < self.config.scans
+        wants_scan = (place + dice.uniform(0.0, 1.0)) / self.config.batch < self.config.scans
         read = (wants_scan and bool(self.scans)) or not self.maps
         subject = self._draw_subject(self.scans if read else self.maps, dice)
         record = draw(self.read if read else self.painted, subject, generator)

@@ -151,6 +151,7 @@ class _Training:
         )
         self.average = Average(self.model, config.average)
         self.first, self.hours, self.begun = 0, 0.0, time.monotonic()
+        self.revision = git_revision()  # of the code that runs, not of the checkout hours later
         state = load_state(self.folder / "checkpoint.pt", fabric.device)
         if state is not None:
             _check_same_network(self.folder / "checkpoint.pt", state, config)
@@ -211,7 +212,7 @@ class _Training:
         facts = {
             "step": step,
             "hours": round(hours, 3),
-            "revision": git_revision(),
+            "revision": self.revision,
             "recipe": to_dict(self.config),
         }
         state = {

@@ -93,8 +93,17 @@ def load_state(path: Path, device: torch.device) -> dict[str, Any] | None:
     try:
         state = torch.load(path, map_location=device, weights_only=True)
         missing = {"model", "average", "optimizer", "step", "hours", "facts"} - set(state)
-    except (RuntimeError, EOFError, OSError, ValueError, TypeError, pickle.UnpicklingError) as error:
-        got = str(error).split("\n")[0].split(". ")[0] or type(error).__name__
+    except (
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        pickle.UnpicklingError,
+    ) as error:  # what an unpickler may raise over bytes that are no pickle
+        got = "another kind of file" if len(str(error)) > 80 else str(error) or type(error).__name__
         raise _not_a_checkpoint(path, got) from error
     if missing:
         raise _not_a_checkpoint(path, f"a file without {', '.join(sorted(missing))}")
