@@ -1,5 +1,7 @@
 import re
+import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -80,3 +82,12 @@ def test_peak_memory_grows_with_what_is_held() -> None:
     after = runtime.peak_memory_mb()
     assert held.sum() > 0
     assert after > before + 100
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can")
+def test_peak_memory_can_begin_anew() -> None:
+    held = np.ones(40_000_000)
+    high = runtime.peak_memory_mb()
+    del held
+    runtime.reset_peak_memory()
+    assert runtime.peak_memory_mb() < high - 200

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,7 +11,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from pellucid.commands import COMMANDS
 from pellucid.commands.command import FAILED, INTERRUPTED, OK, Command
-from pellucid.errors import PellucidError, did_you_mean
+from pellucid.errors import PellucidError, did_you_mean, wrong
 from pellucid.pipelines.options import Extra, split_extras
 
 USAGE = """usage: pellucid COMMAND ...
@@ -63,8 +63,13 @@ def usage() -> str:
     Returns:
         What `pellucid --help` prints.
     """
-    lines = (f"  {name:<9}{(command.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items())
-    return USAGE.format(commands="\n".join(lines))
+    return USAGE.format(commands=_listed(COMMANDS))
+
+
+def _listed(names: Collection[str]) -> str:
+    """Commands with what they do, one a line."""
+    width = max(map(len, names)) + 2
+    return "\n".join(f"  {name:<{width}}{(COMMANDS[name].__doc__ or '').splitlines()[0]}" for name in names)
 
 
 def parse(words: Sequence[str]) -> Command:
@@ -73,7 +78,7 @@ def parse(words: Sequence[str]) -> Command:
     One parser for one command: building all of them would triple the time of `--help`.
 
     Args:
-        words: The command's name, then its options.
+        words: The command's name (one word, or two such as "evaluate restoration"), then its options.
 
     Returns:
         The command, ready to run.
@@ -82,9 +87,7 @@ def parse(words: Sequence[str]) -> Command:
         PellucidError: If there is no such command, or an option's value is refused.
         SystemExit: After `--help`, and after a message for words that cannot be read.
     """
-    name, *rest = words
-    if name not in COMMANDS:
-        raise PellucidError(f"unknown command {name!r}. {did_you_mean(name, COMMANDS)}")
+    name, rest = _split(list(words))
     return tyro.cli(
         COMMANDS[name],
         prog=f"pellucid {name}",
@@ -92,6 +95,22 @@ def parse(words: Sequence[str]) -> Command:
         config=(tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
         registry=_registry(),
     )
+
+
+def _split(words: list[str]) -> tuple[str, list[str]]:
+    """The command's name, of one word or two, and the words after it."""
+    for count in (2, 1):
+        if (name := " ".join(words[:count])) in COMMANDS:
+            return name, words[count:]
+    family, *rest = words
+    members = [name for name in COMMANDS if name.startswith(f"{family} ")]
+    if not members:
+        raise PellucidError(f"unknown command {family!r}. {did_you_mean(family, COMMANDS)}")
+    if rest[:1] in (["-h"], ["--help"]):
+        print(f"usage: pellucid {family} ...\n\n{_listed(members)}")
+        raise SystemExit(OK)
+    known = ", ".join(name.removeprefix(f"{family} ") for name in members)
+    raise wrong(family, need=f"one of {known} as the next word", got=rest[0] if rest else "nothing")
 
 
 def _registry() -> ConstructorRegistry:

@@ -153,3 +153,15 @@ def test_a_full_disk_leaves_nothing_behind_and_the_old_file_whole(write, tmp_pat
 def test_a_path_through_a_file(tmp_path):
     (tmp_path / "file").touch()
     assert "need a file we may read, got not a directory" in message(tmp_path / "file" / "scan.nii.gz")
+
+
+def test_a_folder_for_results_is_made_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk.make_folder(tmp_path / "a" / "b")
+    disk.make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PellucidError, match="file: need a folder we may write to, got file exists"):
+        disk.make_folder(tmp_path / "file")
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(PellucidError, match="got a read-only folder"):
+        disk.make_folder(tmp_path / "a")

@@ -1,1 +1,1 @@
-"""Programs built on the verbs: demo."""
+"""Programs built on the verbs: demo, sheet."""

@@ -98,17 +98,36 @@ def run_jobs(jobs: Sequence[Job], work: Callable[[Job], None], *, force: bool, q
     Returns:
         The exit code: 0 only if every output was written.
     """
+    by_source = {job.source: job for job in jobs}
+
+    def checked(source: Path) -> None:
+        check(by_source[source], force=force)
+        work(by_source[source])
+
+    return each(list(by_source), checked, quiet=quiet)
+
+
+def each(sources: Sequence[Path], work: Callable[[Path], None], *, quiet: bool) -> int:
+    """Work through inputs; a failure is one sentence and does not stop the others.
+
+    Args:
+        sources: Files, each once.
+        work: What to do with one of them.
+        quiet: Show no progress.
+
+    Returns:
+        The exit code: 0 only if nothing failed.
+    """
     code = OK
-    with progress(len(jobs), quiet=quiet) as advance:
-        for job in jobs:
-            advance(job.source.name, 0)
+    with progress(len(sources), quiet=quiet) as advance:
+        for source in sources:
+            advance(source.name, 0)
             try:
-                check(job, force=force)
-                work(job)
+                work(source)
             except (PellucidError, OSError, MemoryError) as problem:
-                logger.error("%s", sentence(problem, job.source))
+                logger.error("%s", sentence(problem, source))
                 code = FAILED
-            advance(job.source.name, 1)
+            advance(source.name, 1)
     return code
 
 

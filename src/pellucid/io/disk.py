@@ -154,6 +154,23 @@ def check_writable(path: Path, force: bool) -> None:
         raise _not_writable(path, "a read-only folder")
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder for results, and those it lies in, unless it is there.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        PellucidError: If it cannot be made or written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_writable(path, _reason(error)) from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise _not_writable(path, "a read-only folder")
+
+
 @contextmanager
 def replacing(path: Path, force: bool) -> Iterator[Path]:
     """Write files beside their place and move them there when all are complete.

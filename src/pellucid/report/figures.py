@@ -68,7 +68,7 @@ def sheet(columns: Sequence[Column], shared: Frame) -> bytes:
             _draw(axes, column, shared, name, zoom)
             top -= height + _GAP
         if column.kind == "difference":
-            _color_bar(paper, left, width, shared)
+            _color_bar(paper, left, width, shared, column.ends)
         if column.tissue is not None:
             _tissue_key(paper, left)
     return _png(paper.figure)
@@ -159,14 +159,14 @@ def _outline(axes: "Axes", labels: NDArray[Any], extent: tuple[float, float]) ->
             axes.contour(x, y, inside.astype(float), levels=[0.5], colors=[color], linewidths=0.8)
 
 
-def _color_bar(paper: "_Paper", left: float, width: float, shared: Frame) -> None:
+def _color_bar(paper: "_Paper", left: float, width: float, shared: Frame, ends: tuple[str, str]) -> None:
     """Scale of a difference, as a share of the window."""
     zoom = paper.zoom
     axes = paper.axes(left + 0.15 * width, 0.43 * zoom, 0.7 * width, 0.1 * zoom)
     axes.imshow(np.linspace(0, 1, 256)[None], cmap="RdBu_r", aspect="auto", extent=(-1, 1, 0, 1))
     share = round(100 * shared.limit / (shared.window[1] - shared.window[0]))
     axes.set(yticks=[], xticks=[-1, 0, 1])
-    labels = [f"-{share} %\ntoo dark", "0", f"+{share} %\ntoo bright"]
+    labels = [f"-{share} %\n{ends[0]}", "0", f"+{share} %\n{ends[1]}"]
     axes.set_xticklabels(labels, fontsize=8 * zoom, color=_INK)
     axes.tick_params(length=2, pad=2)
 

@@ -25,6 +25,8 @@ class Column:
     """Voxels along RAS axes."""
     kind: Literal["image", "difference"] = "image"
     """A difference is drawn in blue (too dark) and red (too bright) around white."""
+    ends: tuple[str, str] = ("too dark", "too bright")
+    """What blue and red mean; the default is for a difference from the truth."""
     tissue: Int[Tensor, "i j k"] | None = None
     """Labels 1 CSF, 2 gray matter, 3 white matter whose outlines are drawn on top."""
 

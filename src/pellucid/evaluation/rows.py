@@ -1,0 +1,101 @@
+"""Rows of a protocol: one scan, one corruption, one metric; kept in a TSV that a stopped run goes on with."""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from pellucid.errors import wrong
+from pellucid.io.disk import replacing
+from pellucid.metrics import METRICS
+
+MISSING = "n/a"
+"""How BIDS writes a value that there is none of."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """What a metric says about the image before and after."""
+
+    scan: str
+    corruption: str
+    metric: str
+    """Key of `METRICS`."""
+    input: float
+    """Value of the corrupted image."""
+    output: float
+    """Value of the enhanced image."""
+    seconds: float
+    """Time that enhancing took."""
+
+    @property
+    def difference(self) -> float:
+        """Output minus input; NaN where the input is the truth itself and there is nothing to win."""
+        return math.nan if self.input == METRICS[self.metric].best else self.output - self.input
+
+
+COLUMNS = ("scan", "corruption", "metric", "input", "output", "difference", "seconds")
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Write all rows, replacing the file at once: a reader never sees half of it.
+
+    Args:
+        path: A .tsv file in a folder that exists.
+        rows: In the order of the file.
+
+    Raises:
+        PellucidError: If the folder cannot be written.
+    """
+    lines = [[getattr(row, column) for column in COLUMNS] for row in rows]
+    write_table(path, COLUMNS, lines)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Read what `write_rows` wrote.
+
+    Args:
+        path: A .tsv file, or nothing.
+
+    Returns:
+        The rows; none if there is no file.
+
+    Raises:
+        PellucidError: If the file is not such a table.
+    """
+    if not path.exists():
+        return []
+    head, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
+    if tuple(head.split("\t")) != COLUMNS:
+        raise wrong(str(path), need=f"a table with the columns {', '.join(COLUMNS)}", got=repr(head))
+    rows = []
+    for number, line in enumerate(lines, start=2):
+        try:
+            scan, corruption, metric, before, after, _, seconds = line.split("\t")
+            rows.append(Row(scan, corruption, metric, float(before), float(after), float(seconds)))
+        except ValueError as error:
+            raise wrong(f"{path}, line {number}", need="a row of the table", got=repr(line)) from error
+    return rows
+
+
+def write_table(path: Path, columns: Sequence[str], lines: Iterable[Sequence[object]]) -> None:
+    """Write a TSV, replacing the file at once.
+
+    Args:
+        path: A file in a folder that exists.
+        columns: First line.
+        lines: Values in the order of the columns; a NaN becomes "n/a".
+
+    Raises:
+        PellucidError: If the folder cannot be written.
+    """
+    text = "\n".join("\t".join(map(_written, line)) for line in (columns, *lines))
+    with replacing(path, force=True) as place:
+        place.write_text(text + "\n", encoding="utf-8")
+
+
+def _written(value: object) -> str:
+    """A value as a cell."""
+    if isinstance(value, float):
+        return MISSING if math.isnan(value) else f"{value:.6g}"
+    return str(value)
