@@ -26,16 +26,18 @@ def bias_field(
         A new image.
 
     Raises:
-        PellucidError: If `strength` is negative.
+        PellucidError: If `strength` is negative or `nodes` is below 2.
 
     Reference:
         Belongs to the model of Sled et al. 1998 (IEEE TMI 17:87) and Van Leemput et al. 1999 (IEEE TMI 18:885).
     """
     if strength < 0:
         raise wrong("bias_field: strength", need="a number >= 0", got=str(strength))
+    if nodes < 2:
+        raise wrong("bias_field: nodes", need="at least 2", got=str(nodes))
     if strength == 0:
         return image.clone()
     log_nodes = strength * torch.randn(1, nodes, nodes, nodes, generator=generator)
     log_nodes = (log_nodes - log_nodes.mean()).to(image.device)
     shape = (image.shape[1], image.shape[2], image.shape[3])
-    return image * upsample(log_nodes, shape).exp()
+    return image * upsample(log_nodes, shape).exp_()

@@ -4,6 +4,8 @@ A chain is a list of steps; a step is `{"effect": name, parameter: value, ...}`,
 carry a `seed`, so the same steps give the same image on the same device.
 """
 
+import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,16 +14,24 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pellucid.config import from_dict
 from pellucid.degradation.bias import bias_field
 from pellucid.degradation.intensity import gamma
 from pellucid.degradation.kspace import Pose, ghosting, rigid_motion
 from pellucid.degradation.noise import gaussian_noise, rician_noise
 from pellucid.degradation.resolution import blur, thick_slices
-from pellucid.errors import wrong
-from pellucid.ops.random import Dice
+from pellucid.errors import did_you_mean, wrong
+from pellucid.ops.random import Dice, seeded
 from pellucid.types import Spacing
 
 Step = dict[str, Any]
+
+TYPES: dict[Any, tuple[tuple[type, ...], str]] = {
+    float: ((int, float), "a finite number"),
+    int: ((int,), "a whole number"),
+    str: ((str,), "text"),
+}
+"""Annotation of a parameter -> types that JSON may bring, and the words for them."""
 
 
 @dataclass(frozen=True)
@@ -81,39 +91,57 @@ def apply(
         A new image of the same shape.
 
     Raises:
-        PellucidError: If an effect or one of its parameters is unknown.
+        PellucidError: If an effect or one of its parameters is unknown, missing or out of range.
     """
-    out = image.clone()
+    out = image if steps else image.clone()
     for index, step in enumerate(steps):
-        out = _apply_one(out, dict(step), spacing, where=f"step {index + 1}")
+        out = _apply_one(out, step, spacing, where=f"step {index + 1}")
     return out
 
 
-def _apply_one(image: Tensor, step: Step, spacing: Spacing, *, where: str) -> Tensor:
-    name = step.pop("effect", None)
+def _apply_one(image: Tensor, step: Mapping[str, Any], spacing: Spacing, *, where: str) -> Tensor:
+    name = step.get("effect")
     if name not in EFFECTS:
-        raise wrong(where, need=f"an effect among {', '.join(EFFECTS)}", got=repr(name))
-    effect = EFFECTS[name]
-    seed = step.pop("seed", None)
+        hint = did_you_mean(str(name), EFFECTS)
+        raise wrong(where, need="the name of an effect", got=repr(name), fix=hint)
+    effect, where = EFFECTS[name], f"{where} ({name})"
+    values = {key: value for key, value in step.items() if key not in ("effect", "seed")}
+    _check_parameters(effect, values, where)
+    if "poses" in values:
+        values["poses"] = [_pose(pose, f"{where}: pose {i + 1}") for i, pose in enumerate(values["poses"])]
     if effect.needs_spacing:
-        step["spacing"] = spacing
+        values["spacing"] = spacing
     if effect.needs_generator:
-        if seed is None:
-            raise wrong(f"{where} ({name})", need="a seed", got="none", fix='Add "seed": 0.')
-        step["generator"] = torch.Generator().manual_seed(int(seed))
-    if "poses" in step:
-        step["poses"] = [_pose(pose) for pose in step["poses"]]
-    try:
-        return effect.function(image, **step)
-    except TypeError as error:
-        raise wrong(f"{where} ({name})", need="this effect's own parameters", got=str(error)) from error
+        seed = step.get("seed")
+        if isinstance(seed, bool) or not isinstance(seed, int):
+            got = "none" if seed is None else repr(seed)
+            raise wrong(f"{where}: seed", need="a whole number", got=got, fix='Add "seed": 0.')
+        values["generator"] = seeded(seed)
+    return effect.function(image, **values)
 
 
-def _pose(values: Mapping[str, Any] | Pose) -> Pose:
+def _check_parameters(effect: Effect, values: Mapping[str, Any], where: str) -> None:
+    """Refuse a parameter that the effect does not have, lacks, or has of another type."""
+    parameters = dict(inspect.signature(effect.function).parameters)
+    for internal in ("image", "spacing", "generator"):
+        parameters.pop(internal, None)
+    for key, value in values.items():
+        if key not in parameters:
+            raise wrong(
+                where, need="this effect's parameters", got=repr(key), fix=did_you_mean(key, parameters)
+            )
+        kinds, words = TYPES.get(parameters[key].annotation, ((list, tuple), "a list"))
+        endless = isinstance(value, float) and not math.isfinite(value)
+        if endless or isinstance(value, bool) or not isinstance(value, kinds):
+            raise wrong(f"{where}: {key}", need=words, got=repr(value))
+    for key, parameter in parameters.items():
+        if key not in values and parameter.default is inspect.Parameter.empty:
+            raise wrong(f"{where}: {key}", need="a value", got="none")
+
+
+def _pose(values: Mapping[str, Any] | Pose, where: str) -> Pose:
     """A pose from JSON, where tuples are lists."""
-    if isinstance(values, Pose):
-        return values
-    return Pose(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+    return values if isinstance(values, Pose) else from_dict(Pose, values, where)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Changes of the brightness scale."""
 
+import math
+
 from jaxtyping import Float
 from torch import Tensor
 
@@ -21,8 +23,8 @@ def gamma(image: Float[Tensor, "c x y z"], *, log_gamma: float) -> Float[Tensor,
     """
     if abs(log_gamma) > 3:
         raise wrong("gamma: log_gamma", need="a number within -3..3", got=str(log_gamma))
-    peak = image.abs().amax()
+    peak = float(image.abs().amax())
     if log_gamma == 0 or peak == 0:
         return image.clone()
-    exponent = float(2.718281828459045**log_gamma)
-    return image.sign() * peak * (image.abs() / peak) ** exponent
+    bent = (image.abs() / peak).pow_(math.exp(log_gamma)).mul_(peak)
+    return bent.copysign_(image)

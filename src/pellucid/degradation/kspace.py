@@ -34,11 +34,12 @@ def rigid_motion(
     """Fill k-space from a head that takes several poses, and return the magnitude of the image.
 
     Poses are relative to the one that fills the centre of k-space: this keeps the image where it is (the
-    centre holds the overall position), so that a clean image is its truth without registration.
+    centre holds the overall position), so that a clean image is its truth without registration. What a pose
+    brings in from outside the image continues its border: air around a head, more tissue around a patch.
 
     Args:
         image: Magnitudes, any unit.
-        poses: Poses in the order of their `start`; none, or one, changes nothing.
+        poses: Poses in the order of their `start`; none, or one, or all alike change nothing.
         phase_axis: Phase-encoding axis: 0, 1 or 2.
         spacing: Voxel size in mm.
 
@@ -56,18 +57,18 @@ def rigid_motion(
     starts = [pose.start for pose in poses]
     if starts != sorted(starts) or (starts and not 0 <= starts[0] <= starts[-1] <= 1):
         raise wrong("rigid_motion: poses", need="starts that increase within 0..1", got=str(starts))
-    owner = _line_owners(image.shape[phase_axis + 1], starts, image.device)
-    central = _central_pose(starts)
-    if all(_same_place(pose, poses[central]) for pose in poses):
+    dim = phase_axis + 1
+    owner = _line_owners(image.shape[dim], starts)
+    central = int(owner[0])
+    moving = [i for i in sorted(set(owner.tolist())) if poses and not _same_place(poses[i], poses[central])]
+    if not moving:
         return image.clone()
-    view = [1, 1, 1, 1]
-    view[phase_axis + 1] = len(owner)
-    spectrum = torch.zeros(image.shape, dtype=torch.complex64, device=image.device)
-    for index, pose in enumerate(poses):
-        lines = (owner == index).view(view)
-        moved = image if index == central else _moved(image, pose, poses[central], spacing)
-        spectrum += torch.fft.fft(moved, dim=phase_axis + 1) * lines
-    return torch.fft.ifft(spectrum, dim=phase_axis + 1).abs()
+    spectrum = torch.fft.fft(image, dim=dim)
+    for index in moving:
+        moved = torch.fft.fft(_moved(image, poses[index], poses[central], spacing), dim=dim)
+        lines = torch.nonzero(owner == index).flatten().to(image.device)
+        spectrum.index_copy_(dim, lines, moved.index_select(dim, lines))
+    return torch.fft.ifft(spectrum, dim=dim).abs()
 
 
 def ghosting(
@@ -100,24 +101,20 @@ def ghosting(
     if intensity == 0:
         return image.clone()
     size = image.shape[phase_axis + 1]
-    frequency = torch.fft.fftfreq(size, device=image.device) * size
-    weak = (torch.arange(size, device=image.device) % ghosts == 0) & (frequency.abs() > size / 100)
+    # Counted from the centre of k-space, so that the comb is regular and symmetric at any size.
+    frequency = (torch.fft.fftfreq(size, device=image.device) * size).round()
+    weak = (frequency % ghosts == 0) & (frequency.abs() > size / 100)
     view = [1, 1, 1, 1]
     view[phase_axis + 1] = size
     gain = torch.where(weak, 1 - intensity, 1.0).view(view)
     return torch.fft.ifft(torch.fft.fft(image, dim=phase_axis + 1) * gain, dim=phase_axis + 1).abs()
 
 
-def _line_owners(size: int, starts: Sequence[float], device: torch.device) -> Tensor:
+def _line_owners(size: int, starts: Sequence[float]) -> Tensor:
     """Index of the pose that fills each line, in FFT order; lines run from -Nyquist to +Nyquist."""
-    when = (torch.arange(size, device=device) + 0.5) / size
-    owner = (when[:, None] >= torch.tensor([*starts, 2.0], device=device)).sum(1) - 1
+    when = (torch.arange(size, dtype=torch.float64) + 0.5) / size
+    owner = (when[:, None] >= torch.tensor([*starts, 2.0], dtype=torch.float64)).sum(1) - 1
     return torch.fft.ifftshift(owner.clamp_min(0))
-
-
-def _central_pose(starts: Sequence[float]) -> int:
-    """Index of the pose in force when the centre of k-space is filled."""
-    return max(0, sum(start <= 0.5 for start in starts) - 1)
 
 
 def _same_place(a: Pose, b: Pose) -> bool:
@@ -128,13 +125,15 @@ def _moved(image: Tensor, pose: Pose, origin: Pose, spacing: Spacing) -> Tensor:
     """The head of `origin` carried to `pose`, seen on the same grid."""
     voxel = torch.tensor(spacing, dtype=torch.float32)
     rotation = rotation_matrix(pose.rotation_deg) @ rotation_matrix(origin.rotation_deg).T
-    shift = (torch.tensor(pose.translation_mm) - torch.tensor(origin.translation_mm)) / voxel
+    # A point at r + t of `origin` lies at (rotation r) + t' of `pose`, r seen from the centre of the volume.
+    shift = (torch.tensor(pose.translation_mm) - rotation @ torch.tensor(origin.translation_mm)) / voxel
     # Output voxel -> input voxel: the inverse rotation, in mm, between two scalings by the voxel size.
     linear = torch.diag(1 / voxel) @ rotation.T @ torch.diag(voxel)
     shape = (image.shape[1], image.shape[2], image.shape[3])
     matrix = about_center(linear, shape)
     matrix[:, 3] -= linear @ shift
-    return sample(image, affine_positions(matrix, shape, device=image.device))
+    positions = affine_positions(matrix, shape, device=image.device)
+    return sample(image, positions, outside="edge")
 
 
 def _check_axis(axis: int, name: str) -> None:

@@ -26,7 +26,7 @@ def gaussian_noise(
     _check(std, "gaussian_noise")
     if std == 0:
         return image.clone()
-    return image + std * _normal(image, generator)
+    return _normal(image, generator).mul_(std).add_(image)
 
 
 def rician_noise(
@@ -60,14 +60,15 @@ def rician_noise(
     _check(std, "rician_noise")
     if std == 0:
         return image.clone()
-    real = image + std * _normal(image, generator)
-    imaginary = std * _normal(image, generator)
-    return torch.hypot(real, imaginary)
+    real = _normal(image, generator).mul_(std).add_(image)
+    imaginary = _normal(image, generator).mul_(std)
+    return real.hypot_(imaginary)
 
 
 def _normal(image: Tensor, generator: torch.Generator) -> Tensor:
     """Standard normal values of the shape of an image."""
-    return torch.randn(image.shape, generator=generator, device=generator.device).to(image.device)
+    noise = torch.randn(image.shape, generator=generator, device=generator.device, dtype=image.dtype)
+    return noise.to(image.device)
 
 
 def _check(std: float, name: str) -> None:

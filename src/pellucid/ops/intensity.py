@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-MAX_SAMPLES = 200_000  # quantiles of an evenly spaced subsample: the same to about three digits, ten times faster
-"""Quantiles are those of a subsample: the same to three digits, and torch.quantile has a size limit."""
+MAX_SAMPLES = 250_000
+"""Quantiles are those of a subsample of about this size: the same to three digits."""
+
+FOREGROUND = 0.1
+"""Share of the way from the darkest to the brightest values that parts background from tissue."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,8 @@ def foreground(image: Float[Tensor, "c x y z"]) -> Bool[Tensor, "x y z"]:
     Background is taken as the value of the volume's darkest hundredth (0 after skull-stripping, the noise
     floor in a whole head, -1000 in CT).
     """
-    volume = image[0]
-    low, high = _quantiles(volume.flatten(), (0.01, 0.999))
-    return volume > low + 0.1 * (high - low)
+    low, high = _quantiles(_subsample(image[0]), (0.01, 0.999))
+    return image[0] > low + FOREGROUND * (high - low)
 
 
 def robust_range(image: Float[Tensor, "c x y z"], *, percentile: float = 99.5) -> IntensityRange:
@@ -50,17 +51,26 @@ def robust_range(image: Float[Tensor, "c x y z"], *, percentile: float = 99.5) -
     Returns:
         The range; `high > low` always.
     """
-    inside = image[0][foreground(image)]
-    if inside.numel() == 0:
-        inside = image[0].flatten()
-    high = _quantiles(inside, (percentile / 100,))[0]
-    darkest = _quantiles(image[0].flatten(), (0.01,))[0]
+    values = _subsample(image[0])
+    darkest, brightest = _quantiles(values, (0.01, 0.999))
+    inside = values[values > darkest + FOREGROUND * (brightest - darkest)]
+    high = _quantiles(inside if inside.numel() else values, (percentile / 100,))[0]
     low = darkest if darkest < -0.02 * abs(high) else 0.0
     return IntensityRange(low, high if high > low else low + 1.0)
 
 
+def _subsample(volume: Tensor) -> Tensor:
+    """About `MAX_SAMPLES` evenly spaced values; the step is odd, so that it rarely divides the length of a row."""
+    return volume.flatten()[:: volume.numel() // MAX_SAMPLES | 1]
+
+
 def _quantiles(values: Tensor, shares: tuple[float, ...]) -> list[float]:
-    """Quantiles of an evenly spaced subsample."""
-    step = max(1, values.numel() // MAX_SAMPLES)
-    levels = torch.tensor(shares, dtype=values.dtype, device=values.device)
-    return [float(q) for q in torch.quantile(values[::step], levels)]
+    """Quantiles with linear interpolation between neighbours, by selection: sorting takes five times as long."""
+    found = []
+    for share in shares:
+        place = share * (values.numel() - 1)
+        below = int(place)
+        low = float(values.kthvalue(below + 1).values)
+        high = float(values.kthvalue(min(below + 2, values.numel())).values)
+        found.append(low + (place - below) * (high - low))
+    return found

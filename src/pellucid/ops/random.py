@@ -6,6 +6,8 @@ from typing import TypeVar
 
 import torch
 
+from pellucid.errors import wrong
+
 T = TypeVar("T")
 
 
@@ -24,7 +26,13 @@ class Dice:
         return low + (high - low) * float(torch.rand((), generator=self.generator))
 
     def log_uniform(self, low: float, high: float) -> float:
-        """Log-uniform over low..high, both positive."""
+        """Log-uniform over low..high, both positive.
+
+        Raises:
+            PellucidError: If a limit is not positive.
+        """
+        if low <= 0 or high <= 0:
+            raise wrong("log-uniform range", need="limits > 0", got=f"{low}..{high}")
         return math.exp(self.uniform(math.log(low), math.log(high)))
 
     def normal(self) -> float:

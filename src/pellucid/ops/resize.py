@@ -115,6 +115,8 @@ def box_matrix(size: int, centers: Sequence[float] | Tensor, *, width: float) ->
 
 def _window_matrix(size: int, at: Tensor, *, radius: int, sigma: float | None, width: float | None) -> Tensor:
     """Weights of a window evaluated on an extended signal, folded back on the edge samples."""
+    # A window farther out sees only copies of the edge sample, as it does here already.
+    at = at.clamp(-radius, size - 1 + radius)
     extended = torch.arange(-radius, size + radius, dtype=torch.float64)
     distance = at[:, None] - extended
     if sigma is not None:

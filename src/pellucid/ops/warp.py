@@ -3,11 +3,15 @@
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from pellucid.errors import wrong
 from pellucid.ops.resize import apply_along, interpolation_matrix
+
+ROWS = 16
+"""Rows of the output that are read at a time on the CPU."""
 
 
 def identity_positions(
@@ -21,39 +25,107 @@ def identity_positions(
 def affine_positions(
     matrix: Float[Tensor, "3 4"], shape: tuple[int, int, int], *, device: torch.device | str = "cpu"
 ) -> Float[Tensor, "3 x y z"]:
-    """Positions `matrix @ (i, j, k, 1)` of all output voxels (output index -> input index).
+    """Positions `matrix @ (i, j, k, 1)` of all output voxels (output index -> input index)."""
+    return add_affine(torch.zeros(3, *shape, device=device), matrix)
+
+
+def add_affine(
+    displacement: Float[Tensor, "3 x y z"], matrix: Float[Tensor, "3 4"]
+) -> Float[Tensor, "3 x y z"]:
+    """Add the positions of an affine map to displacements, in place.
 
     An affine map is a sum of one term per axis, so nothing of the size of the volume is multiplied.
+
+    Args:
+        displacement: What to add to; it is overwritten.
+        matrix: Output index -> input index.
+
+    Returns:
+        `displacement`, now positions.
     """
-    matrix = matrix.to(device, torch.float32)
+    matrix = matrix.to(displacement.device, displacement.dtype)
     terms = []
-    for axis, size in enumerate(shape):
-        line = torch.arange(size, dtype=torch.float32, device=device)
+    for axis, size in enumerate(displacement.shape[1:]):
+        line = torch.arange(size, dtype=displacement.dtype, device=displacement.device)
         view = [1, 1, 1, 1]
         view[axis + 1] = size
         terms.append(matrix[:, axis].view(3, 1, 1, 1) * line.view(view))
-    return terms[0] + terms[1] + terms[2] + matrix[:, 3].view(3, 1, 1, 1)
+    plane = terms[1] + terms[2] + matrix[:, 3].view(3, 1, 1, 1)
+    return displacement.add_(plane).add_(terms[0])
 
 
 def sample(
-    image: Float[Tensor, "c x y z"], positions: Float[Tensor, "3 u v w"], *, mode: str = "linear"
+    image: Float[Tensor, "c x y z"],
+    positions: Float[Tensor, "3 u v w"],
+    *,
+    mode: str = "linear",
+    outside: str = "zeros",
 ) -> Float[Tensor, "c u v w"]:
-    """Read an image at positions; outside is 0.
+    """Read an image at positions.
+
+    On the CPU, the rows of the output are the batch of `grid_sample`, since it shares only batches between
+    threads, and a few rows are read at a time, so that the grid stays in the cache.
 
     Args:
         image: Image to read.
         positions: Voxel indices into `image`, one 3-vector per output voxel.
         mode: "linear" or "nearest".
+        outside: What lies outside the image: "zeros", or "edge", the nearest voxel of the border.
 
     Returns:
         The values, on the grid of `positions`.
+
+    Raises:
+        PellucidError: If `mode` or `outside` is unknown.
     """
-    sizes = torch.tensor(image.shape[1:], dtype=positions.dtype, device=positions.device)
+    if mode not in ("linear", "nearest"):
+        raise wrong("sample: mode", need="linear or nearest", got=str(mode))
+    if outside not in ("zeros", "edge"):
+        raise wrong("sample: outside", need="zeros or edge", got=str(outside))
+    kernel, padding = "bilinear" if mode == "linear" else mode, "zeros" if outside == "zeros" else "border"
+    rows = ROWS if positions.device.type == "cpu" else positions.shape[1]
+    out = [_sample_rows(image, part, kernel, padding) for part in torch.split(positions, rows, dim=1)]
+    return out[0] if len(out) == 1 else torch.cat(out, dim=1)
+
+
+def _sample_rows(image: Tensor, positions: Tensor, kernel: str, padding: str) -> Tensor:
+    """`grid_sample` with one row of the output per item of the batch on the CPU, all in one elsewhere."""
     # grid_sample wants x last and -1..1 between the centres of the outer voxels.
-    scaled = positions * (2 / (sizes - 1).clamp_min(1)).view(3, 1, 1, 1) - 1
-    grid = scaled.flip(0).permute(1, 2, 3, 0)[None]
-    kernel = "bilinear" if mode == "linear" else "nearest"
-    return F.grid_sample(image[None], grid, mode=kernel, padding_mode="zeros", align_corners=True)[0]
+    grid = torch.stack(
+        [positions[axis] * (2 / max(image.shape[axis + 1] - 1, 1)) - 1 for axis in (2, 1, 0)], dim=-1
+    )
+    items = grid.shape[0] if grid.device.type == "cpu" else 1
+    grid = grid.view(items, -1, *grid.shape[1:])
+    batch = image[None].expand(items, -1, -1, -1, -1)
+    read = F.grid_sample(batch, grid, mode=kernel, padding_mode=padding, align_corners=True)
+    return read.transpose(0, 1).flatten(1, 2)
+
+
+def sample_labels(labels: Int[Tensor, "x y z"], positions: Float[Tensor, "3 u v w"]) -> Int[Tensor, "u v w"]:
+    """Read the nearest label at positions; outside is 0.
+
+    Args:
+        labels: Label numbers of any integer type, which is kept.
+        positions: Voxel indices into `labels`, one 3-vector per output voxel.
+
+    Returns:
+        Label numbers, on the grid of `positions`.
+    """
+    flat = labels.reshape(-1)
+    rows = ROWS if positions.device.type == "cpu" else positions.shape[1]
+    out = [_sample_label_rows(flat, labels.shape, part) for part in torch.split(positions, rows, dim=1)]
+    return out[0] if len(out) == 1 else torch.cat(out)
+
+
+def _sample_label_rows(flat: Tensor, shape: torch.Size, positions: Tensor) -> Tensor:
+    place = torch.zeros(positions.shape[1:], dtype=torch.long, device=positions.device)
+    inside = torch.ones_like(place, dtype=torch.bool)
+    for axis, size in enumerate(shape):
+        index = positions[axis].round()
+        near = index.clamp(0, size - 1)
+        inside &= index == near
+        place.mul_(size).add_(near.long())
+    return flat.index_select(0, place.view(-1)).view(place.shape) * inside
 
 
 def upsample(coarse: Float[Tensor, "c i j k"], shape: tuple[int, int, int]) -> Float[Tensor, "c x y z"]:

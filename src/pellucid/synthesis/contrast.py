@@ -2,7 +2,7 @@
 
 Two families are mixed. Random: every group of labels gets any intensity (Billot et al. 2023, SynthSR and
 SynthSeg), which teaches shape. Plausible: CSF, grey and white matter in the order of a real sequence, with
-jitter, which is what most scans look like and is learnt about three times faster.
+jitter, which is what most scans look like and is learned about three times faster.
 """
 
 from dataclasses import dataclass
@@ -91,26 +91,27 @@ def paint(labels: Int[Tensor, "x y z"], record: dict[str, Any]) -> Float[Tensor,
     """Paint a label map with the record's contrast.
 
     Args:
-        labels: Label numbers, all of them in the record.
+        labels: Label numbers; those that the record does not list are 0 in the image.
         record: From `draw_contrast`.
 
     Returns:
         An image with values of about 0..1.
     """
-    top = int(labels.max()) + 1
-    looks = torch.zeros(top, 3)
-    for number, values in record["labels"].items():
-        if int(number) < top:
-            looks[int(number)] = torch.tensor(values)
-    mean, spread, offset = looks.to(labels.device)[labels.long()].unbind(-1)
+    looks = {int(number): values for number, values in record["labels"].items()}
+    table = torch.zeros(max(int(labels.max()), *looks) + 1, 3)
+    table[list(looks)] = torch.tensor(list(looks.values()))
+    index = labels.reshape(-1).to(torch.int32)
+    mean, spread, offset = (
+        column.contiguous().index_select(0, index).view(labels.shape) for column in table.to(labels.device).T
+    )
     shape = (labels.shape[0], labels.shape[1], labels.shape[2])
     generator = seeded(record["seed"])
-    fine = torch.randn(1, *shape, generator=generator).to(labels.device)
+    fine = torch.randn(1, *shape, generator=generator).to(labels.device)[0]
     coarse = torch.randn(2, *(max(4, n // 6) for n in shape), generator=generator).to(labels.device)
-    smooth = upsample(coarse, shape)
+    smooth, border = upsample(coarse, shape)
     share = record["texture_scale"]
-    texture = (1 - share) * fine[0] + share * smooth[0]
-    subclass = torch.sigmoid(8 * smooth[1])  # a soft border: neighbouring voxels differ by less than the step
-    image = (mean + spread * texture + offset * subclass).clamp_min(0)[None]
+    texture = fine.mul_(1 - share).add_(smooth, alpha=share)
+    subclass = border.mul_(8).sigmoid_()  # a soft border: neighbouring voxels differ by less than the step
+    image = texture.mul_(spread).add_(mean).addcmul_(offset, subclass).clamp_min_(0)[None]
     width = record["partial_volume"]
     return gaussian_blur(image, sigma=(width, width, width))

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.ops.random import Dice, seeded
-from pellucid.ops.warp import exponentiate, rotation_matrix, upsample
+from pellucid.ops.warp import add_affine, affine_positions, exponentiate, rotation_matrix, upsample
 
 
 @dataclass(frozen=True)
@@ -79,26 +79,21 @@ def deformed_positions(
     Returns:
         Source voxel indices, one 3-vector per patch voxel.
     """
-    linear = _linear(record)
-    half = [(n - 1) / 2 for n in patch]
-    axes = [
-        (torch.arange(n, dtype=torch.float32, device=device) - h) * spacing
-        for n, h in zip(patch, half, strict=True)
-    ]
-    if record["warp_mm"] > 0:
-        low = tuple(max(8, n // 4) for n in patch)
-        coarse_mm = [(n - 1) / (m - 1) * spacing for n, m in zip(patch, low, strict=True)]
-        per_voxel = torch.tensor([1 / s for s in coarse_mm], device=device).view(3, 1, 1, 1)
-        flow = exponentiate(upsample(velocity(record, device=device), (low[0], low[1], low[2])) * per_voxel)
-        shift = upsample(flow / per_voxel, patch)
-    else:
-        shift = torch.zeros(3, *patch, device=device)
-    shift[0] += axes[0].view(-1, 1, 1)
-    shift[1] += axes[1].view(1, -1, 1)
-    shift[2] += axes[2].view(1, 1, -1)
-    to_source = torch.diag(1 / torch.tensor(source_spacing)) @ linear
-    moved = torch.einsum("ij,jxyz->ixyz", to_source.to(device), shift)
-    return moved + torch.tensor(center, dtype=torch.float32, device=device).view(3, 1, 1, 1)
+    to_source = (torch.diag(1 / torch.tensor(source_spacing)) @ _linear(record)).to(device)
+    # Patch voxel -> source voxel, about the two centres.
+    affine = spacing * to_source
+    middle = torch.tensor([(n - 1) / 2 for n in patch], device=device)
+    offset = torch.tensor(center, dtype=torch.float32, device=device) - affine @ middle
+    matrix = torch.cat([affine, offset[:, None]], dim=1)
+    if record["warp_mm"] == 0:
+        return affine_positions(matrix, patch, device=device)
+    low = tuple(max(8, n // 4) for n in patch)
+    coarse_mm = [(n - 1) / (m - 1) * spacing for n, m in zip(patch, low, strict=True)]
+    per_voxel = torch.tensor([1 / s for s in coarse_mm], device=device).view(3, 1, 1, 1)
+    flow = exponentiate(upsample(velocity(record, device=device), (low[0], low[1], low[2])) * per_voxel)
+    # Linear maps and interpolation commute, so the flow is turned while it is coarse.
+    shift = (to_source @ (flow / per_voxel).flatten(1)).view(flow.shape)
+    return add_affine(upsample(shift, patch), matrix)
 
 
 def _linear(record: dict[str, Any]) -> Tensor:

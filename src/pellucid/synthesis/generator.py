@@ -10,19 +10,19 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pellucid import degradation
-from pellucid.degradation import DegradationConfig
+from pellucid.degradation import DegradationConfig, Step
 from pellucid.errors import wrong
 from pellucid.ops.intensity import robust_range
-from pellucid.ops.random import Dice, seeded
-from pellucid.ops.warp import sample, upsample
+from pellucid.ops.random import Dice
+from pellucid.ops.warp import sample, sample_labels
 from pellucid.synthesis.contrast import ContrastConfig, draw_contrast, paint
 from pellucid.synthesis.deformation import DeformationConfig, deformed_positions, draw_deformation
 from pellucid.synthesis.lesions import LESION, LesionConfig, add_lesions, draw_lesions
-from pellucid.synthesis.tables import LabelTable, load_table
+from pellucid.synthesis.tables import load_table
 
 Record = dict[str, Any]
 
@@ -85,6 +85,12 @@ class GeneratorConfig:
     """Probability that part of the field of view is cut away (cropped or defaced)."""
     receive_field: float = 0.5
     """Probability of a bias field that belongs to the scan: input and target share it."""
+    receive_strength: tuple[float, float] = (0.05, 0.35)
+    """Range of its log-standard deviation."""
+    scale: tuple[float, float] = (0.85, 1.1)
+    """Range of the overall brightness."""
+    remask: float = 0.4
+    """Probability that skull-strip and cut come after the corruption, as they do with acquired scans."""
     log_gamma: float = 0.15
     """Standard deviation of the logarithm of the exponent that bends input and target alike."""
     deformation: DeformationConfig = field(default_factory=DeformationConfig)
@@ -109,6 +115,8 @@ def draw(config: GeneratorConfig, subject: Subject, generator: torch.Generator) 
     """
     if subject.labels is None and not subject.images:
         raise wrong(f"subject {subject.name}", need="a label map or a scan", got="neither")
+    if subject.label_numbers and subject.label_numbers[0] < 0:
+        raise wrong(f"subject {subject.name}", need="label numbers >= 0", got=str(subject.label_numbers[0]))
     dice = Dice(generator)
     paint_it = subject.labels is not None and (not subject.images or dice.happens(config.synthetic))
     deform = paint_it or dice.happens(config.deform_scan)
@@ -120,15 +128,15 @@ def draw(config: GeneratorConfig, subject: Subject, generator: torch.Generator) 
         "center": _draw_center(config, subject, dice),
         "deformation": draw_deformation(config.deformation, dice) if deform else None,
         "flip": dice.happens(config.deformation.flip),
-        "scale": dice.uniform(0.85, 1.1),
+        "scale": dice.uniform(*config.scale),
         "log_gamma": config.log_gamma * dice.normal(),
-        "receive_field": [dice.uniform(0.05, 0.35), dice.seed()]
+        "receive_field": [dice.uniform(*config.receive_strength), dice.seed()]
         if dice.happens(config.receive_field)
         else None,
         "cut": _draw_cut(config, dice),
         "strip": dice.happens(config.strip),
         "steps": degradation.draw(config.degradation, generator),
-        "remask": dice.happens(0.4),
+        "remask": dice.happens(config.remask),
     }
     if paint_it and subject.labels is not None:
         table = load_table(subject.table)
@@ -151,39 +159,51 @@ def build(subject: Subject, record: Record, *, device: torch.device | str = "cpu
         The example.
     """
     spacing = (record["spacing"],) * 3
-    positions = _positions(subject, record, device)
+    read = Reader(subject, record, device)
     table = load_table(subject.table)
     labels = tissue = None
     if subject.labels is not None:
-        labels = _read_labels(subject.labels.to(device), positions)
+        labels = read.labels(subject.labels)
         if (record["deformation"] or record)["flip"]:
             labels = table.swapped(labels)
         tissue = table.tissue_map(labels)
-    if record["source"] == "labels" and labels is not None:
-        clean = paint(
-            add_lesions(labels, record["lesions"], table=table, spacing=spacing[0]), record["contrast"]
-        )
-        if record["strip"]:
-            clean = clean * _brain(labels, table)
-        clean = robust_range(clean).scale(clean)  # as every scan is before it meets the network
+    t1w = read.image(subject.images["T1w"]) if "T1w" in subject.images else None
+    shown = _half_space(record["cut"], record["patch"], device)
+    if record["source"] == "labels" and labels is not None and tissue is not None:
+        painted = add_lesions(labels, record["lesions"], table=table, spacing=spacing[0])
+        clean = paint(painted, record["contrast"])
+        shown = shown & (tissue > 0) if record["strip"] else shown
+        clean = robust_range(clean * shown).scale(clean)  # as every scan is before it meets the network
     else:
-        clean = sample(subject.images[record["source"]].to(device), positions)
-    t1w = sample(subject.images["T1w"].to(device), positions) if "T1w" in subject.images else None
-    clean = record["scale"] * degradation.apply(
-        clean, [{"effect": "gamma", "log_gamma": record["log_gamma"]}], spacing=spacing
-    )
+        clean = (
+            t1w
+            if t1w is not None and record["source"] == "T1w"
+            else read.image(subject.images[record["source"]])
+        )
+        shown = shown & (clean[0] != 0)
+    clean = degradation.apply(clean, _look(record), spacing=spacing).mul_(record["scale"])
+    if record[
+        "remask"
+    ]:  # a scan that was stripped or cut after it was acquired: what was there left its artefacts
+        corrupted = degradation.apply(clean, record["steps"], spacing=spacing).mul_(shown)
+        clean = clean.mul_(shown)
+    else:
+        clean = clean.mul_(shown)
+        corrupted = degradation.apply(clean, record["steps"], spacing=spacing)
+    # What the scan does not show is no target either.
+    if record["cut"] or (record["strip"] and record["source"] == "labels"):
+        t1w = None if t1w is None else t1w * shown
+        tissue = None if tissue is None else tissue * shown
+    return Example(corrupted, clean, t1w, tissue)
+
+
+def _look(record: Record) -> list[Step]:
+    """Changes that input and target share: they belong to the scan, not to its quality."""
+    steps: list[Step] = [{"effect": "gamma", "log_gamma": record["log_gamma"]}]
     if record["receive_field"]:
         strength, seed = record["receive_field"]
-        clean = clean * _field(strength, seed, clean)
-    if record["cut"]:
-        kept = _kept(record["cut"], clean)
-        clean = clean * kept
-        t1w = None if t1w is None else t1w * kept
-        tissue = None if tissue is None else tissue * kept[0].long()
-    corrupted = degradation.apply(clean, record["steps"], spacing=spacing)
-    if record["remask"]:  # a scan that was skull-stripped after it was acquired
-        corrupted = corrupted * (clean > 0)
-    return Example(corrupted, clean, t1w, tissue)
+        steps.append({"effect": "bias_field", "strength": strength, "seed": seed})
+    return steps
 
 
 def _draw_center(config: GeneratorConfig, subject: Subject, dice: Dice) -> list[float]:
@@ -203,59 +223,62 @@ def _draw_cut(config: GeneratorConfig, dice: Dice) -> list[float] | None:
     return [dice.normal(), dice.normal(), dice.normal(), dice.uniform(0.15, 0.45)]
 
 
-def _positions(subject: Subject, record: Record, device: torch.device | str) -> Tensor:
-    patch = tuple(record["patch"])
-    deformation = record["deformation"] or {
-        "rotation_deg": [0.0] * 3,
-        "scale": [1.0] * 3,
-        "shear": [0.0] * 3,
-        "warp_mm": 0.0,
-        "nodes": 4,
-        "seed": 0,
-        "flip": record["flip"],
-    }
-    # Without a deformation the patch keeps the scan's own voxels, so that nothing is interpolated.
-    source = subject.spacing if record["deformation"] else (record["spacing"],) * 3
-    return deformed_positions(
-        deformation,
-        patch=(patch[0], patch[1], patch[2]),
-        center=tuple(record["center"]),
-        source_spacing=source,
-        spacing=record["spacing"],
-        device=device,
-    )
+class Reader:
+    """Reads volumes of a subject on the patch of a record.
+
+    Without a deformation the patch is a box of the scan's own voxels, so that nothing is interpolated.
+
+    Args:
+        subject: Whom to read.
+        record: Where the patch lies.
+        device: Where to compute.
+    """
+
+    def __init__(self, subject: Subject, record: Record, device: torch.device | str) -> None:
+        self.record, self.device = record, device
+        patch = tuple(record["patch"])
+        self.patch = (patch[0], patch[1], patch[2])
+        self.positions: Tensor | None = None
+        if record["deformation"]:
+            self.positions = deformed_positions(
+                record["deformation"],
+                patch=self.patch,
+                center=tuple(record["center"]),
+                source_spacing=subject.spacing,
+                spacing=record["spacing"],
+                device=device,
+            )
+
+    def image(self, image: Float[Tensor, "1 x y z"]) -> Float[Tensor, "1 u v w"]:
+        """Intensities by linear interpolation, 0 outside the volume; a new tensor."""
+        image = image.to(self.device)
+        return self._box(image) if self.positions is None else sample(image, self.positions)
+
+    def labels(self, labels: Int[Tensor, "x y z"]) -> Int[Tensor, "u v w"]:
+        """Nearest labels, 0 outside the volume; a new tensor."""
+        labels = labels.to(self.device)
+        return self._box(labels[None])[0] if self.positions is None else sample_labels(labels, self.positions)
+
+    def _box(self, volume: Tensor) -> Tensor:
+        out = volume.new_zeros(volume.shape[0], *self.patch)
+        source, target = [slice(None)], [slice(None)]
+        for axis, (center, size) in enumerate(zip(self.record["center"], self.patch, strict=True)):
+            start = round(center - (size - 1) / 2)
+            low, high = max(0, start), max(0, min(volume.shape[axis + 1], start + size))
+            source.append(slice(min(low, high), high))
+            target.append(slice(min(low, high) - start, high - start) if high > low else slice(0, 0))
+        out[tuple(target)] = volume[tuple(source)]
+        return out.flip(1) if self.record["flip"] else out
 
 
-def _read_labels(labels: Tensor, positions: Tensor) -> Tensor:
-    """Nearest label at positions; background outside."""
-    index = positions.round().long()
-    limits = torch.tensor(labels.shape, device=labels.device).view(3, 1, 1, 1)
-    inside = ((index >= 0) & (index < limits)).all(0)
-    index = index.clamp_min(0).minimum(limits - 1)
-    values = labels[index[0], index[1], index[2]].long()
-    return torch.where(inside, values, torch.zeros_like(values))
-
-
-def _brain(labels: Tensor, table: LabelTable) -> Tensor:
-    """Everything that has a tissue."""
-    return (table.tissue_map(labels) > 0)[None]
-
-
-def _field(strength: float, seed: int, image: Tensor) -> Tensor:
-    """A receive field over the patch, brightest about 1."""
-    nodes = strength * torch.randn(1, 4, 4, 4, generator=seeded(seed))
-    shape = (image.shape[1], image.shape[2], image.shape[3])
-    return upsample((nodes - nodes.mean()).to(image.device), shape).exp()
-
-
-def _kept(cut: list[float], image: Tensor) -> Tensor:
-    """1 on one side of a plane, 0 on the other."""
-    direction = torch.tensor(cut[:3])
-    direction = direction / direction.norm().clamp_min(1e-6)
-    axes = [torch.linspace(-0.5, 0.5, n, device=image.device) for n in image.shape[1:]]
-    height = (
-        direction[0] * axes[0].view(-1, 1, 1)
-        + direction[1] * axes[1].view(1, -1, 1)
-        + direction[2] * axes[2].view(1, 1, -1)
-    )
-    return (height < cut[3]).float()[None]
+def _half_space(
+    cut: list[float] | None, patch: list[int], device: torch.device | str
+) -> Bool[Tensor, "x y z"]:
+    """The side of a plane that the scan shows; everything without a cut."""
+    if cut is None:
+        return torch.ones(patch, dtype=torch.bool, device=device)
+    length = max(1e-6, sum(c**2 for c in cut[:3]) ** 0.5)
+    lines = [
+        c / length * torch.linspace(-0.5, 0.5, n, device=device) for c, n in zip(cut, patch, strict=False)
+    ]
+    return lines[0].view(-1, 1, 1) + lines[1].view(1, -1, 1) + lines[2].view(1, 1, -1) < cut[3]

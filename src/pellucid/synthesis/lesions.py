@@ -11,8 +11,11 @@ from pellucid.ops.random import Dice, seeded
 from pellucid.ops.warp import upsample
 from pellucid.synthesis.tables import LabelTable
 
-LESION = 1000
-"""Label number of a synthetic lesion; above every FreeSurfer number in use."""
+LESION = 32000
+"""Label number of a synthetic lesion: above every FreeSurfer number, within 16 bits."""
+
+GRAY_MATTER = 2
+"""Tissue class from which on lesions occur: gray matter 2, white matter 3."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ def draw_lesions(config: LesionConfig, patch: tuple[int, int, int], dice: Dice) 
 def add_lesions(
     labels: Int[Tensor, "x y z"], record: dict[str, Any], *, table: LabelTable, spacing: float
 ) -> Int[Tensor, "x y z"]:
-    """Write lesion voxels into a label map, in grey and white matter only.
+    """Write lesion voxels into a label map, in gray and white matter only.
 
     A blob is a ball whose radius is modulated by a smooth random field, so outlines are irregular.
 
@@ -59,8 +62,6 @@ def add_lesions(
     shape = (labels.shape[0], labels.shape[1], labels.shape[2])
     field = torch.randn(1, *(max(4, n // 8) for n in shape), generator=seeded(record["seed"]))
     outline = 1 + 0.35 * upsample(field.to(labels.device), shape)[0]
-    tissue = table.tissue_map(labels)
-    allowed = tissue >= 2
     for x, y, z, radius_mm in record["blobs"]:
         reach = int(2.5 * radius_mm / spacing) + 2
         box = tuple(slice(max(0, int(p) - reach), int(p) + reach + 1) for p in (x, y, z))
@@ -70,6 +71,6 @@ def add_lesions(
         ]
         dx, dy, dz = (a.float() - p for a, p in zip(axes, (x, y, z), strict=True))
         distance = (dx.view(-1, 1, 1) ** 2 + dy.view(1, -1, 1) ** 2 + dz.view(1, 1, -1) ** 2).sqrt() * spacing
-        inside = (distance < radius_mm * outline[box]) & allowed[box]
-        out[box] = torch.where(inside, torch.full_like(out[box], LESION), out[box])
+        inside = distance < radius_mm * outline[box]
+        out[box].masked_fill_(inside & (table.tissue_map(labels[box]) >= GRAY_MATTER), LESION)
     return out

@@ -3,6 +3,7 @@
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
@@ -31,20 +32,31 @@ class LabelTable:
 
     def tissue_map(self, labels: Int[Tensor, "x y z"]) -> Int[Tensor, "x y z"]:
         """Tissue class of every voxel."""
-        return self._look_up(labels, self.tissue, default=0)
+        return look_up(labels, self.tissue, default=0)
 
     def swapped(self, labels: Int[Tensor, "x y z"]) -> Int[Tensor, "x y z"]:
         """The same map with left and right numbers exchanged (the voxels stay)."""
-        return self._look_up(labels, self.swap, default=None)
+        return look_up(labels, self.swap, default=None)
 
-    @staticmethod
-    def _look_up(labels: Tensor, values: Mapping[int, int], *, default: int | None) -> Tensor:
-        top = int(labels.max()) + 1
-        table = torch.arange(top) if default is None else torch.full((top,), default)
-        for number, value in values.items():
-            if number < top:
-                table[number] = value
-        return table.to(labels.device)[labels.long()]
+
+def look_up(labels: Int[Tensor, "x y z"], values: Mapping[int, int], *, default: int | None) -> Tensor:
+    """Replace every label by its value.
+
+    Args:
+        labels: Label numbers, none below 0.
+        values: Label number -> value.
+        default: Value of other labels; None keeps them.
+
+    Returns:
+        A new map of the labels' own integer type.
+    """
+    numbers = [*values, *values.values()] if default is None else values
+    top = max(int(labels.max()), *numbers, 0) + 1
+    table = torch.arange(top) if default is None else torch.full((top,), default)
+    for number, value in values.items():
+        table[number] = value
+    index = labels.reshape(-1).to(torch.int32)
+    return table.to(labels.device, labels.dtype).index_select(0, index).view(labels.shape)
 
 
 def load_table(name_or_path: str) -> LabelTable:
@@ -64,21 +76,33 @@ def load_table(name_or_path: str) -> LabelTable:
     """
     bundled = resources.files("pellucid.synthesis").joinpath(f"label_tables/{name_or_path}.toml")
     path = Path(name_or_path)
-    if bundled.is_file():
-        text = bundled.read_text(encoding="utf-8")
-    elif path.is_file():
-        text = path.read_text(encoding="utf-8")
-    else:
+    if not bundled.is_file() and not path.is_file():
         raise wrong("label table", need="freesurfer, fetal or the path of a TOML file", got=name_or_path)
     try:
+        text = (bundled if bundled.is_file() else path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise wrong(f"label table {path.name}", need="a readable TOML file", got=str(error)) from error
+    return _parse(text, path.stem)
+
+
+@cache
+def _parse(text: str, name: str) -> LabelTable:
+    """A table from the text of its file; every sample asks for one, so it is read once."""
+    where = f"label table {name}"
+    try:
         content = tomllib.loads(text)
-        classes = content["tissue"]
-        tissue = {int(n): TISSUES.index(t) for t, numbers in classes.items() for n in numbers}
-        swap: dict[int, int] = {}
-        for left, right in content.get("pairs", []):
-            swap[int(left)], swap[int(right)] = int(right), int(left)
-    except (tomllib.TOMLDecodeError, KeyError, ValueError, TypeError) as error:
-        raise wrong(
-            f"label table {name_or_path}", need="[tissue] lists under CSF, GM, WM and pairs", got=str(error)
-        ) from error
-    return LabelTable(path.stem, tissue, swap)
+        tissue = {_number(n): TISSUES.index(t) for t, numbers in content["tissue"].items() for n in numbers}
+        swap = {_number(a): _number(b) for pair in content.get("pairs", []) for a, b in (pair, pair[::-1])}
+    except tomllib.TOMLDecodeError as error:
+        raise wrong(where, need="valid TOML", got=str(error)) from error
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        need = "[tissue] with lists of numbers >= 0 under CSF, GM, WM, and pairs of [left, right] numbers above it"
+        raise wrong(where, need=need, got=str(error)) from error
+    return LabelTable(name, tissue, swap)
+
+
+def _number(value: object) -> int:
+    """A label number of a table."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{value!r} as a label number")
+    return value
