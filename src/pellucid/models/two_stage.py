@@ -12,6 +12,9 @@ from pellucid.models.dunet import DUNet, DUNetConfig, TissueConnection
 from pellucid.models.unet import EfficientUNet, EfficientUNetConfig
 
 CLASSES = 4  # background, CSF, GM, WM
+RESIDUAL = 0.1
+"""Unit of the residual. Corrections are small beside the image; with a unit of 1, an Adam step of the last layer
+moves the output by more than the correction it is to learn, and the network does harm for hundreds of steps."""
 
 
 class Enhancement(NamedTuple):
@@ -91,7 +94,7 @@ class TwoStage(nn.Module):
             return Enhancement(tissue, clear[:, :1], clear[:, 1:])
         posteriors = tissue.softmax(1) if self.config.tissue_aware else torch.zeros_like(tissue)
         out = self.enhance(torch.cat([batch, posteriors.to(batch.dtype)], dim=1))
-        return Enhancement(tissue, batch + out[:, :1], out[:, 1:])
+        return Enhancement(tissue, batch + RESIDUAL * out[:, :1], out[:, 1:])
 
 
 def _dense(config: DUNetConfig, inputs: int, outputs: int) -> DUNet:

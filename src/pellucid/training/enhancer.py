@@ -147,7 +147,7 @@ class _Training:
             self.model.parameters(),
             lr=config.schedule.learning_rate,
             weight_decay=config.weight_decay,
-            betas=(0.9, 0.98),
+            betas=(0.9, 0.99),
         )
         self.average = Average(self.model, config.average)
         self.first, self.hours, self.begun = 0, 0.0, time.monotonic()
@@ -181,10 +181,9 @@ class _Training:
         values = dict(zip(parts, torch.stack(list(parts.values())).tolist(), strict=True))
         broken = not math.isfinite(values["loss"]) or not math.isfinite(float(norm))
         if any_of(self.fabric, broken):
+            got = f"loss {values['loss']:.4g} and norm {float(norm):.4g} on device {self.fabric.global_rank}"
             fix = "Lower schedule.learning_rate; the last checkpoint is whole."
-            raise wrong(
-                f"step {step}", need="a finite loss and gradient", got=f"loss {values['loss']}", fix=fix
-            )
+            raise wrong(f"step {step}", need="a finite loss and gradient", got=got, fix=fix)
         self.optimizer.step()
         self.average.update(self.model, step)
         return values
