@@ -25,6 +25,9 @@ _DEFLATE_LIMIT = 1040
 """No deflate stream is more than this many times smaller than its content."""
 
 
+_CHUNK = 1 << 20
+
+
 @dataclass(frozen=True)
 class Described:
     """A file whose header was read and whose voxels wait."""
@@ -124,7 +127,9 @@ def read_array(
             file.seek(start)
             while got < wanted and (count := file.readinto(view[got:])):
                 got += count
-            file.read(1)  # the end of a gzip stream checks its checksum
+            # Only the end of a gzip stream checks its checksum, and damage may have moved the end.
+            while zipped and file.read(_CHUNK):
+                pass
     if got < wanted:
         need = f"{wanted} bytes of voxels after byte {start}"
         raise wrong(str(path), need=need, got=str(got), fix="The file is cut off; copy or download it again.")

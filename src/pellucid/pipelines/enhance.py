@@ -1,5 +1,6 @@
 """Any brain scan in, a clearer one out: same contrast (or T1w), on the grid the user wants."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def enhance_volume(
             clear = _predict(network, crop, options)
         with run.step("finish"):
             tissue, brain = _tissue(clear[TISSUE], place, mask, template)
-            image = _same(clear[SAME], crop, levels, place, target.data)
+            image = _finite(_same(clear[SAME], crop, levels, place, target.data), volume, levels)
             if volume.data.min() >= 0:
                 image = image.clamp_(min=0)
             t1w = _t1w(clear, place, run) if clear.shape[0] > T1W.start else None
@@ -219,6 +220,20 @@ def _same(
     """The scan on the output grid plus what the network changed."""
     change = place.to_target(place.fade(clear - crop))
     return image + change.mul_(levels.high - levels.low)
+
+
+def _finite(image: Image, volume: Volume, levels: IntensityRange) -> Image:
+    """Refuse what no network can work with: values so far outside of the scan's own range that they overflow."""
+    lowest, highest = (float(value) for value in torch.aminmax(image))
+    if not (math.isfinite(lowest) and math.isfinite(highest)):
+        low, high = (float(value) for value in torch.aminmax(volume.data))
+        raise wrong(
+            volume.name,
+            need="intensities of one scale",
+            got=f"values from {low:g} to {high:g} where most lie below {levels.high:g}",
+            fix="The file is damaged, or holds something other than an image.",
+        )
+    return image
 
 
 def _tissue(

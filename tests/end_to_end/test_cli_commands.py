@@ -1,0 +1,85 @@
+"""The other commands on real files: degrade, audit, info, weights."""
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from pellucid import cli, weights
+
+
+def _run(*words: object) -> int:
+    return cli.main([str(word) for word in words])
+
+
+def test_degrade_corrupts_reproducibly_and_keeps_the_header(scan: Path, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        assert _run("degrade", scan, "-o", tmp_path / f"{name}.nii.gz", "--preset", "rician-0.10", "-q") == 0
+    first, second, clean = (
+        nib.load(path) for path in (tmp_path / "first.nii.gz", tmp_path / "second.nii.gz", scan)
+    )
+    assert np.array_equal(first.dataobj, second.dataobj)
+    assert np.array_equal(first.affine, clean.affine)
+    assert first.get_data_dtype() == clean.get_data_dtype()
+    noise = (np.asarray(first.dataobj) - np.asarray(clean.dataobj))[clean.get_fdata() > 250]
+    assert noise.std() == pytest.approx(0.10 * np.percentile(clean.get_fdata(), 99.5), rel=0.1)
+    record = json.loads((tmp_path / "first.json").read_text())
+    assert record["options"]["preset"] == "rician-0.10"
+    assert record["steps"][0]["effect"] == "rician_noise"
+
+
+def test_degrade_with_another_seed_is_another_corruption(scan: Path, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        out = tmp_path / f"{seed}.nii.gz"
+        assert _run("degrade", scan, "-o", out, "--preset", "rician-0.05", "--seed", seed, "-q") == 0
+    one, other = (np.asarray(nib.load(tmp_path / f"{seed}.nii.gz").dataobj) for seed in (0, 1))
+    assert not np.array_equal(one, other)
+
+
+def test_degrade_lists_the_presets_for_a_wrong_name(
+    scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    assert _run("degrade", scan, "-o", tmp_path / "out" / "bad.nii.gz", "--preset", "motion") == 2
+    err = capsys.readouterr().err
+    assert err.startswith("pellucid: ") and err.count("\n") == 1
+    assert "motion-severe" in err and "slices-5mm" in err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_audit_of_a_good_scan_and_of_a_bad_one(
+    scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run("audit", scan, "--json") == 0
+    assert all(f["level"] != "refuse" for f in json.loads(capsys.readouterr().out)[str(scan)])
+    nib.save(nib.Nifti1Image(np.zeros((5, 6, 7), np.float32), np.eye(4)), tmp_path / "zero.nii.gz")
+    assert _run("audit", tmp_path / "zero.nii.gz") == 2
+    printed, err = capsys.readouterr()
+    assert "refuse" in printed and "need an image, got 0" in " ".join(printed.split())
+    assert "Traceback" not in printed + err
+
+
+def test_audit_changes_nothing(scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert _run("audit", tmp_path) == 0
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_info_is_plain_facts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run("info", "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["pellucid"] and facts["torch"]
+    assert facts["bf16 in hardware"] in ("yes", "no")
+
+
+def test_weights_are_listed_and_found(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run("weights", "list") == 0
+    names = [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()]
+    assert names == [entry.name for entry in weights.available()]
+    code = _run("weights", "path")
+    printed, err = capsys.readouterr()
+    # Either the file is there and is the registered one, or one sentence says what to do.
+    assert (code, err) == (0, "") or (code == 2 and err.startswith("pellucid: ") and err.count("\n") == 1)
+    assert code == 2 or Path(printed.strip()).is_file()
