@@ -106,7 +106,7 @@ def _apply_one(image: Tensor, step: Mapping[str, Any], spacing: Spacing, *, wher
         raise wrong(where, need="the name of an effect", got=repr(name), fix=hint)
     effect, where = EFFECTS[name], f"{where} ({name})"
     values = {key: value for key, value in step.items() if key not in ("effect", "seed")}
-    _check_parameters(effect, values, where)
+    values = _checked(effect, values, where)
     if "poses" in values:
         values["poses"] = [_pose(pose, f"{where}: pose {i + 1}") for i, pose in enumerate(values["poses"])]
     if effect.needs_spacing:
@@ -120,23 +120,27 @@ def _apply_one(image: Tensor, step: Mapping[str, Any], spacing: Spacing, *, wher
     return effect.function(image, **values)
 
 
-def _check_parameters(effect: Effect, values: Mapping[str, Any], where: str) -> None:
-    """Refuse a parameter that the effect does not have, lacks, or has of another type."""
+def _checked(effect: Effect, values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Refuse a parameter that the effect does not have, lacks, or has of another type; whole numbers are floats."""
     parameters = dict(inspect.signature(effect.function).parameters)
     for internal in ("image", "spacing", "generator"):
         parameters.pop(internal, None)
+    checked = dict(values)
     for key, value in values.items():
         if key not in parameters:
             raise wrong(
                 where, need="this effect's parameters", got=repr(key), fix=did_you_mean(key, parameters)
             )
-        kinds, words = TYPES.get(parameters[key].annotation, ((list, tuple), "a list"))
+        kind = parameters[key].annotation
+        types, words = TYPES.get(kind, ((list, tuple), "a list"))
         endless = isinstance(value, float) and not math.isfinite(value)
-        if endless or isinstance(value, bool) or not isinstance(value, kinds):
+        if endless or isinstance(value, bool) or not isinstance(value, types):
             raise wrong(f"{where}: {key}", need=words, got=repr(value))
+        checked[key] = float(value) if kind is float else value
     for key, parameter in parameters.items():
         if key not in values and parameter.default is inspect.Parameter.empty:
             raise wrong(f"{where}: {key}", need="a value", got="none")
+    return checked
 
 
 def _pose(values: Mapping[str, Any] | Pose, where: str) -> Pose:

@@ -95,7 +95,7 @@ def _sample_rows(image: Tensor, positions: Tensor, kernel: str, padding: str) ->
         [positions[axis] * (2 / max(image.shape[axis + 1] - 1, 1)) - 1 for axis in (2, 1, 0)], dim=-1
     )
     items = grid.shape[0] if grid.device.type == "cpu" else 1
-    grid = grid.view(items, -1, *grid.shape[1:])
+    grid = grid.view(items, -1, *grid.shape[1:]).to(image.dtype)
     batch = image[None].expand(items, -1, -1, -1, -1)
     read = F.grid_sample(batch, grid, mode=kernel, padding_mode=padding, align_corners=True)
     return read.transpose(0, 1).flatten(1, 2)
