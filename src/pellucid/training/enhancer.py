@@ -104,9 +104,8 @@ def fit(config: RecipeConfig) -> Path:
     """Train a configuration; see `run`."""
     deadline = Deadline(config.minutes, config.checkpoint_minutes)
     fabric = launch(config.device, devices=config.devices, precision=config.precision, threads=config.threads)
-    torch.manual_seed(config.seed)
-    training = _Training(config, fabric)
     stream = ExampleStream(unpack(config.data.packed), config.data, seed=config.seed, device=fabric.device)
+    training = _Training(config, fabric)
     pace = Pace()
     for step in range(training.first, config.schedule.steps):
         asked = time.monotonic()
@@ -137,8 +136,9 @@ class _Training:
 
     def __init__(self, config: RecipeConfig, fabric: Any) -> None:
         self.config, self.fabric = config, fabric
-        self.folder = Path(config.out)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        # Read by all processes, so that what is wrong with it stops all of them; judged by the first.
+        self.held_back = held_back(config.validation)
+        torch.manual_seed(config.seed)
         self.model = _first_model(config).to(fabric.device)
         for weights in self.model.parameters():
             if weights.dim() == 5:
@@ -149,6 +149,7 @@ class _Training:
             weight_decay=config.weight_decay,
             betas=(0.9, 0.99),
         )
+        self.folder = Path(config.out)
         self.average = Average(self.model, config.average)
         self.first, self.hours, self.begun = 0, 0.0, time.monotonic()
         self.revision = git_revision()  # of the code that runs, not of the checkout hours later
@@ -161,8 +162,7 @@ class _Training:
             self.first, self.hours = int(state["step"]), float(state["hours"])
             log.info("resuming at step %d after %.2f hours", self.first, self.hours)
         self.wrapped, self.optimizer = fabric.setup(self.model, optimizer)
-        # Read by all processes, so that what is wrong with it stops all of them; judged by the first.
-        self.held_back = held_back(config.validation)
+        self.folder.mkdir(parents=True, exist_ok=True)
         self.journal = Journal(self.folder, self.first) if fabric.is_global_zero else None
 
     def step(self, step: int, batch: TrainingBatch) -> dict[str, float]:

@@ -7,6 +7,7 @@ is a subject of its own).
 
 import fnmatch
 import io as bytes_io
+import itertools
 import json
 import logging
 import os
@@ -23,7 +24,7 @@ from torch import Tensor
 from pellucid.errors import wrong
 from pellucid.io.nifti import load
 from pellucid.io.resample import to_canonical, to_spacing
-from pellucid.io.volume import Volume
+from pellucid.io.volume import Grid, Volume
 from pellucid.ops.filters import noise_std, nonlocal_means
 from pellucid.ops.intensity import robust_range
 from pellucid.ops.labels import bounding_box
@@ -158,9 +159,7 @@ def _read_subject(
     name: str, files: Mapping[str, Path], rules: Mapping[str, str], *, denoise: bool
 ) -> Subject:
     volumes = {key: to_canonical(load(path)) for key, path in files.items()}
-    shapes = {v.grid.shape for v in volumes.values()}
-    if len(shapes) > 1:
-        raise wrong(f"subject {name}", need="all its images on one grid", got=f"shapes {sorted(shapes)}")
+    _check_one_grid(name, [volume.grid for volume in volumes.values()])
     volumes = {key: _isotropic(v, nearest=key == "labels") for key, v in volumes.items()}
     spacing = next(iter(volumes.values())).grid.spacing
     labels = volumes.pop("labels").data[0].round().to(torch.int16) if "labels" in volumes else None
@@ -180,6 +179,18 @@ def _read_subject(
         None if labels is None else labels[box].contiguous(),
         table,
     )
+
+
+def _check_one_grid(name: str, grids: Sequence[Grid]) -> None:
+    """Refuse images of one subject that do not lie on each other, to half a voxel."""
+    first = grids[0]
+    corners = np.array([[*corner, 1.0] for corner in itertools.product(*((0, n - 1) for n in first.shape))])
+    for grid in grids[1:]:
+        apart = float(np.abs(corners @ (grid.affine - first.affine).T).max())
+        if grid.shape != first.shape or apart > 0.5 * min(first.spacing):
+            got = f"shapes {first.shape} and {grid.shape}, corners up to {apart:.3g} mm apart"
+            fix = "Resample them, or name them as subjects of their own."
+            raise wrong(f"subject {name}", need="all its images on one grid", got=got, fix=fix)
 
 
 def _isotropic(volume: Volume, *, nearest: bool) -> Volume:
