@@ -84,8 +84,8 @@ def nonlocal_means(
     total, weights = image.clone(), torch.ones_like(image)
     span = range(-radius, radius + 1)
     shifts = [(i, j, k) for i in span for j in span for k in span if (i, j, k) > (0, 0, 0)]
-    # In an image thinner than the search, some shifts leave no pair of voxels.
-    shifts = [s for s in shifts if all(abs(d) < n for d, n in zip(s, image.shape[1:], strict=True))]
+    # Where an image is thinner than the search, shifts that leave less than one surrounding are out.
+    shifts = [s for s in shifts if all(n - abs(d) >= 3 for d, n in zip(s, image.shape[1:], strict=True))]
     box = torch.nn.AvgPool3d(3, stride=1, padding=1, count_include_pad=False)
     for shift in shifts:
         here, there = _overlap(image.shape[1:], shift)
