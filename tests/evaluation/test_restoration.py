@@ -51,8 +51,8 @@ def test_a_network_that_changes_nothing_gives_the_input_back(brain: Path, tiny: 
     assert [(row.corruption, row.metric) for row in rows] == [(c, m) for c in FEW for m in ("psnr", "ssim")]
     clean, _, noisy, noisy_ssim = rows
     assert clean.input == math.inf and clean.output > 80
-    # Noise of a tenth of the range, by construction; a little less in bright tissue counted in dB of max - min.
-    assert noisy.input == pytest.approx(20, abs=1.5)
+    # Noise of a tenth of the range, by construction; Rician noise is a little less than that near zero.
+    assert noisy.input == pytest.approx(20, abs=0.5)
     assert noisy.difference == pytest.approx(0, abs=1e-2)
     assert noisy_ssim.input < 0.9
 
