@@ -43,7 +43,7 @@ CORRUPTIONS = (
 )
 
 MEASURED = {"psnr": psnr, "ssim": ssim}
-"""Both with a range of 1: the 99.5th percentile of the clean scan. Its maximum, often a single vessel, would flatter."""
+"""Both with a range of 1, the clean scan's 99.5th percentile: its maximum, often a single vessel, would flatter."""
 
 MASK_SHARE = 0.05
 MASK = (
@@ -212,8 +212,8 @@ class Restoration:
                 "",
                 f"{scans} scans; weights {facts['name']} (sha256 {facts['sha256'][:12]}), seed {self.options.seed}.",
                 f"Measured in: {MASK}.",
-                "The range of PSNR and SSIM is the clean scan's 99.5th percentile. Thick slices are compared with their cubic "
-                "interpolation, which is the input. Differences are output minus input; intervals are 95 % "
+                "The range of PSNR and SSIM is the clean scan's 99.5th percentile. Thick slices are compared "
+                "with their cubic interpolation, which is the input. Differences are output minus input; intervals are 95 % "
                 "bootstrap intervals of the mean over scans.",
                 "",
                 to_markdown(summaries),
