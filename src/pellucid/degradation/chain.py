@@ -136,7 +136,7 @@ def _checked(effect: Effect, values: Mapping[str, Any], where: str) -> dict[str,
         endless = isinstance(value, float) and not math.isfinite(value)
         if endless or isinstance(value, bool) or not isinstance(value, types):
             raise wrong(f"{where}: {key}", need=words, got=repr(value))
-        checked[key] = float(value) if kind is float else value
+        checked[key] = float(values[key]) if kind is float else value
     for key, parameter in parameters.items():
         if key not in values and parameter.default is inspect.Parameter.empty:
             raise wrong(f"{where}: {key}", need="a value", got="none")

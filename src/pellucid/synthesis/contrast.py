@@ -78,7 +78,7 @@ def draw_contrast(labels: list[int], table: LabelTable, config: ContrastConfig, 
     for number in labels:
         mean = means[partner[number]]
         if number == 0:
-            mean = dice.uniform(0, 0.02) if dark_air else dice.uniform(0, 0.3)
+            mean = dice.uniform(0.0, 0.02) if dark_air else dice.uniform(0.0, 0.3)
         spread = dice.uniform(*config.std) if number else 0.0
         contrast = 0.25 * dice.normal() if dice.happens(config.subclass) and number else 0.0
         record["labels"][str(number)] = [mean, spread, contrast * mean]

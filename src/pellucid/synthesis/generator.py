@@ -207,12 +207,15 @@ def _look(record: Record) -> list[Step]:
 
 
 def _draw_center(config: GeneratorConfig, subject: Subject, dice: Dice) -> list[float]:
-    """A source voxel near which the patch lies, whole numbers plus what centres an even patch on voxels."""
+    """The source voxel at the middle of the patch: the patch lies inside the volume where it fits.
+
+    A patch of the volume's own voxels starts at a whole voxel, so an even one has its middle between two.
+    """
     center = []
     for size, patch, mm in zip(subject.shape, config.patch, subject.spacing, strict=True):
         reach = 0.5 * patch * sum(config.spacing_mm) / 2 / mm
-        low, high = min(reach, size / 2), max(size - reach, size / 2)
-        center.append(int(dice.uniform(low, high)) + (0.5 if patch % 2 == 0 else 0.0))
+        middle = dice.uniform(min(reach, size / 2), max(size - reach, size / 2)) - 0.5
+        center.append(round(middle - (patch - 1) / 2) + (patch - 1) / 2)
     return center
 
 

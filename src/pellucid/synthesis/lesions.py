@@ -35,7 +35,7 @@ def draw_lesions(config: LesionConfig, patch: tuple[int, int, int], dice: Dice) 
     blobs = []
     if dice.happens(config.probability):
         for _ in range(dice.integer(*config.count)):
-            position = [dice.uniform(0, n - 1) for n in patch]
+            position = [dice.uniform(0.0, n - 1.0) for n in patch]
             blobs.append([*position, dice.log_uniform(*config.radius_mm)])
     return {"blobs": blobs, "seed": dice.seed()}
 
