@@ -90,20 +90,21 @@ def demonstrate(out_dir: str | Path, *, force: bool = False, seed: int = 0) -> D
         steps = corruption(seed)
         corrupted = corrupt(truth, steps)
         result = enhance(corrupted)
+        tissue = result.tissue or truth.with_data(torch.zeros_like(truth.data))
         brain = truth.data > 0
         scores = {
             "corrupted": _scores(corrupted.data, truth.data, brain),
             "enhanced": _scores(result.volume.data, truth.data, brain),
         }
         sentence = _sentence(scores)
-        story = Story(truth, corrupted, result, scores, sentence, _steps(truth), (*IMAGES, NUMBERS))
+        volumes = (truth, corrupted, result.volume, tissue)
+        story = Story(*volumes, result.record, scores, sentence, _steps(truth), (*IMAGES, NUMBERS))
         page = build(story)
         numbers = {"seed": seed, "steps": steps, "scores": scores, "record": result.record}
         with replacing(folder / PAGE, force) as place:
-            volumes = (truth, corrupted, result.volume, result.tissue)
             for name, volume in zip(IMAGES, volumes, strict=True):
                 # 16 bits hold an image of 0 to 255 to 1/100 and halve the files.
-                kind = "uint8" if volume is result.tissue else "int16"
+                kind = "uint8" if volume is tissue else "int16"
                 nifti.save(volume, place.with_name(name), dtype=kind)
             place.with_name(NUMBERS).write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
             place.write_text(render(page), encoding="utf-8")

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pellucid import runtime
 from pellucid.io.volume import Volume
-from pellucid.pipelines.result import Result
 from pellucid.report.figures import PLANES, plane, sheet
 from pellucid.report.framing import Column, Frame, frame
 from pellucid.report.page import Comparison, Page, Panel, metric_rows
@@ -17,7 +17,9 @@ class Story:
 
     truth: Volume
     corrupted: Volume
-    result: Result
+    enhanced: Volume
+    tissue: Volume
+    record: Mapping[str, Any]
     scores: Mapping[str, Mapping[str, float]]
     """Of "corrupted" and "enhanced", each metric."""
     sentence: str
@@ -48,7 +50,7 @@ def build(story: Story) -> Page:
         rows=metric_rows(story.scores),
         rows_note="Measured against the truth, in the voxels of the brain only.",
         steps=story.steps,
-        record=story.result.record,
+        record=story.record,
         versions=runtime.versions(),
         files=story.files,
     )
@@ -56,7 +58,7 @@ def build(story: Story) -> Page:
 
 def _columns(story: Story) -> tuple[Column, ...]:
     """Corrupted, enhanced, truth, and what is wrong with the first two."""
-    truth, before, after = (volume.data[0] for volume in (story.truth, story.corrupted, story.result.volume))
+    truth, before, after = (volume.data[0] for volume in (story.truth, story.corrupted, story.enhanced))
     # Air is left out, as in the numbers: the truth has none of the noise that every scanner has there.
     brain = truth > 0
     first, second = (f"{name}\nPSNR {values['psnr']:.1f} dB" for name, values in story.scores.items())
@@ -100,9 +102,9 @@ def _against_truth(columns: tuple[Column, ...], shared: Frame) -> Panel:
 
 def _tissues(story: Story, shared: Frame) -> Panel:
     """The tissue map on the enhanced image and on the truth."""
-    tissue = story.result.tissue.data[0].round().int()
+    tissue = story.tissue.data[0].round().int()
     columns = (
-        Column("enhanced", story.result.volume.data[0], tissue=tissue),
+        Column("enhanced", story.enhanced.data[0], tissue=tissue),
         Column("truth", story.truth.data[0], tissue=tissue),
     )
     return Panel(

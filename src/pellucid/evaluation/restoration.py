@@ -213,8 +213,8 @@ class Restoration:
                 f"{scans} scans; weights {facts['name']} (sha256 {facts['sha256'][:12]}), seed {self.options.seed}.",
                 f"Measured in: {MASK}.",
                 "The range of PSNR and SSIM is the clean scan's 99.5th percentile. Thick slices are compared "
-                "with their cubic interpolation, which is the input. Differences are output minus input; intervals are 95 % "
-                "bootstrap intervals of the mean over scans.",
+                "with their cubic interpolation, which is the input. Differences are output minus input; "
+                "intervals are 95 % bootstrap intervals of the mean over scans.",
                 "",
                 to_markdown(summaries),
                 "",
