@@ -13,7 +13,7 @@ SIGMA_TO_FWHM = 2.354820045
 
 
 def _motion(amount: float) -> list[Step]:
-    """Four head poses, one change close to the centre of k-space; `amount` scales degrees and mm alike."""
+    """Five head poses, one change close to the centre of k-space; `amount` scales degrees and mm alike."""
     poses = [
         (0.0, (0.6, -0.4, 0.8), (0.3, 0.9, -0.4)),
         (0.22, (-0.5, 0.3, -1.0), (-0.5, 0.4, 0.7)),
