@@ -112,6 +112,8 @@ def unpack(path: str | Path) -> list[Subject]:
     try:
         with zipfile.ZipFile(path) as archive:
             index = json.loads(archive.read("index.json"))
+            if not isinstance(index, list) or not all(isinstance(entry, dict) for entry in index):
+                raise ValueError("an index of another kind")
             return [_load_subject(archive, entry) for entry in index]
     except (zipfile.BadZipFile, zlib.error, KeyError, TypeError, ValueError, OSError) as error:
         raise wrong(str(path), need="a dataset written by pellucid pack", got=str(error)) from error
