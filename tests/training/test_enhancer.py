@@ -295,7 +295,7 @@ def test_it_learns_a_phantom(phantom: Tensor, tmp_path: Path) -> None:
         precision="fp32",
         log_every=20,
         average=0.9,
-        model=TwoStageConfig(tissue=small, enhance=wide, detail=5.0),
+        model=TwoStageConfig(tissue=small, enhance=wide),
         data=DataConfig(packed=packed, scans=1.0, crop=(24, 24, 24), generator=generator),
         validation=ValidationConfig(packed=packed, every=160, patch=40, corruptions=("clean", "rician-0.10")),
         schedule=ScheduleConfig(steps=160, learning_rate=4e-3, warmup=10),

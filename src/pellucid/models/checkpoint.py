@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from pellucid.config import from_dict, to_dict
@@ -64,7 +64,7 @@ def save(
     }
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        save_file(tensors, temporary, metadata=facts)
+        temporary.write_bytes(serialize(tensors, metadata=facts))  # as other files: readable by all
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

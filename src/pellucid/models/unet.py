@@ -50,6 +50,7 @@ class EfficientUNet(nn.Module):
     """U-Net over folded voxels; accepts any spatial size (pads inside, crops back)."""
 
     name = "efficient_unet"
+    gains: Tensor
 
     def __init__(self, config: EfficientUNetConfig) -> None:
         super().__init__()
@@ -86,12 +87,12 @@ class EfficientUNet(nn.Module):
         return crop_like(depth_to_space(8 * haar(out)), batch)
 
 
-def _gains(config: EfficientUNetConfig) -> Float[Tensor, "c8 1 1 1"]:
+def _gains(config: EfficientUNetConfig) -> Float[Tensor, "1 c8 1 1 1"]:
     """Mean as it is, differences amplified; those of further channels (posteriors) are large already."""
     gains = torch.full((config.in_channels, 8), 2.0)
     gains[0] = config.detail_gain
     gains[:, 0] = 1.0
-    return gains.view(-1, 1, 1, 1)
+    return gains.view(1, -1, 1, 1, 1)
 
 
 def _stack(width: int, count: int) -> nn.Sequential:

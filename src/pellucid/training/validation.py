@@ -20,8 +20,8 @@ from pellucid.training.pack import unpack
 class ValidationConfig:
     """What is judged, and how often."""
 
-    packed: str = ""
-    """Dataset of scans that are never trained on; empty judges nothing."""
+    packed: str | None = None
+    """Dataset of scans that are never trained on; without one, nothing is judged."""
     every: int = 500
     """Steps between judgements."""
     patch: int = 96
