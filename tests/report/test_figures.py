@@ -1,4 +1,5 @@
 import io
+from typing import Any
 
 import matplotlib.image
 import numpy as np
@@ -7,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from pellucid.errors import PellucidError
+from pellucid.report import figures
 from pellucid.report.figures import PLANES, plane, sheet
 from pellucid.report.framing import Column, Frame, frame
 
@@ -126,3 +128,25 @@ def test_same_input_gives_the_same_file() -> None:
 def test_unknown_plane_is_refused() -> None:
     with pytest.raises(PellucidError, match="one of sagittal, coronal, axial, got 'oblique'"):
         plane(Column("a", marked()), shared(marked()), "oblique")
+
+
+@pytest.mark.parametrize("size", [60, 150])
+def test_the_tissue_key_is_inside_the_sheet_whatever_its_width(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends: list[float] = []
+    original = figures._Paper.write
+
+    def write(paper: Any, x: float, y: float, text: str, **style: Any) -> None:
+        if text in figures.TISSUE_NAMES.values():
+            # About half a letter's height for each letter.
+            ends.append((x + 0.5 * len(text) * 8 / 72 * paper.zoom) / paper.width)
+        original(paper, x, y, text, **style)
+
+    monkeypatch.setattr(figures._Paper, "write", write)
+    image = torch.zeros(size, size + 2, size + 1)
+    image[5:-5, 5:-5, 5:-5] = 1.0
+    columns = [Column(name, image) for name in "abc"] + [Column("d", image, tissue=image.int())]
+    figures.sheet(columns, frame(columns, spacing=(1.0, 1.0, 1.0)))
+    assert len(ends) == 3
+    assert max(ends) <= 1.0

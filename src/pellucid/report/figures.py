@@ -70,7 +70,7 @@ def sheet(columns: Sequence[Column], shared: Frame) -> bytes:
         if column.kind == "difference":
             _color_bar(paper, left, width, shared, column.ends)
         if column.tissue is not None:
-            _tissue_key(paper, left)
+            _tissue_key(paper, left, width)
     return _png(paper.figure)
 
 
@@ -171,13 +171,15 @@ def _color_bar(paper: "_Paper", left: float, width: float, shared: Frame, ends: 
     axes.tick_params(length=2, pad=2)
 
 
-def _tissue_key(paper: "_Paper", left: float) -> None:
-    """Which color outlines which tissue."""
+def _tissue_key(paper: "_Paper", left: float, width: float) -> None:
+    """Which color outlines which tissue: in a row, or one below the other under a narrow column."""
     from matplotlib.lines import Line2D
 
-    # Narrow enough for the narrowest column of a sheet of four, 2.7 inches on the page.
-    for (label, color), at in zip(TISSUE_COLORS.items(), (0.05, 0.65, 1.6), strict=True):
-        x, y = left + at * paper.zoom, 0.4 * paper.zoom
+    row = ((0.05, 0.4), (0.65, 0.4), (1.6, 0.4))
+    stack = ((0.05, 0.45), (0.05, 0.28), (0.05, 0.11))
+    places = row if width >= 2.6 * paper.zoom else stack
+    for (label, color), (across, up) in zip(TISSUE_COLORS.items(), places, strict=True):
+        x, y = left + across * paper.zoom, up * paper.zoom
         ends = [x / paper.width, (x + 0.12 * paper.zoom) / paper.width]
         paper.figure.add_artist(Line2D(ends, [y / paper.height] * 2, color=color, linewidth=3))
         paper.write(x + 0.17 * paper.zoom, y, TISSUE_NAMES[label], va="center", ha="left", size=8.0)
