@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Enhance(Command):
-    """Make brain scans clearer: motion, noise, blur, thick slices, bias field. For research only."""
+    """Make brain scans clearer: motion, noise, blur, thick slices. For research only."""
 
     inputs: Positional[Annotated[tuple[Path, ...], arg(metavar="IN ...")]]
     """Scans, or folders of scans (NIfTI, MGH, NRRD)."""

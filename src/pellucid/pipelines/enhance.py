@@ -35,7 +35,7 @@ TISSUE, SAME, T1W = slice(0, 4), slice(4, 5), slice(5, 6)
 
 
 def enhance(source: str | Path | Volume | Any, options: EnhanceOptions | None = None) -> Result:
-    """Make a brain scan clearer with the tissue-aware network: motion, noise, blur, thick slices, bias field.
+    """Make a brain scan clearer with the tissue-aware network: motion, noise, blur, thick slices.
 
     The network works at about 1 mm; what it changes there is added to the scan on its own grid, so native
     detail is kept and a clean scan comes back nearly unchanged.
