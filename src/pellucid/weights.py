@@ -33,6 +33,8 @@ class WeightsEntry:
     """One line: what it does."""
     card: str
     """Model card: data, recipe, hours, figures, what it is bad at."""
+    unfit: tuple[str, ...] = ()
+    """Outputs (mask, tissue, t1w) that these weights are not good enough for yet; asking for them warns."""
 
 
 def available() -> list[WeightsEntry]:
@@ -99,6 +101,19 @@ def load(
 
     network, metadata = checkpoint.load(path(str(name_or_path)), device)
     return network.eval(), metadata
+
+
+def unfit(name_or_path: str) -> tuple[str, ...]:
+    """Say which outputs the registry calls not good enough yet.
+
+    Args:
+        name_or_path: Name in the registry, or path of a .safetensors file.
+
+    Returns:
+        Of "mask", "tissue" and "t1w"; none for a file of the user's own.
+    """
+    entry = _registry().get(name_or_path)
+    return () if entry is None else entry.unfit
 
 
 def _check(entry: WeightsEntry, file: Path) -> None:

@@ -17,7 +17,7 @@ from pellucid.ops.intensity import IntensityRange, robust_range
 from pellucid.ops.labels import bounding_box, fill_holes, largest_component
 from pellucid.pipelines import space
 from pellucid.pipelines.options import EnhanceOptions
-from pellucid.pipelines.record import Run, describe, file_digest
+from pellucid.pipelines.record import Run, describe, describe_weights, warn_of_unfit
 from pellucid.pipelines.result import Result
 from pellucid.types import Batch, Image
 
@@ -63,7 +63,8 @@ def enhance(source: str | Path | Volume | Any, options: EnhanceOptions | None = 
             mask = None if options.mask is None else nifti.load(options.mask)
         with run.step("weights"):
             network, metadata = weights.load(options.weights, runtime.device(options.device))
-            run.notes["weights"] = _describe_weights(options.weights, metadata)
+            run.notes["weights"] = describe_weights(options.weights, metadata)
+            warn_of_unfit(options)
     return enhance_volume(volume, network, options, mask=mask, run=run)
 
 
@@ -109,6 +110,8 @@ def enhance_volume(
                 image = image.clamp_(min=0)
             t1w = _t1w(clear, place, run) if clear.shape[0] > T1W.start else None
         with run.step("back"):
+            if t1w is None and "t1w" in (options.contrast, *options.save):
+                raise wrong("T1w output", need="weights of a network that has one", got=options.weights)
             main = t1w if options.contrast == "t1w" and t1w is not None else image
             volumes = [resample.back_to(target.with_data(data), template) for data in (main, tissue, brain)]
             other = resample.back_to(target.with_data(t1w), template) if t1w is not None else None
@@ -284,9 +287,3 @@ def _t1w(clear: Float[Tensor, "n x y z"], place: _Place, run: Run) -> Float[Tens
     factor = WHITE_MATTER / max(median, 1e-3)
     run.notes["t1w_scale"] = {"range": [0, 255], "white_matter_median": WHITE_MATTER, "factor": factor}
     return place.to_target(place.fade(values * factor)).clamp_(0, 255)
-
-
-def _describe_weights(name: str, metadata: dict[str, Any]) -> dict[str, Any]:
-    """Which weights were used, with the hash of their file."""
-    path = weights.path(name)
-    return {"name": name, "file": path.name, "sha256": file_digest(path), "metadata": metadata}

@@ -9,8 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pellucid import runtime
+from pellucid import runtime, weights
 from pellucid.io.volume import Grid, Volume
+from pellucid.pipelines.options import EnhanceOptions
+
+logger = logging.getLogger(__name__)
 
 
 class _Collector(logging.Handler):
@@ -132,3 +135,33 @@ def file_digest(path: Path) -> str:
     """
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def describe_weights(name: str, metadata: dict[str, Any]) -> dict[str, Any]:
+    """Say which weights were used, with the hash of their file.
+
+    Args:
+        name: Name in the registry, or path.
+        metadata: What the file says of itself.
+
+    Returns:
+        Plain data.
+    """
+    path = weights.path(name)
+    return {"name": name, "file": path.name, "sha256": file_digest(path), "metadata": metadata}
+
+
+def warn_of_unfit(options: EnhanceOptions) -> None:
+    """Say, on screen and in the record, which outputs asked for these weights are not good enough for.
+
+    Args:
+        options: Options of the run.
+    """
+    asked = {*options.save, options.contrast} - ({"mask"} if options.mask is not None else set())
+    unfit = sorted(asked & set(weights.unfit(options.weights)))
+    if unfit:
+        logger.warning(
+            "%s: the weights %r are not trained far enough for this output; see their model card",
+            ", ".join(unfit),
+            options.weights,
+        )
