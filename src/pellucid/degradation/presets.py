@@ -6,10 +6,9 @@ Intensities are relative to an image scaled so that its 99.5th percentile is 1.
 from collections.abc import Callable
 
 from pellucid.degradation.chain import Step
+from pellucid.degradation.resolution import SIGMA_TO_FWHM
 from pellucid.errors import wrong
 from pellucid.types import Spacing
-
-SIGMA_TO_FWHM = 2.354820045
 
 
 def _motion(amount: float) -> list[Step]:

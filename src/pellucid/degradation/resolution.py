@@ -9,7 +9,8 @@ from pellucid.ops.filters import gaussian_blur
 from pellucid.ops.resize import apply_along, box_matrix, gaussian_matrix, interpolation_matrix
 from pellucid.types import Spacing
 
-FWHM_TO_SIGMA = 1 / 2.354820045  # 1 / (2 sqrt(2 ln 2))
+SIGMA_TO_FWHM = 2.354820045  # 2 sqrt(2 ln 2)
+FWHM_TO_SIGMA = 1 / SIGMA_TO_FWHM
 
 
 def blur(image: Float[Tensor, "c x y z"], *, fwhm_mm: float, spacing: Spacing) -> Float[Tensor, "c x y z"]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pellucid import runtime
 from pellucid.errors import wrong
 from pellucid.inference.tiling import run_tiled
+from pellucid.models import blocks
 from pellucid.types import Image
 
 logger = logging.getLogger(__name__)
@@ -83,13 +84,9 @@ def pad_to_multiple(image: Image, multiple: int) -> Float[Tensor, "c i j k"]:
         multiple: Sides of the result are multiples of this.
 
     Returns:
-        The image itself if nothing is missing, else a new one that begins with it.
+        The image itself (a view) if nothing is missing, else a new one that begins with it.
     """
-    missing = [_round_up(size, multiple) - size for size in image.shape[1:]]
-    if not any(missing):
-        return image
-    after = [amount for size in reversed(missing) for amount in (0, size)]
-    return nn.functional.pad(image[None], after, mode="replicate")[0]
+    return blocks.pad_to_multiple(image[None], multiple)[0]
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
