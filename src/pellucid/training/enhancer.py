@@ -32,6 +32,7 @@ from pellucid.training.loop import (
     save_state,
 )
 from pellucid.training.losses import LossConfig, enhancer_loss
+from pellucid.training.optimizer import Muon
 from pellucid.training.pack import unpack
 from pellucid.training.validation import ValidationConfig, held_back, save_picture, validate
 
@@ -64,7 +65,7 @@ class RecipeConfig:
     average: float = 0.998
     """Decay of the moving average of the weights."""
     weight_decay: float = 0.01
-    """AdamW's weight decay."""
+    """Decoupled weight decay, relative to the learning rate."""
     clip: float = 1.0
     """Largest norm of the gradient."""
     start_from: str = ""
@@ -143,11 +144,8 @@ class _Training:
         for weights in self.model.parameters():
             if weights.dim() == 5:
                 weights.data = weights.data.contiguous(memory_format=torch.channels_last_3d)
-        optimizer = torch.optim.AdamW(
-            self.model.parameters(),
-            lr=config.schedule.learning_rate,
-            weight_decay=config.weight_decay,
-            betas=(0.9, 0.99),
+        optimizer = Muon(
+            self.model.parameters(), lr=config.schedule.learning_rate, weight_decay=config.weight_decay
         )
         self.folder = Path(config.out)
         self.average = Average(self.model, config.average)
