@@ -1,5 +1,7 @@
 """Muon: its orthogonalization, its two kinds of update, and that it descends."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -71,8 +73,8 @@ def test_it_fits_a_filter_and_its_state_survives_a_round_trip() -> None:
     optimizer = Muon(layer.parameters(), lr=0.05)
     first = losses(layer, optimizer, 250)
     assert first[-1] < 0.1 * first[0]
-    copy = nn.Conv3d(1, 2, 3)
-    copy.load_state_dict(layer.state_dict())
-    resumed = Muon(copy.parameters(), lr=0.05)
-    resumed.load_state_dict(optimizer.state_dict())
-    assert losses(copy, resumed, 5) == losses(layer, optimizer, 5)
+    twin = nn.Conv3d(1, 2, 3)
+    twin.load_state_dict(layer.state_dict())
+    resumed = Muon(twin.parameters(), lr=0.05)
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    assert losses(twin, resumed, 5) == losses(layer, optimizer, 5)

@@ -67,7 +67,7 @@ class Muon(torch.optim.Optimizer):
         if not state:
             state["momentum"] = torch.zeros_like(weights)
         mean = state["momentum"].lerp_(weights.grad, 1 - group["momentum"])
-        ahead = weights.grad.lerp(mean, group["momentum"])  # type: ignore[union-attr]
+        ahead = weights.grad.lerp(mean, group["momentum"])
         flat = orthogonalized(ahead.reshape(len(weights), -1).float())
         return (0.2 * math.sqrt(max(flat.shape)) * flat).to(weights.dtype).view(weights.shape)
 
