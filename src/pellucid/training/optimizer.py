@@ -47,7 +47,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(list(parameters), values)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient."""
         loss = None
         if closure is not None:
@@ -59,26 +59,26 @@ class Muon(torch.optim.Optimizer):
                     continue
                 weights.mul_(1 - group["lr"] * group["weight_decay"])
                 update = self._muon if weights.dim() > 1 else self._adam
-                weights.add_(update(weights, group), alpha=-group["lr"])
+                weights.add_(update(weights, weights.grad, group), alpha=-group["lr"])
         return loss
 
-    def _muon(self, weights: Tensor, group: dict[str, Any]) -> Tensor:
+    def _muon(self, weights: Tensor, gradient: Tensor, group: dict[str, Any]) -> Tensor:
         state = self.state[weights]
         if not state:
             state["momentum"] = torch.zeros_like(weights)
-        mean = state["momentum"].lerp_(weights.grad, 1 - group["momentum"])
-        ahead = weights.grad.lerp(mean, group["momentum"])
+        mean = state["momentum"].lerp_(gradient, 1 - group["momentum"])
+        ahead = gradient.lerp(mean, group["momentum"])
         flat = orthogonalized(ahead.reshape(len(weights), -1).float())
         return (0.2 * math.sqrt(max(flat.shape)) * flat).to(weights.dtype).view(weights.shape)
 
-    def _adam(self, weights: Tensor, group: dict[str, Any]) -> Tensor:
+    def _adam(self, weights: Tensor, gradient: Tensor, group: dict[str, Any]) -> Tensor:
         state, (fast, slow) = self.state[weights], group["betas"]
         if not state:
             state["mean"], state["square"] = torch.zeros_like(weights), torch.zeros_like(weights)
             state["step"] = torch.zeros((), dtype=torch.float32)
         state["step"] += 1
-        mean = state["mean"].lerp_(weights.grad, 1 - fast)
-        square = state["square"].lerp_(weights.grad**2, 1 - slow)  # type: ignore[operator]
+        mean = state["mean"].lerp_(gradient, 1 - fast)
+        square = state["square"].lerp_(gradient.square(), 1 - slow)
         count = float(state["step"])
         return (mean / (1 - fast**count)) / ((square / (1 - slow**count)).sqrt() + 1e-8)
 
