@@ -28,9 +28,17 @@ def case(entry: MetricEntry, strength: float) -> tuple[Tensor, Tensor]:
     reference = tissue_batch()
     generator = torch.Generator().manual_seed(3)
     if "tissue" in entry.needs and "reference" in entry.needs:
-        lost = torch.rand(SHAPE, generator=generator) < strength
-        return torch.where(lost, torch.zeros(()), reference), reference
+        # A slab at the end of x is lost, one voxel more in the second item.
+        x = torch.arange(SHAPE[2]).view(1, 1, -1, 1, 1)
+        item = torch.arange(SHAPE[0]).view(-1, 1, 1, 1, 1)
+        lost = x > SHAPE[2] * (1 - strength) - 2 - item if strength else torch.zeros(())
+        return torch.where(lost.bool(), torch.zeros(()), reference), reference
     return reference + strength * torch.randn(SHAPE, generator=generator), reference
+
+
+def region(entry: MetricEntry, reference: Tensor) -> Tensor:
+    """The head; and air around it for metrics that compare with air."""
+    return reference >= 0 if entry.needs == ("tissue",) else reference > 0
 
 
 @pytest.fixture(params=sorted(METRICS))
@@ -39,12 +47,16 @@ def entry(request: pytest.FixtureRequest) -> MetricEntry:
 
 
 def test_perfect_gets_the_best_value(entry: MetricEntry) -> None:
+    if not entry.needs:
+        pytest.skip("nothing says what would be perfect")
     prediction, reference = case(entry, 0.0)
     expected = torch.full((2,), entry.best)
     torch.testing.assert_close(entry.function(prediction, reference), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_worse_input_gets_a_worse_value(entry: MetricEntry) -> None:
+    if not entry.needs:
+        pytest.skip("noise makes a smooth image look sharp")
     values = [entry.function(*case(entry, strength)) for strength in (0.1, 0.3, 0.6)]
     sign = 1 if entry.direction == "lower" else -1
     for better, worse in itertools.pairwise(values):
@@ -53,7 +65,7 @@ def test_worse_input_gets_a_worse_value(entry: MetricEntry) -> None:
 
 def test_one_value_per_item_and_batch_equals_one_by_one(entry: MetricEntry) -> None:
     prediction, reference = case(entry, 0.2)
-    mask = reference > 0
+    mask = region(entry, reference)
     together = entry.function(prediction, reference, mask=mask)
     alone = [
         entry.function(prediction[i : i + 1], reference[i : i + 1], mask=mask[i : i + 1]) for i in range(2)
@@ -65,8 +77,10 @@ def test_one_value_per_item_and_batch_equals_one_by_one(entry: MetricEntry) -> N
 
 def test_what_lies_outside_the_mask_does_not_count(entry: MetricEntry) -> None:
     prediction, reference = case(entry, 0.2)
-    mask = reference > 0
+    mask = region(entry, reference)
     mask[:, :, 12:] = False
+    if 12 + entry.reach_vox >= SHAPE[2]:
+        pytest.skip("reaches beyond this small image; see tests/metrics")
     beyond = slice(12 + entry.reach_vox, None)
     before = entry.function(prediction, reference, mask=mask)
     changed = prediction.clone()
@@ -79,7 +93,7 @@ def test_what_lies_inside_the_mask_counts(entry: MetricEntry) -> None:
     prediction, reference = case(entry, 0.2)
     changed = prediction.clone()
     changed[:, :, 5:8] = 1
-    mask = reference > 0
+    mask = region(entry, reference)
     before, after = (entry.function(p, reference, mask=mask) for p in (prediction, changed))
     assert (before != after).all()
 
@@ -124,5 +138,4 @@ def test_a_mask_of_another_kind_is_refused(entry: MetricEntry, mask: Tensor) -> 
 def test_the_table_explains_itself(entry: MetricEntry) -> None:
     assert entry.title
     assert entry.meaning
-    assert entry.needs
-    assert entry.direction in ("higher", "lower")
+    assert entry.direction == ("higher" if entry.best > entry.worst else "lower")

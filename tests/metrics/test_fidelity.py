@@ -1,9 +1,10 @@
+import numpy as np
 import pytest
 import torch
 from skimage import metrics as independent
 
 from pellucid.errors import PellucidError
-from pellucid.metrics import mae, mse, nrmse, psnr
+from pellucid.metrics import mae, mse, norm_l2, nrmse, psnr
 
 SHAPE = (2, 1, 17, 19, 13)
 
@@ -72,3 +73,19 @@ def test_a_constant_reference_needs_a_range(metric: object) -> None:
 def test_a_range_that_is_not_positive_is_refused(data_range: float) -> None:
     with pytest.raises(PellucidError, match="data_range: need a number > 0"):
         psnr(*pair(), data_range=data_range)
+
+
+def test_norm_l2_is_the_residual_of_the_best_scale() -> None:
+    generator = torch.Generator().manual_seed(4)
+    true = 1 + 0.3 * torch.rand(2, 1, 5, 6, 7, generator=generator)
+    found = 7 * true + torch.rand(true.shape, generator=generator)
+    mask = torch.rand(true.shape, generator=generator) > 0.4
+    expected = []
+    for f, t, inside in zip(found, true, mask, strict=True):
+        a, b = f[inside].double().numpy(), t[inside].double().numpy()
+        (scale,), (rest,), *_ = np.linalg.lstsq(a[:, None], b, rcond=None)
+        assert scale > 0
+        expected.append(np.sqrt(rest / (b**2).sum()))
+    assert norm_l2(found, true, mask=mask).tolist() == pytest.approx(expected, rel=1e-4)
+    with pytest.raises(PellucidError, match="norm_l2: need fields above 0 inside the mask, got zeros"):
+        norm_l2(torch.zeros_like(true), true)

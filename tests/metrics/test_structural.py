@@ -1,10 +1,12 @@
+import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from skimage.metrics import structural_similarity
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from pellucid.errors import PellucidError
-from pellucid.metrics import ssim
+from pellucid.metrics import METRICS, ms_ssim, ssim, uqi
 from pellucid.ops.resize import apply_along, gaussian_matrix
 
 SHAPE = (2, 1, 23, 26, 21)
@@ -96,3 +98,79 @@ def test_a_constant_reference_is_refused() -> None:
     flat = torch.ones(1, 1, 15, 15, 15)
     with pytest.raises(PellucidError, match="constant image"):
         ssim(flat, flat)
+
+
+def ms_ssim_by_hand(prediction: np.ndarray, reference: np.ndarray, span: float) -> float:
+    """Five scales of scipy's Gaussian filter, edges repeated."""
+    score = 1.0
+    for scale, weight in enumerate((0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
+        if scale:
+            x, y, z = (n // 2 * 2 for n in prediction.shape)
+            prediction, reference = (
+                a[:x, :y, :z].reshape(x // 2, 2, y // 2, 2, z // 2, 2).mean((1, 3, 5))
+                for a in (prediction, reference)
+            )
+
+        def blur(values: np.ndarray) -> np.ndarray:
+            return ndimage.gaussian_filter(values, 1.5, mode="nearest", radius=5)
+
+        mean_p, mean_r = blur(prediction), blur(reference)
+        var_p, var_r = blur(prediction**2) - mean_p**2, blur(reference**2) - mean_r**2
+        both = blur(prediction * reference) - mean_p * mean_r
+        c1, c2 = (0.01 * span) ** 2, (0.03 * span) ** 2
+        term = (2 * both + c2) / (var_p + var_r + c2)
+        if scale == 4:
+            term = term * (2 * mean_p * mean_r + c1) / (mean_p**2 + mean_r**2 + c1)
+        score *= max(term.mean(), 0) ** weight
+    return score
+
+
+def smooth_pair(shape: tuple[int, int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    rng = np.random.default_rng(0)
+    reference = ndimage.gaussian_filter(rng.normal(size=shape), 2)
+    prediction = reference + 1.0 * reference.std() * rng.normal(size=shape)
+    p, r = (torch.from_numpy(x).float()[None, None] for x in (prediction, reference))
+    return p, r
+
+
+def test_ms_ssim_is_the_published_product() -> None:
+    prediction, reference = smooth_pair((37, 41, 33))
+    span = float(reference.max() - reference.min())
+    expected = ms_ssim_by_hand(prediction[0, 0].double().numpy(), reference[0, 0].double().numpy(), span)
+    assert ms_ssim(prediction, reference).item() == pytest.approx(expected, rel=1e-4)
+    assert 0.3 < expected < 0.99
+
+
+def test_ms_ssim_reads_nothing_beyond_its_reach_and_refuses_tiny_images() -> None:
+    prediction, reference = smooth_pair((160, 16, 16))
+    mask = torch.zeros_like(reference, dtype=torch.bool)
+    mask[:, :, :32] = True
+    before = ms_ssim(prediction, reference, mask=mask, data_range=1.0)
+    changed = prediction.clone()
+    changed[:, :, 32 + METRICS["ms_ssim"].reach_vox :] = 5
+    torch.testing.assert_close(ms_ssim(changed, reference, mask=mask, data_range=1.0), before)
+    changed[:, :, 40:] = 5
+    assert ms_ssim(changed, reference, mask=mask, data_range=1.0) != before
+    with pytest.raises(PellucidError, match="ms_ssim: need at least 16 voxels a side, got 15 x 16 x 16"):
+        ms_ssim(reference[:, :, :15], reference[:, :, :15])
+
+
+def test_uqi_is_the_mean_over_every_window() -> None:
+    prediction, reference = (x[..., :12, :11, :10] + 1 for x in smooth_pair((20, 20, 20)))
+    windows = [
+        np.lib.stride_tricks.sliding_window_view(x[0, 0].double().numpy(), (8, 8, 8)).reshape(-1, 512)
+        for x in (prediction, reference)
+    ]
+    scores = []
+    for p, r in zip(*windows, strict=True):
+        both = np.cov(p, r, bias=True)[0, 1]
+        bottom = (p.var() + r.var()) * (p.mean() ** 2 + r.mean() ** 2)
+        scores.append(4 * both * p.mean() * r.mean() / bottom)
+    assert uqi(prediction, reference).item() == pytest.approx(np.mean(scores), rel=1e-4)
+
+
+def test_uqi_of_flat_windows_compares_brightness() -> None:
+    one = torch.ones(1, 1, 9, 9, 9)
+    assert uqi(one, one).item() == 1
+    assert uqi(0 * one, 0 * one).item() == 1
+    assert uqi(2 * one, one).item() == pytest.approx(0.8)

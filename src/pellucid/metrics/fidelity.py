@@ -4,14 +4,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pellucid.errors import wrong
 from pellucid.metrics.region import Compared, check, data_range_inside, mean_inside
 from pellucid.types import Batch
 
 
 def mae(prediction: Batch, reference: Compared, *, mask: Compared | None = None) -> Float[Tensor, " b"]:
-    """Mean absolute error: mean |prediction - reference| inside the mask.
+    """Mean absolute error: mean |prediction - reference| inside the mask, over all channels.
 
-    Lower is better; 0 means identical; unit: the images' intensity.
+    Lower is better; 0 means identical; unit: the images' intensity. Of two feature maps with many channels
+    it is Brain-ID's feature L1.
 
     Args:
         prediction: Images to judge.
@@ -122,3 +124,39 @@ def psnr(
         20.0
     """
     return -20 * torch.log10(nrmse(prediction, reference, mask=mask, data_range=data_range))
+
+
+def norm_l2(prediction: Batch, reference: Compared, *, mask: Compared | None = None) -> Float[Tensor, " b"]:
+    """Normalized L2 distance of bias fields: √(sum (w B - B_true)² / sum B_true²), with the best scale w.
+
+    A bias field is known up to its scale only; w = sum B B_true / sum B² is what fits best inside the mask.
+
+    Lower is better; 0 means equal up to scale, 1 nothing in common; no unit.
+
+    Args:
+        prediction: Estimated fields (multiplicative, not logarithms).
+        reference: True fields.
+        mask: Voxels that count, as a rule the head's; None counts all.
+
+    Returns:
+        One value per item.
+
+    Raises:
+        PellucidError: If shapes differ, the mask is empty, or a field is zero everywhere inside.
+
+    Reference:
+        Chua et al. 2009, J Magn Reson Imaging 29:1271; Brain-ID, equation A.1
+
+    Example:
+        >>> field = torch.linspace(0.5, 2, 60).reshape(1, 1, 3, 4, 5)
+        >>> round(norm_l2(3 * field, field).item(), 4)
+        0.0
+    """
+    inside = check(prediction, reference, mask)
+    p, r = prediction.double(), reference.double()
+    power_p, power_r = (mean_inside(x * x, inside) for x in (p, r))
+    if not bool((power_p > 0).all() and (power_r > 0).all()):
+        raise wrong("norm_l2", need="fields above 0 inside the mask", got="zeros")
+    scale = mean_inside(p * r, inside) / power_p
+    error = mean_inside((scale[:, None, None, None, None] * p - r) ** 2, inside)
+    return (error / power_r).sqrt().to(prediction.dtype)

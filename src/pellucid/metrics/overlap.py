@@ -92,7 +92,7 @@ def volume_difference(
     differences = []
     for found, true, item in zip(prediction, reference, inside, strict=True):
         here = item.expand_as(found)
-        wanted = _labels_of(true[here]) if labels is None else labels
+        wanted = labels_in(true[here]) if labels is None else labels
         sizes = _sizes(found[here], true[here], wanted)
         if not sizes or any(b == 0 for _, b, _ in sizes):
             raise wrong(
@@ -104,15 +104,22 @@ def volume_difference(
     return torch.tensor(differences, device=prediction.device)
 
 
-def _labels_of(values: Tensor) -> list[int]:
-    """Labels above 0."""
-    return [int(label) for label in torch.unique(values) if label > 0]
+def labels_in(*maps: Tensor) -> list[int]:
+    """Labels above 0 that any of several maps holds.
+
+    Args:
+        maps: Label maps of any shape.
+
+    Returns:
+        Their labels, in order.
+    """
+    return sorted({int(label) for values in maps for label in torch.unique(values) if label > 0})
 
 
 def _sizes(found: Tensor, true: Tensor, labels: Sequence[int] | None) -> list[tuple[int, int, int]]:
     """Voxels of each label in the first map, the second, and both."""
     if labels is None:
-        labels = sorted({*_labels_of(found), *_labels_of(true)})
+        labels = labels_in(found, true)
     counts = []
     for label in labels:
         a, b = found == label, true == label
