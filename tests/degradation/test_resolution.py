@@ -1,8 +1,10 @@
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
-from pellucid.degradation.resolution import blur, slice_matrix, thick_slices
+from pellucid.degradation.resolution import blur, gantry_tilt, slice_matrix, thick_slices
 from pellucid.errors import PellucidError
 
 SPACING = (1.0, 1.2, 3.0)
@@ -118,3 +120,30 @@ def test_bad_slices_are_refused(phantom_image: Tensor, change: dict[str, object]
 def test_a_negative_blur_is_refused(phantom_image: Tensor) -> None:
     with pytest.raises(PellucidError, match=r"blur: fwhm_mm: need a number >= 0, got -2\.0"):
         blur(phantom_image, fwhm_mm=-2.0, spacing=SPACING)
+
+
+def test_crosstalk_darkens_every_second_slice() -> None:
+    flat = torch.ones(1, 4, 4, 40)
+    values = {"axis": 2, "distance_mm": 4.0, "thickness_mm": 4.8, "spacing": (1.0, 1.0, 1.0)}
+    assert torch.allclose(thick_slices(flat, **values), flat, atol=1e-4)
+    dark = thick_slices(flat, crosstalk=0.8, **values)[0, 0, 0]
+    middles = dark[[round(1.5 + 4 * n) for n in range(10)]]
+    assert (middles[1::2] < 0.93 * middles[:-1:2]).all()
+    with pytest.raises(PellucidError, match="crosstalk: need a share"):
+        thick_slices(flat, crosstalk=1.2, **values)
+
+
+def test_a_tilt_moves_slices_by_its_tangent_and_the_opposite_undoes_it() -> None:
+    image = torch.zeros(1, 3, 40, 9)
+    image[:, :, 18:22] = 1
+    spacing = (1.0, 2.0, 3.0)
+    tilted = gantry_tilt(image, angle_deg=30.0, spacing=spacing)
+    at = torch.arange(40.0).view(-1, 1)
+    center = (tilted[0, 0] * at).sum(0) / tilted[0, 0].sum(0)
+    expected = 19.5 + math.tan(math.radians(30)) * 3 / 2 * (torch.arange(9.0) - 4)
+    torch.testing.assert_close(center, expected, atol=1e-3, rtol=0)
+    back = gantry_tilt(tilted, angle_deg=-30.0, spacing=spacing)
+    # Read twice by linear interpolation: only the edges are softer.
+    assert (back - image).abs().mean() < 0.03
+    with pytest.raises(PellucidError, match="angle_deg: need within -60..60"):
+        gantry_tilt(image, angle_deg=75.0, spacing=spacing)

@@ -11,27 +11,31 @@ from pellucid.training.losses import LossConfig, enhancer_loss, image_loss, tiss
 SHAPE = (3, 4, 5)
 
 
-def test_image_loss_is_the_mean_absolute_difference() -> None:
+def test_image_loss_is_quadratic_below_its_knee_and_linear_above() -> None:
     target = torch.zeros(2, 1, *SHAPE)
-    prediction = torch.full_like(target, 0.25)
-    prediction[1] = -0.75
-    assert image_loss(prediction, target, gradient_weight=0.0).item() == pytest.approx(0.5)
+    prediction = torch.full_like(target, 0.04)
+    prediction[1] = -0.5
+    weights = LossConfig(knee=0.1)
+    expected = (0.04**2 / 2 / 0.1 + (0.5 - 0.05)) / 2
+    assert image_loss(prediction, target, weights).item() == pytest.approx(expected)
 
 
 def test_image_loss_counts_edges_by_their_weight() -> None:
     ramp = 0.1 * torch.arange(4.0).view(1, 1, 1, 4, 1).expand(1, 1, *SHAPE)
-    flat = image_loss(ramp, torch.zeros_like(ramp), gradient_weight=0.0).item()
+    flat = image_loss(ramp, torch.zeros_like(ramp), LossConfig()).item()
+    edges = image_loss(ramp, torch.zeros_like(ramp), LossConfig(gradient=2.0)).item()
     # Differences along y are 0.1 everywhere, along x and z 0.
-    assert image_loss(ramp, torch.zeros_like(ramp), gradient_weight=2.0).item() == pytest.approx(flat + 0.2)
+    assert edges == pytest.approx(flat + 2 * 0.05)
 
 
 def test_an_image_without_target_contributes_nothing() -> None:
     prediction = torch.rand(3, 1, *SHAPE, requires_grad=True)
     target = torch.rand(3, 1, *SHAPE)
     there = torch.tensor([1.0, 0.0, 1.0]).view(3, 1, 1, 1, 1)
-    loss = image_loss(prediction, target, gradient_weight=0.5, weight=there)
+    weights = LossConfig(gradient=0.5)
+    loss = image_loss(prediction, target, weights, there=there)
     loss.backward()
-    alone = image_loss(prediction[[0, 2]], target[[0, 2]], gradient_weight=0.5)
+    alone = image_loss(prediction[[0, 2]], target[[0, 2]], weights)
     assert loss.item() == pytest.approx(alone.item())
     assert prediction.grad is not None
     assert not prediction.grad[1].any() and prediction.grad[0].any()
@@ -40,7 +44,7 @@ def test_an_image_without_target_contributes_nothing() -> None:
 def test_no_target_at_all_is_no_loss() -> None:
     prediction = torch.rand(2, 1, *SHAPE)
     nothing = torch.zeros(2, 1, 1, 1, 1)
-    assert image_loss(prediction, torch.zeros_like(prediction), gradient_weight=0.5, weight=nothing) == 0
+    assert image_loss(prediction, torch.zeros_like(prediction), LossConfig(), there=nothing) == 0
 
 
 def test_even_scores_cost_the_logarithm_of_the_number_of_classes() -> None:
@@ -93,7 +97,7 @@ def test_the_whole_is_the_weighted_sum_of_its_parts() -> None:
     expected = parts["tissue"] + 7 * (parts["same"] + 0.3 * parts["t1w"])
     torch.testing.assert_close(loss, expected)
     assert parts["loss"] == loss
-    doing_nothing = image_loss(batch.input, batch.clean, gradient_weight=0.5)
+    doing_nothing = image_loss(batch.input, batch.clean, LossConfig(gradient=0.5))
     assert parts["same_of_input"] == doing_nothing
 
 
@@ -106,3 +110,5 @@ def test_a_network_without_t1w_is_asked_for_none() -> None:
 def test_negative_weights_are_refused() -> None:
     with pytest.raises(PellucidError, match="loss: need weights >= 0"):
         LossConfig(gradient=-1.0)
+    with pytest.raises(PellucidError, match="a knee above 0"):
+        LossConfig(knee=0.0)

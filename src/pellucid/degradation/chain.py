@@ -16,10 +16,12 @@ from torch import Tensor
 
 from pellucid.config import from_dict
 from pellucid.degradation.bias import bias_field
-from pellucid.degradation.intensity import gamma
-from pellucid.degradation.kspace import Pose, ghosting, rigid_motion
+from pellucid.degradation.intensity import contrast, gamma
+from pellucid.degradation.interference import spikes, zipper
+from pellucid.degradation.kspace import Pose, ghosting, line_jitter, rigid_motion
+from pellucid.degradation.motion import motion
 from pellucid.degradation.noise import gaussian_noise, rician_noise
-from pellucid.degradation.resolution import blur, thick_slices
+from pellucid.degradation.resolution import blur, gantry_tilt, thick_slices
 from pellucid.errors import did_you_mean, wrong
 from pellucid.ops.random import Dice, seeded
 from pellucid.types import Spacing
@@ -56,6 +58,20 @@ EFFECTS: dict[str, Effect] = {
         {"poses": [], "phase_axis": 1},
         {"poses": [{"start": 0.0}, {"start": 0.6, "rotation_deg": [4.0, 0.0, 2.0]}], "phase_axis": 1},
     ),
+    "motion": Effect(
+        motion,
+        True,
+        True,
+        {"pattern": "periodic", "amplitude": 0.0},
+        {"amplitude": 6.0, "frequency": 0.2, "pattern": "rotation"},
+    ),
+    "line_jitter": Effect(
+        line_jitter,
+        False,
+        True,
+        {"sigma_vox": 0.0, "readout_axis": 0, "phase_axis": 1},
+        {"sigma_vox": 1.5, "readout_axis": 0, "phase_axis": 1},
+    ),
     "ghosting": Effect(
         ghosting,
         False,
@@ -71,8 +87,12 @@ EFFECTS: dict[str, Effect] = {
         {"axis": 2, "distance_mm": 0.01, "thickness_mm": 0.01},
         {"axis": 2, "distance_mm": 6.0, "thickness_mm": 6.0},
     ),
+    "gantry_tilt": Effect(gantry_tilt, True, False, {"angle_deg": 0.0}, {"angle_deg": 20.0}),
+    "contrast": Effect(contrast, False, False, {"gain": 1.0}, {"gain": 0.5}),
     "gamma": Effect(gamma, False, False, {"log_gamma": 0.0}, {"log_gamma": 0.4}),
     "gaussian_noise": Effect(gaussian_noise, False, True, {"std": 0.0}, {"std": 0.1}),
+    "spikes": Effect(spikes, False, True, {"intensity": 0.0}, {"intensity": 0.5}),
+    "zipper": Effect(zipper, False, True, {"intensity": 0.0}, {"intensity": 0.5}),
     "rician_noise": Effect(rician_noise, False, True, {"std": 0.0}, {"std": 0.1}),
 }
 

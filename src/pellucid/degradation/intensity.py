@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -28,3 +29,27 @@ def gamma(image: Float[Tensor, "c x y z"], *, log_gamma: float) -> Float[Tensor,
         return image.clone()
     bent = (image.abs() / peak).pow_(math.exp(log_gamma)).mul_(peak)
     return bent.copysign_(image)
+
+
+def contrast(image: Float[Tensor, "c x y z"], *, gain: float) -> Float[Tensor, "c x y z"]:
+    """Stretch or squeeze the contrast of the head: `mean + gain (image - mean)`, not below 0.
+
+    The mean is that of the voxels above 5 % of the maximum; air, below that, keeps its values.
+
+    Args:
+        image: Magnitudes, any unit.
+        gain: 1 changes nothing, 0.5 halves every difference, 0 leaves a flat head.
+
+    Returns:
+        A new image.
+
+    Raises:
+        PellucidError: If `gain` is negative.
+    """
+    if gain < 0:
+        raise wrong("contrast: gain", need="a number >= 0", got=str(gain))
+    head = image > 0.05 * image.amax()
+    if gain == 1 or not bool(head.any()):
+        return image.clone()
+    mean = image[head].mean()
+    return torch.where(head, (mean + gain * (image - mean)).clamp_min(0), image)

@@ -1,5 +1,7 @@
 """What a coarse acquisition keeps: blur, thick slices, gaps."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -40,6 +42,7 @@ def thick_slices(
     distance_mm: float,
     thickness_mm: float,
     profile: str = "gaussian",
+    crosstalk: float = 0.0,
     spacing: Spacing,
 ) -> Float[Tensor, "c x y z"]:
     """Acquire thick slices and interpolate them back: the image keeps its grid and loses its detail.
@@ -55,22 +58,26 @@ def thick_slices(
         distance_mm: Distance of slice centres; at most one voxel changes nothing.
         thickness_mm: Slice thickness.
         profile: "gaussian" (selective pulses) or "box" (ideal).
+        crosstalk: Share of the signal that spins lose where the profile of a neighbor, excited before, reaches
+            them, 0..1. Slices are interleaved: every second one comes late and gets darker and thinner.
         spacing: Voxel size in mm.
 
     Returns:
         A new image of the same shape.
 
     Raises:
-        PellucidError: If a length is not positive, or axis or profile is unknown.
+        PellucidError: If a length is not positive, crosstalk is not a share, or axis or profile is unknown.
 
     Reference:
-        Slice selection: Bernstein et al. 2004, Handbook of MRI Pulse Sequences, ch. 8; use in training:
-        Billot et al. 2020, MICCAI, LNCS 12267:177.
+        Slice selection: Bernstein et al. 2004, Handbook of MRI Pulse Sequences, ch. 8; crosstalk: Kneeland et
+        al. 1986, Radiology 158:261; use in training: Billot et al. 2020, MICCAI, LNCS 12267:177.
     """
     if axis not in (0, 1, 2):
         raise wrong("thick_slices: axis", need="0, 1 or 2", got=str(axis))
     if distance_mm <= 0 or thickness_mm <= 0:
         raise wrong("thick_slices", need="lengths > 0 mm", got=f"{distance_mm} and {thickness_mm}")
+    if not 0 <= crosstalk <= 1:
+        raise wrong("thick_slices: crosstalk", need="a share, 0..1", got=str(crosstalk))
     step, width = distance_mm / spacing[axis], thickness_mm / spacing[axis]
     if step <= 1:
         return image.clone()
@@ -79,8 +86,56 @@ def thick_slices(
     # Slices are centred in the field of view, as a slice package is.
     centers = (size - 1) / 2 + step * (torch.arange(count, dtype=torch.float64) - (count - 1) / 2)
     acquire = slice_matrix(size, centers, width=width, profile=profile)
+    if crosstalk:
+        acquire = _saturated(acquire, crosstalk)
     read_back = interpolation_matrix(count, (torch.arange(size) - centers[0]) / step)
     return apply_along(image, read_back @ acquire, axis + 1)
+
+
+def gantry_tilt(
+    image: Float[Tensor, "c x y z"], *, angle_deg: float, spacing: Spacing
+) -> Float[Tensor, "c x y z"]:
+    """Stack tilted slices upright: each axial slice slides along y, as when a tilted scan's header is wrong.
+
+    Slices (z) acquired with the gantry tilted by an angle about the left-right axis and read as if they were
+    not: a shear of tan(angle) mm along y per mm along z, about the middle slice. Edges repeat.
+
+    Args:
+        image: Any unit.
+        angle_deg: Tilt; CT scanners go to about 30. 0 changes nothing.
+        spacing: Voxel size in mm.
+
+    Returns:
+        A new image.
+
+    Raises:
+        PellucidError: If the angle is 60 degrees or more.
+
+    Reference:
+        Rorden et al. 2012, NeuroImage 61:957, doi:10.1016/j.neuroimage.2012.03.020 (gantry tilt correction)
+    """
+    if abs(angle_deg) >= 60:
+        raise wrong("gantry_tilt: angle_deg", need="within -60..60", got=str(angle_deg))
+    if angle_deg == 0:
+        return image.clone()
+    out = torch.empty_like(image)
+    rows, depth = image.shape[2], image.shape[3]
+    slope = math.tan(math.radians(angle_deg)) * spacing[2] / spacing[1]
+    for z in range(depth):
+        at = torch.arange(rows, dtype=torch.float64) - slope * (z - (depth - 1) / 2)
+        matrix = interpolation_matrix(rows, at, order=1)
+        out[..., z] = apply_along(image[..., z], matrix, 2)
+    return out
+
+
+def _saturated(acquire: Float[Tensor, "out in"], crosstalk: float) -> Float[Tensor, "out in"]:
+    """Slice profiles with what was saturated by neighbors that were excited before."""
+    shape = acquire / acquire.amax(dim=1, keepdim=True)
+    late = acquire.clone()
+    late[1::2] *= 1 - crosstalk * shape[:-1:2][: len(late[1::2])]
+    after = late[1:-1:2]
+    after *= 1 - crosstalk * shape[2::2][: len(after)]
+    return late
 
 
 def slice_matrix(

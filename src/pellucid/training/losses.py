@@ -21,14 +21,16 @@ class LossConfig:
 
     enhance: float = 10.0
     """Weight of the image losses (BME-X's lambda): they are about a tenth of the tissue loss."""
-    gradient: float = 0.5
+    gradient: float = 0.0
     """Weight of finite differences inside each image loss."""
+    knee: float = 0.1
+    """Error up to which an image loss is quadratic; beyond, it is linear, so that a vessel does not rule."""
     t1w: float = 0.25
     """Weight of the T1w output beside the same contrast."""
 
     def __post_init__(self) -> None:
-        if min(self.enhance, self.gradient, self.t1w) < 0:
-            raise wrong("loss", need="weights >= 0", got=str(self))
+        if min(self.enhance, self.gradient, self.t1w) < 0 or self.knee <= 0:
+            raise wrong("loss", need="weights >= 0 and a knee above 0", got=str(self))
 
 
 def enhancer_loss(
@@ -46,13 +48,13 @@ def enhancer_loss(
         them makes the CPU wait for the GPU.
     """
     tissue = tissue_loss(out.tissue, batch.tissue)
-    same = image_loss(out.same, batch.clean, gradient_weight=weights.gradient)
+    same = image_loss(out.same, batch.clean, weights)
     loss = tissue + weights.enhance * same
     parts = {"tissue": tissue, "same": same}
     with torch.no_grad():  # what doing nothing would cost
-        parts["same_of_input"] = image_loss(batch.input, batch.clean, gradient_weight=weights.gradient)
+        parts["same_of_input"] = image_loss(batch.input, batch.clean, weights)
     if out.t1w.shape[1]:
-        t1w = image_loss(out.t1w, batch.t1w, gradient_weight=weights.gradient, weight=batch.has_t1w)
+        t1w = image_loss(out.t1w, batch.t1w, weights, there=batch.has_t1w)
         loss = loss + weights.enhance * weights.t1w * t1w
         parts["t1w"] = t1w
     return loss, {name: part.detach() for name, part in ({"loss": loss} | parts).items()}
@@ -85,30 +87,36 @@ def tissue_loss(logits: Float[Tensor, "b k x y z"], tissue: Int[Tensor, "b x y z
 def image_loss(
     prediction: Batch,
     target: Batch,
+    weights: LossConfig,
     *,
-    gradient_weight: float,
-    weight: Float[Tensor, "b 1 1 1 1"] | None = None,
+    there: Float[Tensor, "b 1 1 1 1"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Mean absolute difference of intensities and of their finite differences.
+    """Huber's loss of the intensities over its knee, and of their finite differences.
 
-    L1 is crisper than BME-X's squared error (SynthSR, Methods); the gradient term is Brain-ID's.
+    Quadratic for small errors, as BME-X's. An absolute difference, as SynthSR's, has its minimum at "change
+    nothing" wherever the sign of the right change is uncertain, and trained to that: in 30 steps from the same
+    weights on the same examples the squared error of blur, motion and thick slices did not move with it.
 
     Args:
         prediction: Images.
         target: Images of the same shape.
-        gradient_weight: Weight of the finite differences; 0 leaves them out.
-        weight: Weight of each image, 0 for one without a target; all 1 by default.
+        weights: Weight of the differences, and the knee.
+        there: 1 for each image that has a target, else 0; all 1 by default.
 
     Returns:
         A number >= 0.
     """
     prediction, target = prediction.float(), target.float()
-    if weight is None:
-        weight = torch.ones(len(prediction), 1, 1, 1, 1, device=prediction.device)
-    difference = (prediction - target) * weight
-    share = weight.mean().clamp_min(1e-6)
-    loss = difference.abs().mean() / share
-    if gradient_weight:
-        edges = sum(part.abs().mean() for part in finite_differences(difference))
-        loss = loss + gradient_weight * edges / share
+    if there is None:
+        there = torch.ones(len(prediction), 1, 1, 1, 1, device=prediction.device)
+    difference = (prediction - target) * there
+    share = there.mean().clamp_min(1e-6)
+    loss = _huber(difference, weights.knee) / share
+    if weights.gradient:
+        edges = sum(_huber(part, weights.knee) for part in finite_differences(difference))
+        loss = loss + weights.gradient * edges / share
     return loss
+
+
+def _huber(difference: Tensor, knee: float) -> Tensor:
+    return F.huber_loss(difference, torch.zeros_like(difference), delta=knee) / knee

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from pellucid.degradation.intensity import gamma
+from pellucid.degradation.intensity import contrast, gamma
 from pellucid.errors import PellucidError
 
 
@@ -23,3 +23,11 @@ def test_signs_and_order_are_kept() -> None:
 def test_an_absurd_exponent_is_refused() -> None:
     with pytest.raises(PellucidError, match="gamma: log_gamma: need a number within -3..3, got 4.0"):
         gamma(torch.ones(1, 2, 2, 2), log_gamma=4.0)
+
+
+def test_contrast_scales_differences_in_the_head_and_leaves_air() -> None:
+    image = torch.tensor([0.0, 0.01, 0.4, 0.6, 0.8]).view(1, 5, 1, 1)
+    out = contrast(image, gain=0.5).flatten()
+    torch.testing.assert_close(out, torch.tensor([0.0, 0.01, 0.5, 0.6, 0.7]))
+    with pytest.raises(PellucidError, match="contrast: gain: need a number >= 0"):
+        contrast(image, gain=-1.0)
