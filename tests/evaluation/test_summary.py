@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from pellucid.evaluation.rows import Row
-from pellucid.evaluation.summary import COLUMNS, bootstrap_interval, summarize, to_markdown
+from pellucid.evaluation.statistics import bootstrap_interval
+from pellucid.evaluation.summary import COLUMNS, summarize, to_markdown
 
 
 def _rows(corruption: str, metric: str, pairs: list[tuple[float, float]]) -> list[Row]:

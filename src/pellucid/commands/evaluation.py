@@ -1,14 +1,84 @@
-"""Commands that judge: evaluate PROTOCOL, one class each."""
+"""Commands that judge: metrics, and evaluate PROTOCOL, one class each."""
 
 import dataclasses
+import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
 from pellucid.commands.batch import each, find_inputs
 from pellucid.commands.command import Command
+from pellucid.errors import wrong
 from pellucid.pipelines.options import EnhanceOptions
+
+if TYPE_CHECKING:
+    from pellucid.evaluation.scores import Score
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Metrics(Command):
+    """Compare images with a reference: every metric that fits, as a table, TSV or JSON."""
+
+    reference: Positional[Annotated[Path, arg(metavar="REFERENCE")]]
+    """The truth: a scan, or a label map with --labels."""
+    tests: Positional[Annotated[tuple[Path, ...], arg(metavar="TEST ...")]]
+    """Images to judge, on the grid of the reference."""
+    metrics: Annotated[str, arg(metavar="NAME,...")] = "all"
+    """Which metrics, with commas; "all" takes those for which everything needed is there."""
+    mask: Path | None = None
+    """Measure where this is above 0; everywhere if not given, air too, which flatters every image."""
+    tissue: Path | None = None
+    """Tissue map (1 CSF, 2 gray matter, 3 white matter), for metrics of tissue contrast."""
+    labels: bool = False
+    """The images are label maps: Dice, surface distances, volumes."""
+    data_range: float | None = None
+    """Intensity range of PSNR, SSIM and VIF; the reference's max - min inside the mask if not given."""
+    json: bool = False
+    """Print JSON."""
+    out: Annotated[Path | None, arg(aliases=["-o"], metavar="FILE.tsv")] = None
+    """Write the table to a file as well."""
+    force: bool = False
+    """Replace the file if it exists."""
+
+    def run(self) -> int:
+        """Measure one image after another."""
+        from pellucid.evaluation.scores import COLUMNS, Score, Scores, ScoresOptions, to_json
+
+        if not self.tests:
+            raise wrong("TEST", need="at least one image to judge", got="none")
+        if self.out is not None and self.out.exists() and not self.force:
+            fix = "Replace it with --force."
+            raise wrong(str(self.out), need="a path that is free", got="an existing file", fix=fix)
+        names = () if self.metrics == "all" else tuple(self.metrics.split(","))
+        options = ScoresOptions(names, self.mask, self.tissue, self.labels, self.data_range)
+        scores = Scores(self.reference, options)
+        found: list[Score] = []
+        code = each(
+            list(dict.fromkeys(self.tests)), lambda path: found.extend(scores.of(path)), quiet=self.quiet
+        )
+        if self.json:
+            print(json.dumps(to_json(found), indent=2))
+        elif found:
+            self.say(_table(found))
+        if self.out is not None and found:
+            from pellucid.evaluation.rows import write_table
+
+            write_table(self.out, COLUMNS, [dataclasses.astuple(score) for score in found])
+        return code
+
+
+def _table(scores: "Sequence[Score]") -> str:
+    """Scores in columns, one image below the other."""
+    lines = []
+    image = None
+    for score in scores:
+        if score.image != image:
+            image = score.image
+            lines.append(image)
+        lines.append(f"  {score.metric:<26}{score.value:>12.5g} {score.unit:<12}{score.direction} is better")
+    return "\n".join(lines)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -5,12 +5,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from pellucid.evaluation.rows import MISSING, Row
+from pellucid.evaluation.statistics import bootstrap_interval
 from pellucid.metrics import METRICS
 
-RESAMPLES = 10_000
 COLUMNS = ("corruption", "metric", "scans", "input", "output", "difference", "low", "high", "wins")
 
 
@@ -50,27 +48,6 @@ def summarize(rows: Sequence[Row]) -> list[Summary]:
     for row in rows:
         groups.setdefault((row.corruption, row.metric), []).append(row)
     return [_summary(name, metric, group) for (name, metric), group in groups.items()]
-
-
-def bootstrap_interval(values: Sequence[float], *, seed: int = 0) -> tuple[float, float]:
-    """Percentile bootstrap of a mean: values are drawn anew with replacement, 10 000 times.
-
-    Args:
-        values: One number per scan.
-        seed: Seed of the draws.
-
-    Returns:
-        2.5th and 97.5th percentile of the means; NaN for fewer than two values.
-
-    Reference:
-        Efron & Tibshirani 1993, An Introduction to the Bootstrap, ch. 13.
-    """
-    if len(values) < 2:
-        return math.nan, math.nan
-    rng = np.random.default_rng(seed)
-    picks = rng.integers(len(values), size=(RESAMPLES, len(values)))
-    low, high = np.quantile(np.asarray(values)[picks].mean(axis=1), [0.025, 0.975])
-    return float(low), float(high)
 
 
 def to_markdown(summaries: Sequence[Summary]) -> str:

@@ -1,0 +1,188 @@
+"""Every metric that fits, for images in files: what `pellucid metrics` prints."""
+
+import dataclasses
+import inspect
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from pellucid.errors import did_you_mean, wrong
+from pellucid.io import nifti
+from pellucid.io.volume import Volume, shape_text
+from pellucid.metrics import METRICS, MetricEntry, quality_index
+
+QI = "quality_index"
+"""Needs three things (test image, original, tissue), so it has no row in `METRICS`."""
+SAME_GRID_MM = 0.1
+"""Grids whose corners lie closer than this are one grid."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoresOptions:
+    """What is measured, where, against what."""
+
+    names: tuple[str, ...] = ()
+    """Keys of `METRICS`; empty takes all for which everything needed is there."""
+    mask: Path | None = None
+    """Where to measure: voxels above 0. None measures everywhere, air too, which flatters every image."""
+    tissue: Path | None = None
+    """Tissue map (1 CSF, 2 gray matter, 3 white matter) on the same grid, for metrics that need one."""
+    labels: bool = False
+    """Whether the images are label maps."""
+    data_range: float | None = None
+    """Intensity range of PSNR, SSIM and their kin; None takes the reference's max - min inside the mask."""
+
+    def __post_init__(self) -> None:
+        for name in self.names:
+            if name not in METRICS:
+                hint = did_you_mean(name, METRICS)
+                raise wrong("metrics", need="names of metrics", got=repr(name), fix=hint)
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """One metric of one image."""
+
+    image: str
+    metric: str
+    value: float
+    unit: str
+    direction: str
+    """Which way is better."""
+
+
+COLUMNS = ("image", "metric", "value", "unit", "direction")
+
+
+class Scores:
+    """Scores of images against one reference, all on one grid.
+
+    Args:
+        reference: The truth: a scan, or a label map.
+        options: What is measured.
+
+    Raises:
+        PellucidError: If a file cannot be used, grids differ, or the mask is empty.
+
+    Example:
+        >>> scores = Scores(Path("truth.nii.gz"), ScoresOptions(names=("psnr",)))  # doctest: +SKIP
+        >>> scores.of(Path("enhanced.nii.gz"))[0].value  # doctest: +SKIP
+        31.4
+    """
+
+    def __init__(self, reference: Path, options: ScoresOptions) -> None:
+        self.options = options
+        self.reference = nifti.load(reference)
+        self.mask = self._companion(options.mask, "mask")
+        self.tissue = self._companion(options.tissue, "tissue map")
+        if self.mask is not None and not bool((self.mask > 0).any()):
+            raise wrong(str(options.mask), need="a mask with voxels above 0", got="an empty one")
+
+    def of(self, path: Path) -> list[Score]:
+        """Measure one image.
+
+        Args:
+            path: An image on the reference's grid.
+
+        Returns:
+            One score per metric, in the order of the table.
+
+        Raises:
+            PellucidError: If the file cannot be used, its grid is another one, or a metric that was asked for
+                by name cannot be computed.
+        """
+        volume = nifti.load(path)
+        self._check_grid(volume)
+        scores = []
+        for name in self.options.names or tuple(METRICS):
+            entry = METRICS[name]
+            against = self._against(entry)
+            if against is None:
+                if self.options.names:
+                    raise _missing(name, entry)
+                continue
+            value = self._value(entry, volume, against)
+            scores.append(Score(path.name, name, value, entry.unit, entry.direction))
+        if self.tissue is not None and not self.options.names and not self.options.labels:
+            value = float(
+                quality_index(volume.data[None], self._data(), tissue=self.tissue, mask=self._inside())
+            )
+            scores.append(Score(path.name, QI, value, "", "higher"))
+        return scores
+
+    def _value(self, entry: MetricEntry, volume: Volume, against: Tensor) -> float:
+        more: dict[str, Any] = {}
+        if "data_range" in _parameters(entry):
+            more["data_range"] = self.options.data_range
+        if "spacing" in _parameters(entry):
+            more["spacing"] = volume.grid.spacing
+        return float(entry.function(volume.data[None], against, mask=self._inside(), **more))
+
+    def _against(self, entry: MetricEntry) -> Tensor | None:
+        """What a metric compares with; None if it is not there or does not fit."""
+        if not entry.needs:
+            return None if self.options.labels else self._data()
+        if entry.needs == ("tissue",):
+            return None if self.options.labels else self.tissue
+        return self._data() if ("tissue" in entry.needs) == self.options.labels else None
+
+    def _data(self) -> Tensor:
+        return self.reference.data[None]
+
+    def _inside(self) -> Tensor | None:
+        return None if self.mask is None else self.mask > 0
+
+    def _companion(self, path: Path | None, what: str) -> Tensor | None:
+        """A mask or map on the reference's grid."""
+        if path is None:
+            return None
+        volume = nifti.load(path)
+        self._check_grid(volume, what)
+        return volume.data[None]
+
+    def _check_grid(self, volume: Volume, what: str = "image") -> None:
+        """Refuse to compare voxels that lie in different places."""
+        ours, theirs = self.reference.grid, volume.grid
+        if ours.shape != theirs.shape or ours.distance_mm(theirs) > SAME_GRID_MM:
+            fix = "Resample it onto that grid first."
+            got = f"{shape_text(theirs.shape)} voxels, up to {ours.distance_mm(theirs):.3g} mm elsewhere"
+            raise wrong(
+                volume.name,
+                need=f"{'an' if what == 'image' else 'a'} {what} on the grid of {Path(self.reference.name).name} "
+                f"({shape_text(ours.shape)} voxels)",
+                got=got if ours.shape == theirs.shape else f"{shape_text(theirs.shape)} voxels",
+                fix=fix,
+            )
+
+
+def to_json(scores: Sequence[Score]) -> list[dict[str, Any]]:
+    """Scores as plain data; what is infinite or not a number becomes text, which JSON can hold.
+
+    Args:
+        scores: From `Scores.of`.
+
+    Returns:
+        One dictionary per score.
+    """
+    rows = [dataclasses.asdict(score) for score in scores]
+    for row in rows:
+        if not math.isfinite(row["value"]):
+            row["value"] = str(row["value"])
+    return rows
+
+
+def _parameters(entry: MetricEntry) -> set[str]:
+    return set(inspect.signature(entry.function).parameters)
+
+
+def _missing(name: str, entry: MetricEntry) -> Exception:
+    if entry.needs == ("tissue",):
+        return wrong(name, need="a tissue map", got="none", fix="Give one with --tissue FILE.")
+    if "tissue" in entry.needs:
+        return wrong(
+            name, need="label maps", got="images", fix="Say so with --labels if they are label maps."
+        )
+    return wrong(name, need="images", got="label maps", fix="Leave out --labels.")
