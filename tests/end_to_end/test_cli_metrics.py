@@ -113,7 +113,7 @@ def test_another_grid_is_refused_with_both_grids(
     assert _run("metrics", scan, other, smaller) == 2
     first, second = capsys.readouterr().err.strip().splitlines()
     assert "on the grid of sub-01_T1w.nii.gz (40 x 44 x 36 voxels)" in first and "5 mm elsewhere" in first
-    assert "got 39 x 44 x 36 voxels" in second and "Resample it first" in second
+    assert "got 39 x 44 x 36 voxels" in second and "Resample it onto that grid first" in second
 
 
 def test_an_empty_mask_is_refused(scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
