@@ -114,11 +114,11 @@ def test_an_unknown_command_gets_a_suggestion(capsys: pytest.CaptureFixture[str]
 def test_commands_of_two_words_are_listed_by_their_first(capsys: pytest.CaptureFixture[str]) -> None:
     assert _run("evaluate", "--help") == 0
     out = capsys.readouterr().out
-    assert "evaluate restoration  " in out and "  enhance " not in out
-    assert _run("evaluate", "restoration", "--help") == 0
-    assert "usage: pellucid evaluate restoration" in capsys.readouterr().out
+    assert "evaluate robustness  " in out and "  enhance " not in out
+    assert _run("evaluate", "robustness", "--help") == 0
+    assert "usage: pellucid evaluate robustness" in capsys.readouterr().out
     assert _run("evaluate") == 2
-    need = "pellucid: evaluate: need one of restoration, sheet as the next word, got"
+    need = "pellucid: evaluate: need one of robustness, sheet as the next word, got"
     assert capsys.readouterr().err == f"{need} nothing.\n"
     assert _run("evaluate", "sheets") == 2
     assert capsys.readouterr().err == f"{need} sheets.\n"

@@ -7,9 +7,9 @@ from pellucid.errors import PellucidError
 from pellucid.evaluation.rows import COLUMNS, Row, read_rows, write_rows, write_table
 
 ROWS = [
-    Row("sub-01", "clean", "psnr", math.inf, 38.25, 2.5),
-    Row("sub-01", "clean", "ssim", 1.0, 0.99, 2.5),
-    Row("sub-01", "blur-1.2", "psnr", 24.5, 27.25, 3.0),
+    Row("sub-01", "clean", "input", "psnr", math.inf, 0.0),
+    Row("sub-01", "clean", "pellucid", "psnr", 38.25, 2.5),
+    Row("sub-01", "blur-1.2", "pellucid", "ssim", 0.75, 3.0),
 ]
 
 
@@ -23,12 +23,14 @@ def test_the_file_says_what_a_reader_expects(tmp_path: Path) -> None:
     write_rows(tmp_path / "rows.tsv", ROWS)
     head, first, _, last = (tmp_path / "rows.tsv").read_text().splitlines()
     assert head.split("\t") == list(COLUMNS)
-    assert first == "sub-01\tclean\tpsnr\tinf\t38.25\tn/a\t2.5"
-    assert last.split("\t")[5] == "2.75"
+    assert first == "sub-01\tclean\tinput\tpsnr\tinf\t0"
+    assert last.split("\t")[4] == "0.75"
 
 
-def test_a_perfect_input_has_nothing_to_win() -> None:
-    assert [math.isnan(row.difference) for row in ROWS] == [True, True, False]
+def test_a_value_that_is_none_comes_back_as_none(tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.tsv", [Row("a", "clean", "nlm", "uqi", math.nan, 1.0)])
+    assert "\tn/a\t" in (tmp_path / "rows.tsv").read_text()
+    assert math.isnan(read_rows(tmp_path / "rows.tsv")[0].value)
 
 
 @pytest.mark.parametrize(

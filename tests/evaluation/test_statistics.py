@@ -43,6 +43,8 @@ def test_equal_samples_do_not_differ() -> None:
     for test in ("t", "rank"):
         row = compare(A, A, test=test)
         assert (row.p, row.difference, row.effect) == (1.0, 0.0, 0.0)
+    row = compare([2.0, 3.0], [1.0, 2.0])
+    assert (row.statistic, row.p, row.effect) == (math.inf, 0.0, math.inf)
     assert cohens_d([2, 2], [1, 1], paired=True) == math.inf
 
 

@@ -1,7 +1,7 @@
 """The commands: one frozen dataclass each, whose fields are the options. No torch at import time."""
 
 from pellucid.commands.command import Command
-from pellucid.commands.evaluation import EvaluateRestoration, EvaluateSheet, Metrics
+from pellucid.commands.evaluation import EvaluateRobustness, EvaluateSheet, Metrics
 from pellucid.commands.house import Demo, Info, Weights
 from pellucid.commands.scans import Audit, Degrade, Enhance
 from pellucid.commands.workshop import Pack, Train
@@ -11,7 +11,7 @@ COMMANDS: dict[str, type[Command]] = {
     "degrade": Degrade,
     "audit": Audit,
     "metrics": Metrics,
-    "evaluate restoration": EvaluateRestoration,
+    "evaluate robustness": EvaluateRobustness,
     "evaluate sheet": EvaluateSheet,
     "train": Train,
     "pack": Pack,

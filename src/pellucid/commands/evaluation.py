@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import tyro
 from tyro.conf import Positional, arg
 
 from pellucid.commands.batch import each, find_inputs
-from pellucid.commands.command import Command
+from pellucid.commands.command import FAILED, OK, Command
 from pellucid.errors import wrong
 from pellucid.pipelines.options import EnhanceOptions
 
@@ -103,32 +104,54 @@ class _Evaluate(Command):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EvaluateRestoration(_Evaluate):
-    """Corrupt clean scans, enhance them, and compare both with the truth: PSNR and SSIM in the brain."""
+class EvaluateRobustness(_Evaluate):
+    """Corrupt clean scans, repair them by several methods, and compare all with the truth."""
 
-    corruptions: Annotated[str, arg(metavar="NAME,...")] = "all"
-    """Presets of `pellucid degrade` and "clean", with commas; "all" are the eight of the protocol."""
+    corruptions: Annotated[str, arg(metavar="NAME,...")] = "standard"
+    """Presets of `pellucid degrade`, with commas ("a/b": one after the other), "clean", or sets of them:
+    standard, severity, patterns, motion-resolution, resolution, noise, smoothing."""
+    methods: Annotated[str, arg(metavar="NAME,...")] = "pellucid"
+    """Methods beside the input: pellucid, nlm, nlm-ours, tv, wavelet, gaussian, ants, n4, unsharp."""
+    method: Annotated[tuple[str, ...], arg(metavar="NAME=COMMAND"), tyro.conf.UseAppendAction] = ()
+    """A tool of somebody else, for instance 'theirs=tool --i {in} --o {out}'; may be given several times."""
+    metrics: Annotated[str, arg(metavar="NAME,...")] = "psnr,ssim"
+    """Metrics that compare with the truth: mse, psnr, ssim, ms_ssim, uqi, vif, ..."""
     seed: int = 0
-    """Seed of the noise."""
+    """Seed of the corruptions."""
+    jobs: int = 1
+    """Processes that work side by side; each takes its share of the threads."""
 
     def run(self) -> int:
-        """Measure one scan after another, then summarize."""
+        """Measure what is missing, then summarize."""
         sources = find_inputs(self.inputs)
-        from pellucid.evaluation.restoration import CORRUPTIONS, Restoration, RestorationOptions
-        from pellucid.evaluation.summary import to_markdown
+        from pellucid.apps.robustness import report, run_in_processes
+        from pellucid.evaluation.robustness import SWEEPS, Robustness, RobustnessOptions
 
-        names = CORRUPTIONS if self.corruptions == "all" else tuple(self.corruptions.split(","))
-        options = RestorationOptions(names, self.seed, self._enhance_options())
-        protocol = Restoration(self.out, options, force=self.force)
+        if self.jobs < 1:
+            raise wrong("--jobs", need="at least 1", got=str(self.jobs))
+        names = [part for name in self.corruptions.split(",") for part in SWEEPS.get(name, (name,))]
+        options = RobustnessOptions(
+            tuple(dict.fromkeys(names)),
+            tuple(self.methods.split(",")),
+            tuple(_command(text) for text in self.method),
+            tuple(self.metrics.split(",")),
+            self.seed,
+            self._enhance_options(),
+        )
+        protocol = Robustness(self.out, options, force=self.force)
+        failed = run_in_processes(protocol, sources, self.jobs)
+        page = report(protocol)
+        if page is not None:
+            self.say(page.read_text(encoding="utf-8"))
+        return FAILED if failed else OK
 
-        def work(source: Path) -> None:
-            protocol.judge(source)
 
-        code = each(sources, work, quiet=self.quiet)
-        summaries = protocol.finish()
-        if summaries:
-            self.say(to_markdown(summaries))
-        return code
+def _command(text: str) -> tuple[str, str]:
+    """A name and a command from `name=command`."""
+    name, equals, command = text.partition("=")
+    if not equals or not name:
+        raise wrong("--method", need="NAME=COMMAND", got=repr(text))
+    return name, command
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

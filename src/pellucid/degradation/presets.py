@@ -63,11 +63,11 @@ def _coarse(distance_mm: float, spacing: Spacing, seed: int) -> list[Step]:
     return _slices(distance_mm, axis=0)
 
 
-def _noise(std: float, seed: int) -> list[Step]:
+def _noise(std: float, spacing: Spacing, seed: int) -> list[Step]:
     return [{"effect": "rician_noise", "std": std, "seed": seed}]
 
 
-def _blur(sigma_vox: float, spacing: Spacing) -> list[Step]:
+def _blur(sigma_vox: float, spacing: Spacing, seed: int) -> list[Step]:
     return [{"effect": "blur", "fwhm_mm": sigma_vox * SIGMA_TO_FWHM * min(spacing)}]
 
 
@@ -96,9 +96,8 @@ PRESETS: dict[str, Callable[[Spacing, int], list[Step]]] = {
     "motion-severe": lambda spacing, seed: _motion(4.0),
     "slices-3mm": lambda spacing, seed: _slices(3.0),
     "slices-5mm": lambda spacing, seed: _slices(5.0),
-    "rician-0.05": lambda spacing, seed: _noise(0.05, seed),
-    "rician-0.10": lambda spacing, seed: _noise(0.10, seed),
-    "blur-1.2": lambda spacing, seed: _blur(1.2, spacing),
+    **{f"rician-{std}": partial(_noise, float(std)) for std in ("0.01", "0.03", "0.05", "0.08", "0.10")},
+    **{f"blur-{sigma}": partial(_blur, sigma) for sigma in (0.5, 0.8, 1.2, 1.6)},
     "bias": lambda spacing, seed: [{"effect": "bias_field", "strength": 0.3, "seed": seed}],
     "ghosting": lambda spacing, seed: [
         {"effect": "ghosting", "intensity": 0.4, "ghosts": 4, "phase_axis": 1}
@@ -119,7 +118,7 @@ PRESETS: dict[str, Callable[[Spacing, int], list[Step]]] = {
     "spikes": lambda spacing, seed: [{"effect": "spikes", "intensity": 0.3, "count": 2, "seed": seed}],
     "zipper": lambda spacing, seed: [{"effect": "zipper", "intensity": 0.3, "seed": seed}],
     "tilt": lambda spacing, seed: [{"effect": "gantry_tilt", "angle_deg": 15.0}],
-    "mixed": lambda spacing, seed: [*_motion(1.0), *_slices(5.0), *_noise(0.03, seed)],
+    "mixed": lambda spacing, seed: [*_motion(1.0), *_slices(5.0), *_noise(0.03, spacing, seed)],
 }
 """Name -> steps, given the voxel size in mm and a seed for the random effects."""
 

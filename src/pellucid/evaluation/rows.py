@@ -1,4 +1,4 @@
-"""Rows of a protocol: one scan, one corruption, one metric; kept in a TSV that a stopped run goes on with."""
+"""Rows of a protocol: one scan, one corruption, one method, one metric; a TSV that a stopped run goes on with."""
 
 import dataclasses
 import math
@@ -7,7 +7,6 @@ from pathlib import Path
 
 from pellucid.errors import wrong
 from pellucid.io.disk import replacing
-from pellucid.metrics import METRICS
 
 MISSING = "n/a"
 """How BIDS writes a value that there is none of."""
@@ -15,26 +14,19 @@ MISSING = "n/a"
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What a metric says about the image before and after."""
+    """What a metric says about one corrupted scan after one method."""
 
     scan: str
     corruption: str
+    method: str
     metric: str
     """Key of `METRICS`."""
-    input: float
-    """Value of the corrupted image."""
-    output: float
-    """Value of the enhanced image."""
+    value: float
     seconds: float
-    """Time that enhancing took."""
-
-    @property
-    def difference(self) -> float:
-        """Output minus input; NaN where the input is the truth itself and there is nothing to win."""
-        return math.nan if self.input == METRICS[self.metric].best else self.output - self.input
+    """Time that the method took."""
 
 
-COLUMNS = ("scan", "corruption", "metric", "input", "output", "difference", "seconds")
+COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
@@ -47,8 +39,7 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
     Raises:
         PellucidError: If the folder cannot be written.
     """
-    lines = [[getattr(row, column) for column in COLUMNS] for row in rows]
-    write_table(path, COLUMNS, lines)
+    write_table(path, COLUMNS, [dataclasses.astuple(row) for row in rows])
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -71,8 +62,9 @@ def read_rows(path: Path) -> list[Row]:
     rows = []
     for number, line in enumerate(lines, start=2):
         try:
-            scan, corruption, metric, before, after, _, seconds = line.split("\t")
-            rows.append(Row(scan, corruption, metric, float(before), float(after), float(seconds)))
+            scan, corruption, method, metric, value, seconds = line.split("\t")
+            measured = math.nan if value == MISSING else float(value)
+            rows.append(Row(scan, corruption, method, metric, measured, float(seconds)))
         except ValueError as error:
             raise wrong(f"{path}, line {number}", need="a row of the table", got=repr(line)) from error
     return rows
@@ -97,5 +89,5 @@ def write_table(path: Path, columns: Sequence[str], lines: Iterable[Sequence[obj
 def _written(value: object) -> str:
     """A value as a cell."""
     if isinstance(value, float):
-        return MISSING if math.isnan(value) else f"{value:.6g}"
-    return str(value)
+        return MISSING if math.isnan(value) else f"{value:.7g}"
+    return MISSING if value is None else str(value)

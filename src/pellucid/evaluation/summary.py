@@ -1,4 +1,4 @@
-"""Rows of many scans in one line per corruption and metric: means, a bootstrap interval, wins."""
+"""Rows of many scans in one line per corruption, metric and method: means, intervals, tests, wins."""
 
 import dataclasses
 import math
@@ -6,98 +6,182 @@ from collections.abc import Sequence
 from typing import Any
 
 from pellucid.evaluation.rows import MISSING, Row
-from pellucid.evaluation.statistics import bootstrap_interval
+from pellucid.evaluation.statistics import Comparison, adjusted, compare
 from pellucid.metrics import METRICS
-
-COLUMNS = ("corruption", "metric", "scans", "input", "output", "difference", "low", "high", "wins")
 
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """One corruption seen by one metric, over all scans."""
+    """One method on one corruption seen by one metric, over all scans."""
 
     corruption: str
     metric: str
+    method: str
     scans: int
-    input: float
-    """Mean over scans, as are the next two."""
-    output: float
+    value: float
+    """Mean over scans."""
+    against: str
+    """Method that this one is compared with."""
     difference: float
+    """Mean of this method's values minus the other's; NaN where the other is perfect."""
     low: float
     """Ends of the 95 % bootstrap interval of the mean difference; NaN for fewer than two scans."""
     high: float
     wins: int | None
-    """Scans whose output is better than their input; None where the input is the truth."""
+    """Scans on which this method is better; None where there is nothing to win."""
+    effect: float
+    """Cohen's d of the pairs."""
+    p: float
+    """Paired t-test, two-sided, adjusted for all rows of the summary (Benjamini-Hochberg)."""
 
     def cells(self) -> list[Any]:
         """Values in the order of `COLUMNS`."""
-        values = [getattr(self, column) for column in COLUMNS]
-        return [MISSING if value is None else value for value in values]
+        return [getattr(self, column) for column in COLUMNS]
 
 
-def summarize(rows: Sequence[Row]) -> list[Summary]:
+COLUMNS = tuple(field.name for field in dataclasses.fields(Summary))
+
+
+def summarize(rows: Sequence[Row], *, against: str) -> list[Summary]:
     """Summarize rows over scans.
 
     Args:
         rows: In any order.
+        against: Method that every method is compared with, scan by scan.
 
     Returns:
-        One entry per corruption and metric, in the order in which they first occur.
+        One entry per corruption, metric and method, in the order in which they first occur.
     """
-    groups: dict[tuple[str, str], list[Row]] = {}
+    groups: dict[tuple[str, str, str], dict[str, float]] = {}
     for row in rows:
-        groups.setdefault((row.corruption, row.metric), []).append(row)
-    return [_summary(name, metric, group) for (name, metric), group in groups.items()]
+        groups.setdefault((row.corruption, row.metric, row.method), {})[row.scan] = row.value
+    found, tests = [], []
+    for (corruption, metric, method), values in groups.items():
+        other = groups.get((corruption, metric, against), {})
+        pairs = [(values[scan], other[scan]) for scan in values if scan in other]
+        entry, test = _summary((corruption, metric, method), values, pairs, against)
+        found.append(entry)
+        tests.append(test)
+    corrected = iter(adjusted([test for test in tests if test is not None]))
+    return [
+        entry if test is None else dataclasses.replace(entry, p=next(corrected).p_adjusted)
+        for entry, test in zip(found, tests, strict=True)
+    ]
 
 
-def to_markdown(summaries: Sequence[Summary]) -> str:
-    """Write the summary as a Markdown table.
+def _summary(
+    key: tuple[str, str, str], values: dict[str, float], pairs: list[tuple[float, float]], against: str
+) -> tuple[Summary, Comparison | None]:
+    """One line, and its test where there is one."""
+    _, metric, method = key
+    entry = METRICS[metric]
+    nothing = method == against or any(b == entry.best for _, b in pairs)
+    sign = 1 if entry.direction == "higher" else -1
+    finite = [pair for pair in pairs if all(map(math.isfinite, pair))]
+    test = None
+    if not nothing and len(finite) > 1:
+        test = compare([a for a, _ in finite], [b for _, b in finite], names=(method, against))
+    differences = [] if nothing else [a - b for a, b in finite]
+    summary = Summary(
+        *key,
+        scans=len(values),
+        value=_mean(list(values.values())),
+        against=against,
+        difference=_mean(differences),
+        low=math.nan if test is None else test.low,
+        high=math.nan if test is None else test.high,
+        wins=sum(sign * d > 0 for d in differences) if differences else None,
+        effect=math.nan if test is None else test.effect,
+        p=math.nan if test is None else test.p,
+    )
+    return summary, test
+
+
+def matrix_markdown(summaries: Sequence[Summary], metric: str) -> str:
+    """Means of one metric: a row per corruption, a column per method, the best in bold.
 
     Args:
         summaries: From `summarize`.
+        metric: Key of `METRICS`.
 
     Returns:
-        The table, without a line break at its end.
+        A Markdown table, without a line break at its end.
     """
-    head = (
-        "| corruption | metric | scans | input | output | difference (95 % interval) | wins |",
-        "|---|---|--:|--:|--:|--:|--:|",
-    )
-    return "\n".join([*head, *(_line(summary) for summary in summaries)])
+    chosen = [s for s in summaries if s.metric == metric]
+    methods = list(dict.fromkeys(s.method for s in chosen))
+    lines = [f"| {title(metric)} | {' | '.join(methods)} |", "|---|" + "--:|" * len(methods)]
+    for corruption in dict.fromkeys(s.corruption for s in chosen):
+        means = {s.method: s.value for s in chosen if s.corruption == corruption}
+        sign = 1 if METRICS[metric].direction == "higher" else -1
+        best = max((sign * v for v in means.values() if not math.isnan(v)), default=math.nan)
+        cells = []
+        for method in methods:
+            value = means.get(method, math.nan)
+            text = number(value, metric)
+            cells.append(f"**{text}**" if sign * value == best and math.isfinite(best) else text)
+        lines.append(f"| {corruption} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
-def _summary(corruption: str, metric: str, rows: Sequence[Row]) -> Summary:
-    differences = [row.difference for row in rows if not math.isnan(row.difference)]
-    sign = 1 if METRICS[metric].direction == "higher" else -1
-    low, high = bootstrap_interval(differences)
-    return Summary(
-        corruption,
-        metric,
-        len(rows),
-        input=_mean([row.input for row in rows]),
-        output=_mean([row.output for row in rows]),
-        difference=_mean(differences),
-        low=low,
-        high=high,
-        wins=sum(sign * value > 0 for value in differences) if differences else None,
-    )
+def to_markdown(summaries: Sequence[Summary], method: str) -> str:
+    """One method against the other of the summary: difference, interval, wins, effect and p.
+
+    Args:
+        summaries: From `summarize`.
+        method: The method.
+
+    Returns:
+        A Markdown table, without a line break at its end.
+    """
+    chosen = [s for s in summaries if s.method == method]
+    against = chosen[0].against if chosen else ""
+    lines = [
+        f"| corruption | metric | scans | {against} | {method} | difference (95 % interval) | wins | d | p |",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    others = {(s.corruption, s.metric): s.value for s in summaries if s.method == against}
+    for s in chosen:
+        difference = number(s.difference, s.metric, "+")
+        if not math.isnan(s.low):
+            difference += f" ({number(s.low, s.metric, '+')} to {number(s.high, s.metric, '+')})"
+        wins = MISSING if s.wins is None else f"{s.wins} of {s.scans}"
+        before = number(others.get((s.corruption, s.metric), math.nan), s.metric)
+        effect, p = (MISSING if math.isnan(x) else f"{x:.2g}" for x in (s.effect, s.p))
+        cells = (s.corruption, title(s.metric), s.scans, before, number(s.value, s.metric))
+        lines.append("| " + " | ".join(map(str, (*cells, difference, wins, effect, p))) + " |")
+    return "\n".join(lines)
+
+
+def title(metric: str) -> str:
+    """A metric's name with its unit.
+
+    Args:
+        metric: Key of `METRICS`.
+
+    Returns:
+        For instance "PSNR (dB)".
+    """
+    entry = METRICS[metric]
+    return f"{entry.title} ({entry.unit})" if entry.unit == "dB" else entry.title
+
+
+def number(value: float, metric: str, sign: str = "") -> str:
+    """A value with the digits that its metric deserves.
+
+    Args:
+        value: The value.
+        metric: Key of `METRICS`.
+        sign: "+" to show it.
+
+    Returns:
+        Text; "n/a" for NaN.
+    """
+    if math.isnan(value):
+        return MISSING
+    if metric in ("mse", "mae"):
+        return f"{value:{sign}.2e}"
+    return f"{value:{sign}.{2 if METRICS[metric].unit == 'dB' else 4}f}"
 
 
 def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values) if values else math.nan
-
-
-def _line(summary: Summary) -> str:
-    entry = METRICS[summary.metric]
-    places = 2 if entry.unit == "dB" else 4
-
-    def number(value: float, sign: str = "") -> str:
-        return MISSING if math.isnan(value) else f"{value:{sign}.{places}f}"
-
-    difference = number(summary.difference, "+")
-    if not math.isnan(summary.low):
-        difference += f" ({number(summary.low, '+')} to {number(summary.high, '+')})"
-    wins = MISSING if summary.wins is None else f"{summary.wins} of {summary.scans}"
-    title = f"{entry.title} ({entry.unit})" if entry.unit else entry.title
-    cells = (summary.corruption, title, summary.scans, number(summary.input), number(summary.output))
-    return "| " + " | ".join(map(str, (*cells, difference, wins))) + " |"

@@ -1,0 +1,146 @@
+"""The robustness protocol run to its end: units in processes, then tables and box plots."""
+
+import dataclasses
+import io
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import torch
+
+from pellucid.errors import PellucidError
+from pellucid.evaluation.robustness import INPUT, MASK, OURS, Robustness
+from pellucid.evaluation.rows import Row, write_table
+from pellucid.evaluation.summary import COLUMNS, matrix_markdown, summarize, title, to_markdown
+from pellucid.io.disk import replacing
+
+SUMMARY, VERSUS, PAGE, PLOT = "summary.tsv", "versus.tsv", "summary.md", "boxes.png"
+
+
+def run_in_processes(protocol: Robustness, scans: Sequence[Path], jobs: int) -> list[PellucidError]:
+    """Do the units that are missing, several at a time.
+
+    Args:
+        protocol: The folder of results.
+        scans: Clean scans.
+        jobs: Processes; 1 works here. Threads are shared out evenly unless the options fix them.
+
+    Returns:
+        What went wrong, one error per unit.
+    """
+    if jobs == 1:
+        return protocol.run(scans)
+    options = protocol.options
+    if options.enhance.threads is None:
+        threads = max(1, torch.get_num_threads() // jobs)
+        shared = dataclasses.replace(options.enhance, threads=threads)
+        protocol.options = dataclasses.replace(options, enhance=shared)
+    # Spawned: a forked process would inherit torch's thread pool in whatever state it is.
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return protocol.run(scans, pool)
+
+
+def report(protocol: Robustness) -> Path | None:
+    """Write what the rows in the folder say.
+
+    Args:
+        protocol: The folder, with its rows.
+
+    Returns:
+        The page (Markdown); none if nothing was measured.
+
+    Raises:
+        PellucidError: If the folder cannot be written.
+    """
+    order = {name: at for at, name in enumerate(protocol.options.corruptions)}
+    methods = {name: at for at, name in enumerate(protocol.options.names)}
+    last = len(order) + len(methods)
+    rows = sorted(
+        protocol.rows, key=lambda r: (order.get(r.corruption, last), methods.get(r.method, last), r.metric)
+    )
+    if not rows:
+        return None
+    folder = protocol.out
+    write_table(folder / SUMMARY, COLUMNS, [s.cells() for s in summarize(rows, against=INPUT)])
+    if OURS in {row.method for row in rows}:
+        write_table(folder / VERSUS, COLUMNS, [s.cells() for s in summarize(rows, against=OURS)])
+    with replacing(folder / PLOT, force=True) as place:
+        place.write_bytes(_boxes(rows))
+    with replacing(folder / PAGE, force=True) as place:
+        place.write_text(_page(protocol, rows), encoding="utf-8")
+    return folder / PAGE
+
+
+def _page(protocol: Robustness, rows: list[Row]) -> str:
+    """Tables with what a reader of their numbers must know."""
+    summaries = summarize(rows, against=INPUT)
+    scans = len({row.scan for row in rows})
+    facts = protocol.weights
+    whose = f"weights {facts['name']} (sha256 {facts['sha256'][:12]}), " if facts else ""
+    lines = [
+        "# Robustness",
+        "",
+        f"{scans} scan{'s' if scans > 1 else ''}; {whose}seed {protocol.options.seed}.",
+        f"Measured in: {MASK}.",
+        "Ranges are the clean scan's 99.5th percentile. Thick slices are compared with their cubic "
+        "interpolation, which is the input. Means over scans; the best of a row is bold.",
+        "",
+    ]
+    for metric in dict.fromkeys(row.metric for row in rows):
+        lines += [matrix_markdown(summaries, metric), ""]
+    if any(s.method == OURS for s in summaries):
+        lines += [
+            "pellucid against the input, scan by scan: mean difference with its 95 % bootstrap interval, Cohen's d of "
+            "the pairs, p of a paired t-test after Benjamini-Hochberg.",
+            "",
+            to_markdown(summaries, OURS),
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _boxes(rows: list[Row]) -> bytes:
+    """A panel per metric: boxes of all scans, grouped by corruption, a color per method."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    metrics = list(dict.fromkeys(row.metric for row in rows))
+    corruptions = list(dict.fromkeys(row.corruption for row in rows))
+    methods = list(dict.fromkeys(row.method for row in rows))
+    figure = Figure(figsize=(max(6.0, 0.32 * len(corruptions) * len(methods) + 2), 2.6 * len(metrics)))
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(len(metrics), 1, squeeze=False, sharex=True)[:, 0]
+    width = 0.8 / len(methods)
+    for panel, metric in zip(panels, metrics, strict=True):
+        for at, method in enumerate(methods):
+            values = [_finite(rows, corruption, method, metric) for corruption in corruptions]
+            places = [i + (at - (len(methods) - 1) / 2) * width for i in range(len(corruptions))]
+            kept = [(v, p) for v, p in zip(values, places, strict=True) if v]
+            if not kept:
+                continue
+            boxes = panel.boxplot(
+                [v for v, _ in kept],
+                positions=[p for _, p in kept],
+                widths=0.9 * width,
+                patch_artist=True,
+                manage_ticks=False,
+                medianprops={"color": "black"},
+                flierprops={"markersize": 2},
+            )
+            for box in boxes["boxes"]:
+                box.set_facecolor(f"C{at}")
+            boxes["boxes"][0].set_label(method)
+        panel.set_ylabel(title(metric))
+        panel.grid(axis="y", alpha=0.3)
+    panels[0].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    panels[-1].set_xticks(range(len(corruptions)), corruptions, rotation=30, ha="right")
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=120, bbox_inches="tight")
+    return out.getvalue()
+
+
+def _finite(rows: list[Row], corruption: str, method: str, metric: str) -> list[float]:
+    wanted = (corruption, method, metric)
+    values = [row.value for row in rows if (row.corruption, row.method, row.metric) == wanted]
+    return [value for value in values if abs(value) != float("inf")]

@@ -1,0 +1,245 @@
+import dataclasses
+import json
+import math
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from pellucid import cli
+from pellucid.apps.robustness import PAGE, PLOT, SUMMARY, VERSUS, report
+from pellucid.errors import PellucidError
+from pellucid.evaluation import robustness
+from pellucid.evaluation.robustness import RECORD, ROWS, SWEEPS, Robustness, RobustnessOptions, measure
+from pellucid.evaluation.rows import Row, read_rows
+from pellucid.models import checkpoint
+from pellucid.models.two_stage import TwoStage, TwoStageConfig
+from pellucid.models.unet import EfficientUNetConfig
+from pellucid.pipelines.options import EnhanceOptions
+
+FEW = ("clean", "rician-0.10")
+COPY = f'{sys.executable} -c "import shutil, sys; shutil.copy(sys.argv[1], sys.argv[2])" {{in}} {{out}}'
+
+
+def _weights(path: Path, seed: int = 0) -> Path:
+    torch.manual_seed(seed)
+    small = EfficientUNetConfig(channels=(4, 8))
+    return checkpoint.save(TwoStage(TwoStageConfig(tissue=small, enhance=small)), path)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    return _weights(tmp_path / "tiny.safetensors")
+
+
+@pytest.fixture
+def brain(tmp_path: Path, phantom_image: Tensor) -> Path:
+    """A stripped brain of 1 mm on left-first axes."""
+    affine = np.diag([-1.0, 1.0, 1.0, 1.0])
+    path = tmp_path / "scans" / "sub-01_T1w.nii.gz"
+    path.parent.mkdir()
+    nib.save(nib.Nifti1Image((phantom_image[0] * (phantom_image[0] > 0.1)).numpy() * 400, affine), path)
+    return path
+
+
+def _options(weights: Path, corruptions: tuple[str, ...] = FEW, **more: object) -> RobustnessOptions:
+    enhance = EnhanceOptions(weights=str(weights), precision="fp32")
+    values = {"corruptions": corruptions, "metrics": ("psnr", "ssim"), "enhance": enhance} | more
+    return RobustnessOptions(**values)
+
+
+def _values(rows: list[Row], corruption: str, metric: str) -> dict[str, float]:
+    return {r.method: r.value for r in rows if (r.corruption, r.metric) == (corruption, metric)}
+
+
+def test_a_network_that_changes_nothing_scores_as_the_input(brain: Path, tiny: Path, tmp_path: Path) -> None:
+    # The output layer of a new network is zero.
+    protocol = Robustness(tmp_path / "out", _options(tiny))
+    assert protocol.run([brain]) == []
+    assert len(protocol.rows) == 2 * 2 * 2
+    clean = _values(protocol.rows, "clean", "psnr")
+    assert clean["input"] == math.inf and clean["pellucid"] > 80
+    noisy = _values(protocol.rows, "rician-0.10", "psnr")
+    # Noise of a tenth of the range, by construction; Rician noise is a little less than that near zero.
+    assert noisy["input"] == pytest.approx(20, abs=0.5)
+    assert noisy["pellucid"] == pytest.approx(noisy["input"], abs=1e-2)
+
+
+def test_a_better_image_scores_better_and_other_tools_join_in(
+    brain: Path, tiny: Path, tmp_path: Path
+) -> None:
+    options = _options(tiny, ("rician-0.10",), methods=("nlm", "tv"), commands=(("copy", COPY),))
+    protocol = Robustness(tmp_path / "out", options)
+    assert protocol.run([brain]) == []
+    psnr = _values(protocol.rows, "rician-0.10", "psnr")
+    assert list(psnr) == ["input", "nlm", "tv", "copy"]
+    assert psnr["copy"] == pytest.approx(psnr["input"], abs=0.01)
+    assert min(psnr["nlm"], psnr["tv"]) > psnr["input"] + 1
+    assert json.loads((tmp_path / "out" / RECORD).read_text())["weights"] is None
+
+
+def test_corruptions_in_a_row_are_worse_than_one(brain: Path, tiny: Path, tmp_path: Path) -> None:
+    options = _options(tiny, ("blur-0.8", "blur-0.8/rician-0.05"), methods=())
+    protocol = Robustness(tmp_path / "out", options)
+    protocol.run([brain])
+    one, two = (row.value for row in protocol.rows if row.metric == "psnr")
+    assert two < one
+
+
+def test_the_mask_is_the_brain_with_its_holes() -> None:
+    truth = torch.zeros(1, 20, 22, 24)
+    truth[:, 4:14, 4:14, 4:14] = 0.5
+    truth[:, 8:10, 8:10, 8:10] = 0.0
+    truth[:, 17, 17, 17] = 0.5
+    assert int(robustness.truth_mask(truth).sum()) == 1000
+
+
+def test_rows_already_there_are_not_done_again(brain: Path, tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    Robustness(out, _options(tiny, ("clean",))).run([brain])
+    before = (out / ROWS).read_text().splitlines()
+    more = _options(tiny, methods=("pellucid", "gaussian"))
+    second = Robustness(out, more)
+    units = {(unit.corruption, unit.methods) for unit in second.missing([brain])}
+    assert units == {("clean", ("gaussian",)), ("rician-0.10", ("input", "pellucid", "gaussian"))}
+    second.run([brain])
+    assert (out / ROWS).read_text().splitlines()[: len(before)] == before
+    assert Robustness(out, more).missing([brain]) == []
+    assert len(Robustness(out, more, force=True).missing([brain])) == 2
+    # Another metric needs the methods again; their old rows must not stay beside the new ones.
+    third = Robustness(out, _options(tiny, metrics=("psnr", "uqi")))
+    third.run([brain])
+    keys = [(r.corruption, r.method, r.metric) for r in third.rows]
+    assert len(keys) == len(set(keys))
+
+
+def test_what_was_measured_survives_a_stop(
+    brain: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    original = robustness.measure
+
+    def dying(unit: robustness.Unit, options: RobustnessOptions) -> list[Row]:
+        if unit.corruption != "clean":
+            raise KeyboardInterrupt
+        return original(unit, options)
+
+    monkeypatch.setattr(robustness, "measure", dying)
+    with pytest.raises(KeyboardInterrupt):
+        Robustness(out, _options(tiny)).run([brain])
+    monkeypatch.undo()
+    assert {row.corruption for row in read_rows(out / ROWS)} == {"clean"}
+    assert [unit.corruption for unit in Robustness(out, _options(tiny)).missing([brain])] == ["rician-0.10"]
+
+
+def test_any_executor_gives_the_same_rows(brain: Path, tiny: Path, tmp_path: Path) -> None:
+    here, there = (Robustness(tmp_path / name, _options(tiny)) for name in ("here", "there"))
+    here.run([brain])
+    with ThreadPoolExecutor(1) as pool:
+        there.run([brain], pool)
+    strip = [{dataclasses.replace(row, seconds=0.0) for row in p.rows} for p in (here, there)]
+    assert strip[0] == strip[1]
+
+
+@pytest.mark.parametrize("what", ["weights", "seed", "method copy", "scan"])
+def test_results_of_different_things_are_not_mixed(
+    what: str, brain: Path, tiny: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    Robustness(out, _options(tiny, ("clean",), commands=(("copy", COPY),))).run([brain])
+    other = _options(
+        _weights(tmp_path / "other.safetensors", seed=1) if what == "weights" else tiny,
+        ("clean",),
+        seed=1 if what == "seed" else 0,
+        commands=(("copy", COPY + " --other"),) if what == "method copy" else (),
+    )
+    if what == "scan":
+        image = nib.load(brain)
+        nib.save(nib.Nifti1Image(np.asarray(image.dataobj) * 2, image.affine), brain)
+        with pytest.raises(PellucidError, match="got another file"):
+            Robustness(out, other).run([brain])
+        return
+    with pytest.raises(PellucidError, match=f"without results of another {what}"):
+        Robustness(out, other)
+    assert Robustness(out, other, force=True).missing([brain])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"corruptions": ("clean", "blurr")}, "corruptions: need presets, got 'blurr'"),
+        ({"corruptions": ("blur-1.2/nois",)}, "got 'nois'"),
+        ({"corruptions": ()}, "at least one corruption and one metric, got none"),
+        ({"metrics": ("dice",)}, "metrics that compare with an image, got 'dice'"),
+        ({"enhance": EnhanceOptions(spacing="iso")}, "need native spacing"),
+    ],
+)
+def test_impossible_options_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(PellucidError, match=message):
+        RobustnessOptions(**options)
+
+
+def test_an_unknown_method_is_refused(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(PellucidError, match="methods: need names of methods, got 'pelucid'"):
+        Robustness(tmp_path / "out", _options(tiny, methods=("pelucid",)))
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_sweep_names_presets() -> None:
+    for corruptions in SWEEPS.values():
+        assert RobustnessOptions(corruptions=corruptions).corruptions == corruptions
+    assert len(SWEEPS["motion-resolution"]) == 9
+
+
+def test_the_command_reports_and_goes_on_after_a_bad_scan(
+    brain: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (brain.parent / "bad.nii.gz").write_text("text")
+    out = tmp_path / "new" / "out"
+    words = ["evaluate", "robustness", str(brain.parent), "-o", str(out), "--weights", str(tiny)]
+    words += ["--corruptions", "clean,blur-1.2", "--methods", "pellucid,unsharp"]
+    assert cli.main(words) == 2
+    printed, err = capsys.readouterr()
+    assert err.startswith("pellucid: ") and "bad.nii.gz" in err and err.count("\n") == 1
+    assert {path.name for path in out.iterdir()} == {ROWS, RECORD, SUMMARY, VERSUS, PAGE, PLOT}
+    page = (out / PAGE).read_text()
+    assert printed.strip() == page.strip() and "5 %" in page and "| input | pellucid | unsharp |" in page
+    assert set(json.loads((out / RECORD).read_text())["scans"]) == {"sub-01_T1w"}
+    (brain.parent / "bad.nii.gz").unlink()
+    assert cli.main([*words, "-q"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_processes_give_the_same_rows(brain: Path, tiny: Path, tmp_path: Path) -> None:
+    words = [
+        "evaluate",
+        "robustness",
+        str(brain),
+        "--weights",
+        str(tiny),
+        "--corruptions",
+        "clean,blur-1.2",
+        "-q",
+    ]
+    for name, jobs in (("one", "1"), ("two", "2")):
+        assert cli.main([*words, "-o", str(tmp_path / name), "--jobs", jobs]) == 0
+    one, two = (
+        {(r.corruption, r.method, r.metric): r.value for r in read_rows(tmp_path / n / ROWS)}
+        for n in ("one", "two")
+    )
+    assert one == pytest.approx(two, rel=1e-4)
+
+
+def test_where_nothing_was_measured_nothing_is_reported(tiny: Path, tmp_path: Path) -> None:
+    assert report(Robustness(tmp_path / "out", _options(tiny))) is None
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_unit_is_done_anywhere(brain: Path, tiny: Path) -> None:
+    rows = measure(robustness.Unit(brain, "clean", ("input",)), _options(tiny))
+    assert [(row.scan, row.metric) for row in rows] == [("sub-01_T1w", "psnr"), ("sub-01_T1w", "ssim")]
