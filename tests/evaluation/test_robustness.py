@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from pellucid import cli
-from pellucid.apps.robustness import PAGE, PLOT, SUMMARY, VERSUS, report
+from pellucid.apps.robustness import PAGE, PLOT, SUMMARY, VERSUS, draw, report
 from pellucid.errors import PellucidError
 from pellucid.evaluation import robustness
-from pellucid.evaluation.robustness import RECORD, ROWS, SWEEPS, Robustness, RobustnessOptions, measure
+from pellucid.evaluation.robustness import RECORD, ROWS, Robustness
 from pellucid.evaluation.rows import Row, read_rows
+from pellucid.evaluation.units import SWEEPS, RobustnessOptions, Unit, measure, truth_mask
 from pellucid.models import checkpoint
 from pellucid.models.two_stage import TwoStage, TwoStageConfig
 from pellucid.models.unet import EfficientUNetConfig
@@ -96,7 +97,7 @@ def test_the_mask_is_the_brain_with_its_holes() -> None:
     truth[:, 4:14, 4:14, 4:14] = 0.5
     truth[:, 8:10, 8:10, 8:10] = 0.0
     truth[:, 17, 17, 17] = 0.5
-    assert int(robustness.truth_mask(truth).sum()) == 1000
+    assert int(truth_mask(truth).sum()) == 1000
 
 
 def test_rows_already_there_are_not_done_again(brain: Path, tiny: Path, tmp_path: Path) -> None:
@@ -124,7 +125,7 @@ def test_what_was_measured_survives_a_stop(
     out = tmp_path / "out"
     original = robustness.measure
 
-    def dying(unit: robustness.Unit, options: RobustnessOptions) -> list[Row]:
+    def dying(unit: Unit, options: RobustnessOptions) -> list[Row]:
         if unit.corruption != "clean":
             raise KeyboardInterrupt
         return original(unit, options)
@@ -241,5 +242,14 @@ def test_where_nothing_was_measured_nothing_is_reported(tiny: Path, tmp_path: Pa
 
 
 def test_a_unit_is_done_anywhere(brain: Path, tiny: Path) -> None:
-    rows = measure(robustness.Unit(brain, "clean", ("input",)), _options(tiny))
+    rows = measure(Unit(brain, "clean", ("input",)), _options(tiny))
     assert [(row.scan, row.metric) for row in rows] == [("sub-01_T1w", "psnr"), ("sub-01_T1w", "ssim")]
+
+
+def test_sheets_show_every_method_and_the_truth(brain: Path, tiny: Path, tmp_path: Path) -> None:
+    protocol = Robustness(tmp_path / "out", _options(tiny, ("blur-0.8/rician-0.05",), methods=("unsharp",)))
+    (picture,) = draw(protocol, brain)
+    assert picture.name == "sub-01_T1w_blur-0.8_rician-0.05.png"
+    written = picture.stat().st_mtime_ns
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert draw(protocol, brain) == [picture] and picture.stat().st_mtime_ns == written

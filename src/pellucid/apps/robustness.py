@@ -10,10 +10,15 @@ from pathlib import Path
 import torch
 
 from pellucid.errors import PellucidError
-from pellucid.evaluation.robustness import INPUT, MASK, OURS, Robustness
+from pellucid.evaluation.robustness import Robustness
 from pellucid.evaluation.rows import Row, write_table
 from pellucid.evaluation.summary import COLUMNS, matrix_markdown, summarize, title, to_markdown
-from pellucid.io.disk import replacing
+from pellucid.evaluation.units import INPUT, MASK, OURS, corrupted, repairer
+from pellucid.io import nifti, resample
+from pellucid.io.disk import make_folder, replacing
+from pellucid.pipelines.names import split_suffix
+from pellucid.report.figures import sheet
+from pellucid.report.framing import Column, frame
 
 SUMMARY, VERSUS, PAGE, PLOT = "summary.tsv", "versus.tsv", "summary.md", "boxes.png"
 
@@ -70,6 +75,42 @@ def report(protocol: Robustness) -> Path | None:
     with replacing(folder / PAGE, force=True) as place:
         place.write_text(_page(protocol, rows), encoding="utf-8")
     return folder / PAGE
+
+
+def draw(protocol: Robustness, scan: Path) -> list[Path]:
+    """Draw every corruption of one scan: each method, the truth, and what is wrong with each.
+
+    Args:
+        protocol: Methods, corruptions and the folder, where `sheets/` is made.
+        scan: A clean scan.
+
+    Returns:
+        The pictures (PNG), one per corruption; those that are there already are not drawn again.
+
+    Raises:
+        PellucidError: If the scan or a method cannot be used, or the folder cannot be written.
+    """
+    options, folder = protocol.options, protocol.out / "sheets"
+    make_folder(folder)
+    clean = nifti.load(scan)
+    truth = resample.to_canonical(clean)
+    pictures = []
+    for corruption in options.corruptions:
+        picture = folder / f"{split_suffix(scan)[0]}_{corruption.replace('/', '_')}.png"
+        pictures.append(picture)
+        if picture.exists():
+            continue
+        given = corrupted(clean, corruption, options.seed)
+        made = {name: resample.to_canonical(repairer(name, options)(given)).data[0] for name in options.names}
+        columns = [Column(name, image) for name, image in made.items()] + [Column("truth", truth.data[0])]
+        wrongs = [
+            Column(f"{name} - truth", image - truth.data[0], kind="difference")
+            for name, image in made.items()
+        ]
+        shared = frame(columns, spacing=truth.grid.spacing)
+        with replacing(picture, force=True) as place:
+            place.write_bytes(sheet([*columns, *wrongs], shared))
+    return pictures
 
 
 def _page(protocol: Robustness, rows: list[Row]) -> str:

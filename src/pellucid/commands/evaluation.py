@@ -120,12 +120,15 @@ class EvaluateRobustness(_Evaluate):
     """Seed of the corruptions."""
     jobs: int = 1
     """Processes that work side by side; each takes its share of the threads."""
+    sheets: int = 0
+    """Draw the first so many scans: every method, the truth and the errors in three planes."""
 
     def run(self) -> int:
         """Measure what is missing, then summarize."""
         sources = find_inputs(self.inputs)
-        from pellucid.apps.robustness import report, run_in_processes
-        from pellucid.evaluation.robustness import SWEEPS, Robustness, RobustnessOptions
+        from pellucid.apps.robustness import draw, report, run_in_processes
+        from pellucid.evaluation.robustness import Robustness
+        from pellucid.evaluation.units import SWEEPS, RobustnessOptions
 
         if self.jobs < 1:
             raise wrong("--jobs", need="at least 1", got=str(self.jobs))
@@ -140,6 +143,8 @@ class EvaluateRobustness(_Evaluate):
         )
         protocol = Robustness(self.out, options, force=self.force)
         failed = run_in_processes(protocol, sources, self.jobs)
+        for source in sources[: max(0, self.sheets)] if not failed else ():
+            draw(protocol, source)
         page = report(protocol)
         if page is not None:
             self.say(page.read_text(encoding="utf-8"))

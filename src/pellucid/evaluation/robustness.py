@@ -1,161 +1,27 @@
 """Protocol `robustness`: corrupt clean scans, let methods repair them, compare everything with the truth.
 
-The unit of work is one corruption of one scan, repaired by the methods that its rows do not have yet. Units are
-independent: they run in any executor, and a run that was stopped goes on with those that are missing.
+Units are independent: they run in any executor, and a run that was stopped goes on with those that are missing.
 """
 
-import dataclasses
-import functools
 import json
 import logging
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor, Future, as_completed
 from pathlib import Path
 from typing import Any
 
-import torch
-from jaxtyping import Bool
-from torch import Tensor, nn
-
 from pellucid import runtime, weights
-from pellucid.degradation import PRESETS
 from pellucid.errors import PellucidError, did_you_mean, wrong
 from pellucid.evaluation import methods as baselines
 from pellucid.evaluation.rows import Row, read_rows, write_rows
-from pellucid.io import nifti
+from pellucid.evaluation.units import MASK, OURS, RobustnessOptions, Unit, measure
 from pellucid.io.disk import make_folder, replacing
-from pellucid.metrics import METRICS
-from pellucid.ops.intensity import robust_range
-from pellucid.ops.labels import fill_holes, largest_component
-from pellucid.pipelines.degrade import degrade
-from pellucid.pipelines.enhance import enhance_volume
 from pellucid.pipelines.names import split_suffix
-from pellucid.pipelines.options import EnhanceOptions
 from pellucid.pipelines.record import file_digest
-from pellucid.types import Image
 
 logger = logging.getLogger(__name__)
 
-CLEAN = "clean"
-"""The corruption that does nothing: what a method changes in a scan that needs no help."""
-INPUT, OURS = "input", "pellucid"
-
-SWEEPS: Mapping[str, tuple[str, ...]] = {
-    "standard": (
-        CLEAN,
-        "motion-moderate",
-        "motion-severe",
-        "slices-5mm",
-        "rician-0.05",
-        "rician-0.10",
-        "blur-1.2",
-        "mixed",
-    ),
-    "severity": tuple(f"periodic-{s}" for s in ("minor", "moderate", "severe", "severe+", "severe++")),
-    "patterns": tuple(f"{p}-severe" for p in ("rotation", "periodic", "continuous", "sudden")),
-    "motion-resolution": tuple(
-        f"periodic-{s}{r}"
-        for s in ("minor", "moderate", "severe")
-        for r in ("", "/resolution-1.6mm", "/resolution-2.4mm")
-    ),
-    "resolution": tuple(f"resolution-{mm}mm" for mm in (1.6, 2.4, 3.2, 4.0, 4.8)),
-    "noise": (
-        *(f"gaussian-{std}" for std in (0.01, 0.03, 0.05, 0.08)),
-        *(f"rician-{std}" for std in ("0.01", "0.03", "0.05", "0.08", "0.10")),
-    ),
-    "smoothing": tuple(f"blur-{sigma}" for sigma in (0.5, 0.8, 1.2, 1.6)),
-}
-"""Named sets of corruptions: ours, and those of BME-X ("Robustness quantification", "Testing dataset")."""
-
-MASK_SHARE = 0.05
-MASK = (
-    "voxels of the clean scan above 5 % of its 99.5th percentile, the largest piece, holes filled: the brain if "
-    "the scan is skull-stripped, else the head"
-)
 ROWS, RECORD = "rows.tsv", "robustness.json"
-
-
-@dataclasses.dataclass(frozen=True)
-class RobustnessOptions:
-    """What is measured, on which methods."""
-
-    corruptions: tuple[str, ...] = SWEEPS["standard"]
-    """Presets of `pellucid degrade`, several with "/" one after the other, and "clean"."""
-    methods: tuple[str, ...] = (INPUT, OURS)
-    """Keys of `methods.METHODS`, and "pellucid"; "input" is always measured."""
-    commands: tuple[tuple[str, str], ...] = ()
-    """Further methods: a name and a shell command with {in} and {out}."""
-    metrics: tuple[str, ...] = ("mse", "psnr", "ssim", "ms_ssim", "uqi", "vif")
-    """Keys of `METRICS` that compare with a true image."""
-    seed: int = 0
-    """Seed of the corruptions."""
-    enhance: EnhanceOptions = dataclasses.field(default_factory=EnhanceOptions)
-    """Our weights, device, threads; the spacing must be native, since truth and output share one grid."""
-
-    def __post_init__(self) -> None:
-        if not self.corruptions or not self.metrics:
-            raise wrong("robustness", need="at least one corruption and one metric", got="none")
-        for name in self.corruptions:
-            for part in name.split("/"):
-                if part not in (CLEAN, *PRESETS):
-                    fix = did_you_mean(part, (CLEAN, *PRESETS))
-                    raise wrong("corruptions", need="presets", got=repr(part), fix=fix)
-        fitting = [name for name, entry in METRICS.items() if entry.needs == ("reference",)]
-        for name in self.metrics:
-            if name not in fitting:
-                fix = did_you_mean(name, fitting)
-                raise wrong("metrics", need="metrics that compare with an image", got=repr(name), fix=fix)
-        if self.enhance.spacing != "native" or self.enhance.contrast != "same":
-            raise wrong("robustness", need="native spacing and the same contrast", got=str(self.enhance))
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """All methods by name, the input first."""
-        named = (INPUT, *self.methods, *(name for name, _ in self.commands))
-        return tuple(dict.fromkeys(named))
-
-
-@dataclasses.dataclass(frozen=True)
-class Unit:
-    """One corruption of one scan, and the methods that are to repair it."""
-
-    scan: Path
-    corruption: str
-    methods: tuple[str, ...]
-
-
-def measure(unit: Unit, options: RobustnessOptions) -> list[Row]:
-    """Do one unit of work; runs in any process.
-
-    Args:
-        unit: What to do.
-        options: The protocol's.
-
-    Returns:
-        One row per method and metric.
-
-    Raises:
-        PellucidError: If the scan or a method cannot be used.
-    """
-    runtime.set_threads(options.enhance.threads)
-    clean = nifti.load(unit.scan)
-    levels = robust_range(clean.data)
-    truth = levels.scale(clean.data)
-    mask = truth_mask(truth)
-    given = clean
-    for part in unit.corruption.split("/"):
-        if part != CLEAN:
-            given = degrade(given, preset=part, seed=options.seed).volume
-    name = split_suffix(unit.scan)[0]
-    rows = []
-    for method in unit.methods:
-        start = time.perf_counter()
-        made = _function(method, options)(given)
-        seconds = time.perf_counter() - start
-        values = _values(levels.scale(made.data), truth, mask, options.metrics)
-        rows += [Row(name, unit.corruption, method, key, value, seconds) for key, value in values.items()]
-    return rows
 
 
 class Robustness:
@@ -293,18 +159,6 @@ class Robustness:
         self.rows = read_rows(self.out / ROWS)
 
 
-def truth_mask(truth: Image) -> Bool[Tensor, "x y z"]:
-    """Where a clean scan is compared: see `MASK`.
-
-    Args:
-        truth: The clean scan, 1 at its 99.5th percentile.
-
-    Returns:
-        True inside.
-    """
-    return fill_holes(largest_component(truth[0] > MASK_SHARE))
-
-
 def _done(
     units: Sequence[Unit],
     options: RobustnessOptions,
@@ -335,40 +189,7 @@ def _now(unit: Unit, options: RobustnessOptions) -> "Future[list[Row]]":
     return future
 
 
-def _function(method: str, options: RobustnessOptions) -> baselines.Function:
-    """The method of a name, ready to run."""
-    if method == OURS:
-        network = _network(options.enhance.weights, options.enhance.device)
-        return lambda volume: enhance_volume(volume, network, options.enhance).volume
-    if method in baselines.METHODS:
-        return baselines.METHODS[method].function
-    return baselines.shell(method, dict(options.commands)[method])
-
-
-@functools.lru_cache(maxsize=1)
-def _network(name: str, device: str) -> nn.Module:
-    """Our weights, loaded once in each process."""
-    return weights.load(name, runtime.device(device))[0]
-
-
 def _weights(options: RobustnessOptions) -> dict[str, Any]:
     _, metadata = weights.load(options.enhance.weights, runtime.device("cpu"))
     sha256 = file_digest(weights.path(options.enhance.weights))
     return {"name": options.enhance.weights, "sha256": sha256, "metadata": metadata}
-
-
-@torch.inference_mode()
-def _values(
-    image: Image, truth: Image, mask: Bool[Tensor, "x y z"], names: Sequence[str]
-) -> dict[str, float]:
-    """Each metric of one image; the range is 1, the clean scan's 99.5th percentile."""
-    values = {}
-    for name in names:
-        more = {"data_range": 1.0} if name in RANGED else {}
-        function: Any = METRICS[name].function
-        values[name] = float(function(image[None], truth[None], mask=mask[None, None], **more))
-    return values
-
-
-RANGED = ("nrmse", "psnr", "ssim", "ms_ssim", "vif")
-"""Metrics that take a range: the clean scan's maximum, often a single vessel, would flatter."""

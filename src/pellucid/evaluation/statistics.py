@@ -129,7 +129,10 @@ def compare(
         if not difference.any():
             statistic, p = 0.0, 1.0  # scipy has no answer for samples that are equal,
         elif test == "t" and np.ptp(difference) == 0:
-            statistic, p = math.copysign(math.inf, difference[0]), 0.0  # and a warning for differences that are
+            statistic, p = (
+                math.copysign(math.inf, difference[0]),
+                0.0,
+            )  # and a warning for differences that are
         elif test == "t":
             statistic, p = stats.ttest_rel(a, b)
         else:
