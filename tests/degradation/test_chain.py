@@ -70,3 +70,13 @@ def test_a_pose_of_two_angles_is_refused(phantom_image: Tensor) -> None:
     step = {"effect": "rigid_motion", "poses": [{"start": 0.0, "rotation_deg": [1, 0]}], "phase_axis": 1}
     with pytest.raises(PellucidError, match=r"pose 1.rotation_deg: need 3 values, got 2"):
         apply(phantom_image, [step], spacing=SPACING)
+
+
+def test_single_keeps_one_effect_of_those_drawn() -> None:
+    often = {"clean": 0.0, "motion": 1.0, "blur": 1.0, "thick": 1.0, "noise": 1.0, "ghosting": 0.0}
+    generator = torch.Generator().manual_seed(0)
+    alone = [draw(DegradationConfig(**often, single=1.0), generator) for _ in range(60)]
+    assert all(len(steps) == 1 for steps in alone)
+    names = {steps[0]["effect"] for steps in alone}
+    assert names == {"rigid_motion", "blur", "thick_slices", "rician_noise"}
+    assert all(len(draw(DegradationConfig(**often), generator)) == 4 for _ in range(5))

@@ -179,6 +179,8 @@ class DegradationConfig:
 
     clean: float = 0.08
     """Probability of no corruption at all."""
+    single: float = 0.0
+    """Probability that of the effects that were drawn only one, any, is kept: alone they are learnt sooner."""
     motion: float = 0.35
     """Probability of motion between k-space segments."""
     rotation_deg: float = 5.0
@@ -241,7 +243,8 @@ def draw(config: DegradationConfig, generator: torch.Generator) -> list[Step]:
         low, high = config.noise_std
         std = dice.log_uniform(low, high)
         last.append({"effect": "rician_noise", "std": std, "seed": dice.seed()})
-    return steps + (last[::-1] if dice.happens(0.5) else last)
+    steps += last[::-1] if dice.happens(0.5) else last
+    return [dice.choice(steps)] if len(steps) > 1 and dice.happens(config.single) else steps
 
 
 def draw_motion(rotation_deg: float, translation_mm: float, generator: torch.Generator) -> Step:
