@@ -21,7 +21,6 @@ TINY: dict[str, tuple[str, Any]] = {
     "efficient_unet-zero": ("efficient_unet", EfficientUNetConfig(2, 3, (4, 6), zero_init=True)),
     "dunet": ("dunet", DENSE),
     "two_stage": ("two_stage", TwoStageConfig(tissue=SMALL, enhance=SMALL)),
-    "two_stage-detail": ("two_stage", TwoStageConfig(tissue=SMALL, enhance=SMALL, detail=5.0)),
     "two_stage-dunet": ("two_stage", TwoStageConfig(body="dunet", dunet=DENSE)),
     "two_stage-paper": ("two_stage", TwoStageConfig(body="dunet", dunet=DENSE, t1w=False)),
 }

@@ -79,23 +79,3 @@ def test_the_second_loss_trains_the_first_stage(body: str) -> None:
 def test_an_unknown_body_is_refused() -> None:
     with pytest.raises(PellucidError, match="need efficient_unet or dunet, got resnet"):
         TwoStageConfig(body="resnet")
-
-
-def test_detail_is_a_channel_that_knows_no_constant() -> None:
-    network = tiny(detail=5.0)
-    seen = []
-    network.enhance.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    batch = torch.rand(2, 1, 16, 17, 18)
-    network(batch)
-    network(batch + 3)
-    assert seen[0].shape[1] == 6 and tiny().enhance.config.in_channels == 5
-    torch.testing.assert_close(seen[0][:, 5], seen[1][:, 5], atol=1e-4, rtol=0)
-    inside = (slice(None), 5, 1, 1, 1)
-    expected = 5 * (batch[:, 0, 1, 1, 1] - batch[:, 0, :3, :3, :3].mean((1, 2, 3)))
-    torch.testing.assert_close(seen[0][inside], expected, atol=1e-4, rtol=0)
-
-
-@pytest.mark.parametrize("change", [{"detail": -1.0}, {"detail": 5.0, "body": "dunet"}])
-def test_detail_is_for_the_efficient_body(change: dict[str, object]) -> None:
-    with pytest.raises(PellucidError, match="TwoStageConfig: detail: need a number >= 0"):
-        TwoStageConfig(**change)

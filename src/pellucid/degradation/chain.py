@@ -197,6 +197,8 @@ class DegradationConfig:
     """Probability of thick slices."""
     slice_distance_mm: tuple[float, float] = (2.0, 7.0)
     """Range of the slice distance; thickness is drawn as a share of it, 0.6 to 1.1."""
+    slice_axes: tuple[int, ...] = (0, 1, 2)
+    """Axes along which slices may be thick."""
     noise: float = 0.5
     """Probability of Rician noise."""
     noise_std: tuple[float, float] = (0.01, 0.13)
@@ -276,7 +278,7 @@ def _draw_slices(config: DegradationConfig, dice: Dice) -> Step:
     distance = dice.uniform(*config.slice_distance_mm)
     return {
         "effect": "thick_slices",
-        "axis": dice.integer(0, 2),
+        "axis": dice.choice(config.slice_axes),
         "distance_mm": distance,
         "thickness_mm": distance * dice.uniform(0.6, 1.1),
         "profile": "gaussian" if dice.happens(0.5) else "box",

@@ -23,7 +23,11 @@ from pellucid.models.blocks import (
     pad_to_multiple,
     space_to_depth,
 )
+from pellucid.models.experts import LinearExperts
 from pellucid.types import Batch
+
+GATE_UNIT = 4.0
+"""Gates grow from 0 to the inverse of the residual's unit; with 1 they would take hundreds of steps."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +44,11 @@ class EfficientUNetConfig:
     """Amplification of the Haar differences of the first input channel, the image."""
     zero_init: bool = False
     """Start with an output of zero: for a network that predicts a residual."""
+    experts: int = 0
+    """Linear filters of the first input channel that the network mixes into the first output channel."""
 
     def __post_init__(self) -> None:
-        if len(self.channels) < 1 or min(self.channels) < 1 or self.blocks < 1:
+        if len(self.channels) < 1 or min(self.channels) < 1 or self.blocks < 1 or self.experts < 0:
             raise wrong("EfficientUNetConfig", need="at least one level, width and block", got=str(self))
 
 
@@ -63,15 +69,20 @@ class EfficientUNet(nn.Module):
         self.grow = nn.ModuleList(nn.Conv3d(b, a, 1) for a, b in pairwise(widths))
         self.up = nn.ModuleList(_stack(w, config.blocks) for w in widths[:-1])
         self.head = nn.Conv3d(widths[0], 8 * config.out_channels, 3, padding=1)
-        if config.zero_init:
-            nn.init.zeros_(self.head.weight)
-            if self.head.bias is not None:
-                nn.init.zeros_(self.head.bias)
+        ends = [self.head] if config.zero_init else []
+        if config.experts:
+            self.experts = LinearExperts(config.experts)
+            self.gate = nn.Conv3d(widths[0], config.experts, 3, padding=1)
+            ends.append(self.gate)
+        for end in ends:
+            for weights in end.parameters():
+                nn.init.zeros_(weights)
 
     def forward(self, batch: Batch) -> Float[Tensor, "b k x y z"]:
         """(b, in, x, y, z) -> (b, out, x, y, z)."""
         padded = pad_to_multiple(batch, 2 ** len(self.config.channels))
-        x = self.stem(haar(space_to_depth(padded)) * self.gains)
+        folded = haar(space_to_depth(padded))
+        x = self.stem(folded * self.gains)
         skips: list[Tensor] = []
         for level, block in enumerate(self.down):
             x = block(x)
@@ -83,6 +94,9 @@ class EfficientUNet(nn.Module):
             x = skips[level] + torch.nn.functional.interpolate(self.grow[level](x), scale_factor=2.0)
             x = self.up[level](x)
         out: Tensor = self.head(x)
+        if self.config.experts:
+            change = self.experts(folded[:, :8], GATE_UNIT * self.gate(x))
+            out = torch.cat([out[:, :8] + change, out[:, 8:]], dim=1)
         # Unnormalized: a coefficient of 1 changes each voxel of its block by 1.
         return crop_like(depth_to_space(8 * haar(out)), batch)
 

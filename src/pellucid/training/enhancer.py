@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pellucid import models
 from pellucid.config import from_dict, load_yaml, to_dict
 from pellucid.errors import wrong
 from pellucid.models import TwoStage, TwoStageConfig
+from pellucid.training import wiener
 from pellucid.training.data import DataConfig, ExampleStream, TrainingBatch, seed_of
 from pellucid.training.devices import any_of, launch
 from pellucid.training.loop import (
@@ -80,6 +81,9 @@ class RecipeConfig:
         if self.devices < 1 or self.log_every < 1:
             got = f"{self.devices} and {self.log_every}"
             raise wrong("recipe", need="devices >= 1 and log_every >= 1", got=got)
+        if self.model.enhance.experts not in (0, len(wiener.KINDS)):
+            need = f"0 or {len(wiener.KINDS)} experts, one for each kind of corruption"
+            raise wrong("model.enhance.experts", need=need, got=str(self.model.enhance.experts))
         if not 0 <= self.average < 1 or self.clip <= 0:
             got = f"{self.average} and {self.clip}"
             raise wrong("recipe", need="average in [0, 1) and clip > 0", got=got)
@@ -107,6 +111,8 @@ def fit(config: RecipeConfig) -> Path:
     fabric = launch(config.device, devices=config.devices, precision=config.precision, threads=config.threads)
     stream = ExampleStream(unpack(config.data.packed), config.data, seed=config.seed, device=fabric.device)
     training = _Training(config, fabric)
+    if training.is_new and config.model.body == "efficient_unet" and config.model.enhance.experts:
+        training.set_experts(wiener.fit(stream, config.data))
     pace = Pace()
     for step in range(training.first, config.schedule.steps):
         asked = time.monotonic()
@@ -162,6 +168,17 @@ class _Training:
         self.wrapped, self.optimizer = fabric.setup(self.model, optimizer)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.journal = Journal(self.folder, self.first) if fabric.is_global_zero else None
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the run begins from random weights."""
+        return self.first == 0 and not self.config.start_from
+
+    @torch.no_grad()
+    def set_experts(self, filters: Tensor) -> None:
+        """Put filters that were fitted in closed form into the network and its average."""
+        for model in (self.model, self.average.model):
+            model.get_parameter("enhance.experts.filters.weight").copy_(filters)
 
     def step(self, step: int, batch: TrainingBatch) -> dict[str, float]:
         """One step of the optimizer; returns the parts of the loss."""

@@ -1,0 +1,62 @@
+"""Linear restoration filters that a network mixes, voxel by voxel.
+
+One filter undoes one kind of corruption as well as a linear filter can (a Wiener filter, fitted in closed form by
+`training/wiener.py`). Which of them is right where is what the network has to learn, and it learns that many times
+faster than it would learn the filters.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+WIDTH = 5
+"""Side of the filters in blocks of 2 x 2 x 2 voxels."""
+
+
+class LinearExperts(nn.Module):
+    """A bank of filters on the Haar coefficients of 2 x 2 x 2 blocks, and their mixture.
+
+    The mixture is `x + sum over k of gate_k (filter_k(x) - x)`: with all gates at zero the image is untouched.
+
+    Args:
+        count: Number of filters.
+
+    Reference:
+        Filters by least squares, chosen locally: Romano et al. 2017 (RAISR), IEEE Trans Comput Imaging 3:110;
+        prediction of kernels instead of values: Bako et al. 2017, ACM Trans Graph 36:97.
+    """
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+        self.filters = nn.Conv3d(
+            8, 8 * count, WIDTH, padding=WIDTH // 2, padding_mode="replicate", bias=False
+        )
+        identity(self.filters)
+        # What was fitted in closed form is not to be worn away by small noisy steps.
+        self.filters.weight.requires_grad_(False)
+
+    def forward(
+        self, folded: Float[Tensor, "b 8 x y z"], gates: Float[Tensor, "b k x y z"]
+    ) -> Float[Tensor, "b 8 x y z"]:
+        """What the mixture adds to the image.
+
+        Args:
+            folded: Haar coefficients of the image.
+            gates: A weight for each filter at each block.
+
+        Returns:
+            Haar coefficients of the change.
+        """
+        b, _, x, y, z = folded.shape
+        changes = self.filters(folded).view(b, self.count, 8, x, y, z) - folded[:, None]
+        return (changes * gates[:, :, None]).sum(1)
+
+
+@torch.no_grad()
+def identity(filters: nn.Conv3d) -> None:
+    """Set every filter to the identity."""
+    filters.weight.zero_()
+    middle = WIDTH // 2
+    for out in range(filters.out_channels):
+        filters.weight[out, out % 8, middle, middle, middle] = 1.0
