@@ -37,7 +37,7 @@ def test_each_filter_takes_its_own_corruption_away(
     config = DataConfig(packed=str(packed), batch=4, crop=(32, 32, 32), generator=generator)
     stream = examples(config, packed)
     read = stream.read
-    filters = wiener.fit(stream, config, batches=3)
+    filters = wiener.fit(stream, config, batches=5)
     assert stream.read is read
     experts = LinearExperts(len(few))
     experts.filters.weight.data.copy_(filters)

@@ -38,11 +38,11 @@ KINDS: Mapping[str, Mapping[str, object]] = {
 """Kind of corruption -> what `DegradationConfig` says about it; one filter each, in this order."""
 SAMPLES = 3000
 """Blocks taken from each example."""
-RIDGE = 1e-4
+RIDGE = 1e-3
 """Regularization, as a share of the mean variance of the coefficients."""
 
 
-def fit(stream: ExampleStream, config: DataConfig, *, batches: int = 6) -> Float[Tensor, "k8 8 w w w"]:
+def fit(stream: ExampleStream, config: DataConfig, *, batches: int = 10) -> Float[Tensor, "k8 8 w w w"]:
     """Fit all filters.
 
     Args:
