@@ -50,7 +50,7 @@ def vif(
 
     Example:
         >>> image = torch.rand(1, 1, 12, 12, 12, generator=torch.Generator().manual_seed(0))
-        >>> round(vif(image, image).item(), 4), vif(image.mean() + 0 * image, image).item()
+        >>> round(vif(image, image).item(), 4), round(vif(image.mean() + 0 * image, image).item(), 4)
         (1.0, 0.0)
     """
     inside = check(prediction, reference, mask)
