@@ -12,7 +12,7 @@ import torch
 from pellucid.errors import PellucidError
 from pellucid.evaluation.robustness import Robustness
 from pellucid.evaluation.rows import Row, write_table
-from pellucid.evaluation.summary import COLUMNS, matrix_markdown, summarize, title, to_markdown
+from pellucid.evaluation.summary import COLUMNS, Summary, matrix_markdown, summarize, title, to_markdown
 from pellucid.evaluation.units import INPUT, MASK, OURS, corrupted, repairer
 from pellucid.io import nifti, resample
 from pellucid.io.disk import make_folder, replacing
@@ -67,13 +67,14 @@ def report(protocol: Robustness) -> Path | None:
     if not rows:
         return None
     folder = protocol.out
-    write_table(folder / SUMMARY, COLUMNS, [s.cells() for s in summarize(rows, against=INPUT)])
+    summaries = summarize(rows, against=INPUT)
+    write_table(folder / SUMMARY, COLUMNS, [s.cells() for s in summaries])
     if OURS in {row.method for row in rows}:
         write_table(folder / VERSUS, COLUMNS, [s.cells() for s in summarize(rows, against=OURS)])
     with replacing(folder / PLOT, force=True) as place:
         place.write_bytes(_boxes(rows))
     with replacing(folder / PAGE, force=True) as place:
-        place.write_text(_page(protocol, rows), encoding="utf-8")
+        place.write_text(_page(protocol, summaries), encoding="utf-8")
     return folder / PAGE
 
 
@@ -113,10 +114,9 @@ def draw(protocol: Robustness, scan: Path) -> list[Path]:
     return pictures
 
 
-def _page(protocol: Robustness, rows: list[Row]) -> str:
+def _page(protocol: Robustness, summaries: list[Summary]) -> str:
     """Tables with what a reader of their numbers must know."""
-    summaries = summarize(rows, against=INPUT)
-    scans = len({row.scan for row in rows})
+    scans = len({row.scan for row in protocol.rows})
     facts = protocol.weights
     whose = f"weights {facts['name']} (sha256 {facts['sha256'][:12]}), " if facts else ""
     lines = [
@@ -128,7 +128,7 @@ def _page(protocol: Robustness, rows: list[Row]) -> str:
         "interpolation, which is the input. Means over scans; the best of a row is bold.",
         "",
     ]
-    for metric in dict.fromkeys(row.metric for row in rows):
+    for metric in dict.fromkeys(s.metric for s in summaries):
         lines += [matrix_markdown(summaries, metric), ""]
     if any(s.method == OURS for s in summaries):
         lines += [

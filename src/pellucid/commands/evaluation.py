@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 from tyro.conf import Positional, arg
 
-from pellucid.commands.batch import each, find_inputs
+from pellucid.commands.batch import Job, check, each, find_inputs
 from pellucid.commands.command import FAILED, OK, Command
 from pellucid.errors import wrong
 from pellucid.pipelines.options import EnhanceOptions
@@ -49,9 +49,8 @@ class Metrics(Command):
 
         if not self.tests:
             raise wrong("TEST", need="at least one image to judge", got="none")
-        if self.out is not None and self.out.exists() and not self.force:
-            fix = "Replace it with --force."
-            raise wrong(str(self.out), need="a path that is free", got="an existing file", fix=fix)
+        if self.out is not None:
+            check(Job(self.reference, self.out), force=self.force)
         names = () if self.metrics == "all" else tuple(self.metrics.split(","))
         options = ScoresOptions(names, self.mask, self.tissue, self.labels, self.data_range)
         scores = Scores(self.reference, options)

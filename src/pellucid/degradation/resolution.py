@@ -9,6 +9,7 @@ from torch import Tensor
 from pellucid.errors import wrong
 from pellucid.ops.filters import gaussian_blur
 from pellucid.ops.resize import apply_along, box_matrix, gaussian_matrix, interpolation_matrix
+from pellucid.ops.warp import affine_positions, sample
 from pellucid.types import Spacing
 
 SIGMA_TO_FWHM = 2.354820045  # 2 sqrt(2 ln 2)
@@ -118,14 +119,11 @@ def gantry_tilt(
         raise wrong("gantry_tilt: angle_deg", need="within -60..60", got=str(angle_deg))
     if angle_deg == 0:
         return image.clone()
-    out = torch.empty_like(image)
-    rows, depth = image.shape[2], image.shape[3]
+    shape = (image.shape[1], image.shape[2], image.shape[3])
     slope = math.tan(math.radians(angle_deg)) * spacing[2] / spacing[1]
-    for z in range(depth):
-        at = torch.arange(rows, dtype=torch.float64) - slope * (z - (depth - 1) / 2)
-        matrix = interpolation_matrix(rows, at, order=1)
-        out[..., z] = apply_along(image[..., z], matrix, 2)
-    return out
+    matrix = torch.eye(3, 4)
+    matrix[1, 2], matrix[1, 3] = -slope, slope * (shape[2] - 1) / 2
+    return sample(image, affine_positions(matrix, shape, device=image.device), outside="edge")
 
 
 def _saturated(acquire: Float[Tensor, "out in"], crosstalk: float) -> Float[Tensor, "out in"]:

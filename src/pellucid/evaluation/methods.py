@@ -1,7 +1,7 @@
 """Methods that a protocol compares: ours, classical ones from well-kept libraries, and any shell command.
 
 A method takes a volume and returns another one on the same grid. Strengths follow the noise that is measured in
-the image, so one setting serves every scan; the constants were tuned on training scans (`TUNED`).
+the image, so one setting serves every scan; the constants (`FACTORS`) are first settings, not tuned yet.
 """
 
 import importlib
@@ -26,7 +26,7 @@ from pellucid.types import Image
 
 Function = Callable[[Volume], Volume]
 
-TUNED: Mapping[str, float] = {
+FACTORS: Mapping[str, float] = {
     "nlm": 0.8,
     "nlm-ours": 1.0,
     "tv": 1.0,
@@ -79,34 +79,34 @@ def _skimage() -> Any:
 
 
 def _nlm(image: NDArray[np.float32], std: float) -> NDArray[np.float32]:
-    strength = TUNED["nlm"] * std
+    strength = FACTORS["nlm"] * std
     return _skimage().denoise_nl_means(
         image, patch_size=3, patch_distance=3, h=strength, sigma=std, fast_mode=True
     )
 
 
 def _total_variation(image: NDArray[np.float32], std: float) -> NDArray[np.float32]:
-    return _skimage().denoise_tv_chambolle(image, weight=TUNED["tv"] * std)
+    return _skimage().denoise_tv_chambolle(image, weight=FACTORS["tv"] * std)
 
 
 def _wavelet(image: NDArray[np.float32], std: float) -> NDArray[np.float32]:
     return _skimage().denoise_wavelet(
-        image, sigma=TUNED["wavelet"] * std, method="BayesShrink", rescale_sigma=False
+        image, sigma=FACTORS["wavelet"] * std, method="BayesShrink", rescale_sigma=False
     )
 
 
 def _gaussian(image: Image) -> Image:
     """The width at which a Gaussian leaves about a third of white noise, less for less noise."""
-    sigma = min(1.5, TUNED["gaussian"] * noise_std(image) ** 0.5 * 0.6)
+    sigma = min(1.5, FACTORS["gaussian"] * noise_std(image) ** 0.5 * 0.6)
     return gaussian_blur(image, sigma=(sigma, sigma, sigma))
 
 
 def _own_nlm(image: Image) -> Image:
-    return nonlocal_means(image, std=noise_std(image), strength=TUNED["nlm-ours"])
+    return nonlocal_means(image, std=noise_std(image), strength=FACTORS["nlm-ours"])
 
 
 def _unsharp(image: Image) -> Image:
-    return (image + TUNED["unsharp"] * (image - gaussian_blur(image, sigma=(1.0, 1.0, 1.0)))).clamp_min(0)
+    return (image + FACTORS["unsharp"] * (image - gaussian_blur(image, sigma=(1.0, 1.0, 1.0)))).clamp_min(0)
 
 
 def _n4(volume: Volume) -> Volume:
@@ -221,7 +221,7 @@ def shell(name: str, command: str) -> Function:
                 got = f"exit code {done.returncode}, {last[0]!r}"
                 raise wrong(f"method {name}", need="a file at {out}", got=got)
             made = nifti.load(target)
-        if made.grid.shape != volume.grid.shape or made.grid.distance_mm(volume.grid) > 0.1:
+        if made.grid.distance_mm(volume.grid) > 0.1:
             raise wrong(f"method {name}", need="an output on the grid of its input", got="another grid")
         return volume.with_data(made.data)
 

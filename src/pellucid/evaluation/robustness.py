@@ -17,7 +17,7 @@ from pellucid.evaluation.rows import Row, read_rows, write_rows
 from pellucid.evaluation.units import MASK, OURS, RobustnessOptions, Unit, measure
 from pellucid.io.disk import make_folder, replacing
 from pellucid.pipelines.names import split_suffix
-from pellucid.pipelines.record import file_digest
+from pellucid.pipelines.record import describe_weights, file_digest
 
 logger = logging.getLogger(__name__)
 
@@ -191,5 +191,4 @@ def _now(unit: Unit, options: RobustnessOptions) -> "Future[list[Row]]":
 
 def _weights(options: RobustnessOptions) -> dict[str, Any]:
     _, metadata = weights.load(options.enhance.weights, runtime.device("cpu"))
-    sha256 = file_digest(weights.path(options.enhance.weights))
-    return {"name": options.enhance.weights, "sha256": sha256, "metadata": metadata}
+    return describe_weights(options.enhance.weights, metadata)

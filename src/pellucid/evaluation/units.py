@@ -201,14 +201,9 @@ def _network(name: str, device: str) -> nn.Module:
 def _values(
     image: Image, truth: Image, mask: Bool[Tensor, "x y z"], names: Sequence[str]
 ) -> dict[str, float]:
-    """Each metric of one image; the range is 1, the clean scan's 99.5th percentile."""
+    """Each metric of one image; the range is 1, the clean scan's 99.5th percentile: its maximum would flatter."""
     values = {}
     for name in names:
-        more = {"data_range": 1.0} if name in RANGED else {}
-        function: Any = METRICS[name].function
-        values[name] = float(function(image[None], truth[None], mask=mask[None, None], **more))
+        more: dict[str, Any] = {"data_range": 1.0} if "data_range" in METRICS[name].parameters else {}
+        values[name] = float(METRICS[name].function(image[None], truth[None], mask=mask[None, None], **more))
     return values
-
-
-RANGED = ("nrmse", "psnr", "ssim", "ms_ssim", "vif")
-"""Metrics that take a range: the clean scan's maximum, often a single vessel, would flatter."""

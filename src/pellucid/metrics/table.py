@@ -1,5 +1,6 @@
 """The table of metrics: what a reader of a number must know, beside the function that makes it."""
 
+import inspect
 import math
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
@@ -58,6 +59,11 @@ class MetricEntry:
     """One line for the reader of a report."""
     reach_vox: int = 0
     """How far outside the mask a voxel may still change the value."""
+
+    @property
+    def parameters(self) -> frozenset[str]:
+        """Names of the function's parameters: some take `data_range`, some `spacing`."""
+        return frozenset(inspect.signature(self.function).parameters)
 
 
 def _entry(
