@@ -191,9 +191,8 @@ def test_a_t1w_output_is_named_so(scans: Path, calls: list[Any]) -> None:
 def test_degrade_passes_preset_and_seed(scans: Path, calls: list[Any]) -> None:
     words = ("degrade", scans / "sub-01_T1w.nii.gz", "-o", "bad/", "--preset", "severe-motion", "--seed", 3)
     assert _run(*words) == 0
-    assert calls == [
-        (str(scans / "sub-01_T1w.nii.gz"), {"preset": "severe-motion", "seed": 3, "frame": None})
-    ]
+    options = {"preset": "severe-motion", "seed": 3, "as_acquired": False, "frame": None}
+    assert calls == [(str(scans / "sub-01_T1w.nii.gz"), options)]
     assert (scans.parent / "bad" / "sub-01_desc-degraded_T1w.nii.gz").exists()
 
 

@@ -1,62 +1,16 @@
-import json
+"""Chains: wrong steps are refused, and slices may be left as they were acquired."""
 
 import pytest
 import torch
 from torch import Tensor
 
-from pellucid.degradation import EFFECTS, DegradationConfig, apply, draw, draw_motion
+from pellucid.degradation import acquire, apply
 from pellucid.errors import PellucidError
-from pellucid.ops.random import seeded
+from pellucid.ops.resize import apply_along, interpolation_matrix
 
 SPACING = (1.0, 1.2, 3.0)
-ALWAYS = DegradationConfig(clean=0.0, motion=1.0, ghosting=1.0, blur=1.0, thick=1.0, noise=1.0, bias=1.0)
-
-
-def test_a_drawn_chain_is_json_and_rebuilds_the_image_bit_for_bit(phantom_image: Tensor) -> None:
-    for seed in range(5):
-        steps = draw(ALWAYS, seeded(seed))
-        again = json.loads(json.dumps(steps))
-        assert again == steps
-        assert torch.equal(*(apply(phantom_image, s, spacing=SPACING) for s in (steps, again)))
-
-
-def test_drawing_depends_on_the_generator_alone() -> None:
-    assert draw(ALWAYS, seeded(4)) == draw(ALWAYS, seeded(4))
-    assert draw(ALWAYS, seeded(4)) != draw(ALWAYS, seeded(5))
-
-
-def test_steps_come_in_the_order_of_the_physics() -> None:
-    orders = {tuple(step["effect"] for step in draw(ALWAYS, seeded(seed))) for seed in range(30)}
-    first = ("bias_field", "rigid_motion", "ghosting", "blur")
-    assert orders == {(*first, "thick_slices", "rician_noise"), (*first, "rician_noise", "thick_slices")}
-
-
-def test_probabilities_and_ranges_are_kept() -> None:
-    chains = [draw(DegradationConfig(), seeded(seed)) for seed in range(600)]
-    share = {name: sum(any(s["effect"] == name for s in c) for c in chains) / 600 for name in EFFECTS}
-    config = DegradationConfig()
-    for name, probability in (
-        ("rigid_motion", config.motion),
-        ("thick_slices", config.thick),
-        ("blur", config.blur),
-    ):
-        assert share[name] == pytest.approx((1 - config.clean) * probability, abs=0.06)
-    noise = [s["std"] for c in chains for s in c if s["effect"] == "rician_noise"]
-    assert config.noise_std[0] <= min(noise) < 0.015 and 0.1 < max(noise) <= config.noise_std[1]
-
-
-def test_nothing_happens_when_nothing_may() -> None:
-    never = DegradationConfig(clean=0.0, motion=0.0, ghosting=0.0, blur=0.0, thick=0.0, noise=0.0, bias=0.0)
-    assert all(draw(never, seeded(seed)) == [] for seed in range(20))
-    assert draw(DegradationConfig(clean=1.0), seeded(0)) == []
-
-
-def test_drawn_motion_starts_at_zero_and_grows_with_its_limits() -> None:
-    small, large = (draw_motion(degrees, degrees, seeded(3)) for degrees in (1.0, 10.0))
-    starts = [pose["start"] for pose in small["poses"]]
-    assert starts[0] == 0 and starts == sorted(starts)
-    for a, b in zip(small["poses"], large["poses"], strict=True):
-        assert b["rotation_deg"] == pytest.approx([10 * v for v in a["rotation_deg"]])
+FINE = (1.0, 1.0, 1.0)
+SLICES = {"effect": "thick_slices", "axis": 2, "distance_mm": 5.0, "thickness_mm": 4.0}
 
 
 def test_a_pose_with_an_unknown_key_is_refused(phantom_image: Tensor) -> None:
@@ -72,11 +26,36 @@ def test_a_pose_of_two_angles_is_refused(phantom_image: Tensor) -> None:
         apply(phantom_image, [step], spacing=SPACING)
 
 
-def test_single_keeps_one_effect_of_those_drawn() -> None:
-    often = {"clean": 0.0, "motion": 1.0, "blur": 1.0, "thick": 1.0, "noise": 1.0, "ghosting": 0.0}
-    generator = torch.Generator().manual_seed(0)
-    alone = [draw(DegradationConfig(**often, single=1.0), generator) for _ in range(60)]
-    assert all(len(steps) == 1 for steps in alone)
-    names = {steps[0]["effect"] for steps in alone}
-    assert names == {"rigid_motion", "blur", "thick_slices", "rician_noise"}
-    assert all(len(draw(DegradationConfig(**often), generator)) == 4 for _ in range(5))
+def test_acquired_slices_read_back_are_the_chain_applied(phantom_image: Tensor) -> None:
+    steps = [{"effect": "blur", "fwhm_mm": 2.0}, SLICES]
+    made = acquire(phantom_image, steps, spacing=FINE)
+    assert made.image.shape[3] == phantom_image.shape[3] // 5
+    assert made.step == (1.0, 1.0, 5.0)
+    at = (torch.arange(phantom_image.shape[3]) - made.first[2]) / made.step[2]
+    back = apply_along(made.image, interpolation_matrix(made.image.shape[3], at), 3)
+    torch.testing.assert_close(back, apply(phantom_image, steps, spacing=FINE), atol=1e-5, rtol=0)
+
+
+def test_without_thick_slices_acquiring_is_applying(phantom_image: Tensor) -> None:
+    steps = [{"effect": "blur", "fwhm_mm": 3.0}, {"effect": "rician_noise", "std": 0.05, "seed": 1}]
+    made = acquire(phantom_image, steps, spacing=SPACING)
+    assert made.step == (1.0, 1.0, 1.0) and made.first == (0.0, 0.0, 0.0)
+    assert torch.equal(made.image, apply(phantom_image, steps, spacing=SPACING))
+    assert acquire(phantom_image, [], spacing=SPACING).image is not phantom_image
+
+
+def test_slices_of_slices_stay_in_their_places() -> None:
+    ramp = torch.arange(60.0).view(1, 1, 1, 60).expand(1, 4, 4, 60)
+    made = acquire(ramp, [SLICES | {"distance_mm": 2.0}, SLICES | {"distance_mm": 6.0}], spacing=FINE)
+    assert made.step[2] == pytest.approx(6.0)
+    places = made.first[2] + made.step[2] * torch.arange(made.image.shape[3])
+    # A mean of a ramp is the ramp at the middle, except where its edge repeats.
+    torch.testing.assert_close(made.image[0, 0, 0, 1:-1], places[1:-1].float(), atol=1e-3, rtol=0)
+
+
+def test_noise_after_slices_is_white_on_them() -> None:
+    flat = torch.ones(1, 16, 16, 60)
+    made = acquire(flat, [SLICES, {"effect": "gaussian_noise", "std": 0.1, "seed": 0}], spacing=FINE)
+    noise = made.image - 1
+    assert noise.std() == pytest.approx(0.1, rel=0.1)
+    assert abs(float((noise[..., 1:] * noise[..., :-1]).mean())) < 0.1 * float(noise.var())

@@ -102,7 +102,10 @@ def draw(protocol: Robustness, scan: Path) -> list[Path]:
         if picture.exists():
             continue
         given = corrupted(clean, corruption, options.seed)
-        made = {name: resample.to_canonical(repairer(name, options)(given)).data[0] for name in options.names}
+        made = {
+            name: resample.to_canonical(repairer(name, options)(given, clean.grid)).data[0]
+            for name in options.names
+        }
         columns = [Column(name, image) for name, image in made.items()] + [Column("truth", truth.data[0])]
         wrongs = [
             Column(f"{name} - truth", image - truth.data[0], kind="difference")
@@ -124,8 +127,8 @@ def _page(protocol: Robustness, summaries: list[Summary]) -> str:
         "",
         f"{scans} scan{'s' if scans > 1 else ''}; {whose}seed {protocol.options.seed}.",
         f"Measured in: {MASK}.",
-        "Ranges are the clean scan's 99.5th percentile. Thick slices are compared with their cubic "
-        "interpolation, which is the input. Means over scans; the best of a row is bold.",
+        "Ranges are the clean scan's 99.5th percentile. Thick slices are given as acquired, on a coarse grid; the "
+        "input is their cubic interpolation. Means over scans; the best of a row is bold.",
         "",
     ]
     for metric in dict.fromkeys(s.metric for s in summaries):

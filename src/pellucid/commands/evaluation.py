@@ -110,9 +110,12 @@ class EvaluateRobustness(_Evaluate):
     """Presets of `pellucid degrade`, with commas ("a/b": one after the other), "clean", or sets of them:
     standard, severity, patterns, motion-resolution, resolution, noise, smoothing."""
     methods: Annotated[str, arg(metavar="NAME,...")] = "pellucid"
-    """Methods beside the input: pellucid, nlm, nlm-ours, tv, wavelet, gaussian, ants, n4, unsharp."""
+    """Methods beside the input: pellucid, sinc, nlup, nlm, nlm-ours, tv, wavelet, gaussian, ants, n4, unsharp,
+    histogram."""
     method: Annotated[tuple[str, ...], arg(metavar="NAME=COMMAND"), tyro.conf.UseAppendAction] = ()
     """A tool of somebody else, for instance 'theirs=tool --i {in} --o {out}'; may be given several times."""
+    reference: Path | None = None
+    """Scan whose histogram the method "histogram" matches."""
     metrics: Annotated[str, arg(metavar="NAME,...")] = "psnr,ssim"
     """Metrics that compare with the truth: mse, psnr, ssim, ms_ssim, uqi, vif, ..."""
     seed: int = 0
@@ -136,6 +139,7 @@ class EvaluateRobustness(_Evaluate):
             tuple(dict.fromkeys(names)),
             tuple(self.methods.split(",")),
             tuple(_command(text) for text in self.method),
+            self.reference,
             tuple(self.metrics.split(",")),
             self.seed,
             self._enhance_options(),

@@ -60,6 +60,8 @@ class Degrade(Command):
     """What happens to the scan, for instance motion-severe; a wrong name lists all."""
     seed: int = 0
     """The same seed gives the same corruption."""
+    as_acquired: bool = False
+    """Leave thick slices on a coarse grid of their own instead of interpolating them back."""
     frame: int | None = None
     """Frame of a 4-D file, counted from 0."""
     force: bool = False
@@ -72,7 +74,13 @@ class Degrade(Command):
         def work(job: Job) -> None:
             from pellucid.pipelines.degrade import degrade
 
-            result = degrade(str(job.source), preset=self.preset, seed=self.seed, frame=self.frame)
+            result = degrade(
+                str(job.source),
+                preset=self.preset,
+                seed=self.seed,
+                as_acquired=self.as_acquired,
+                frame=self.frame,
+            )
             for path in result.save(job.target, force=self.force):
                 self.say(str(path))
 

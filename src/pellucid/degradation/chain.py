@@ -8,9 +8,8 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -21,9 +20,9 @@ from pellucid.degradation.interference import spikes, zipper
 from pellucid.degradation.kspace import Pose, ghosting, line_jitter, rigid_motion
 from pellucid.degradation.motion import motion
 from pellucid.degradation.noise import gaussian_noise, rician_noise
-from pellucid.degradation.resolution import blur, gantry_tilt, thick_slices
+from pellucid.degradation.resolution import acquire_slices, blur, gantry_tilt, thick_slices
 from pellucid.errors import did_you_mean, wrong
-from pellucid.ops.random import Dice, seeded
+from pellucid.ops.random import seeded
 from pellucid.types import Spacing
 
 Step = dict[str, Any]
@@ -115,11 +114,58 @@ def apply(
     """
     out = image if steps else image.clone()
     for index, step in enumerate(steps):
-        out = _apply_one(out, step, spacing, where=f"step {index + 1}")
+        function, values = _call(step, spacing, where=f"step {index + 1}")
+        out = function(out, **values)
     return out
 
 
-def _apply_one(image: Tensor, step: Mapping[str, Any], spacing: Spacing, *, where: str) -> Tensor:
+class Acquired(NamedTuple):
+    """An image on the grid that it was acquired on, and where that lies in the one it came from."""
+
+    image: Float[Tensor, "c i j k"]
+    step: Spacing
+    """Distance of its voxels along each axis, in voxels of the original image."""
+    first: tuple[float, float, float]
+    """Place of its first voxel, in voxels of the original image."""
+
+
+def acquire(
+    image: Float[Tensor, "c x y z"], steps: Sequence[Mapping[str, Any]], *, spacing: Spacing
+) -> Acquired:
+    """Apply a chain of effects, but leave thick slices as they are: what a scanner would have stored.
+
+    What follows thick slices in the chain works on the slices: noise is white on them.
+
+    Args:
+        image: Magnitudes, any unit that the steps' parameters share.
+        steps: The chain; see the module's docstring.
+        spacing: Voxel size in mm.
+
+    Returns:
+        A new image, on another grid if the chain has thick slices.
+
+    Raises:
+        PellucidError: If an effect or one of its parameters is unknown, missing or out of range.
+    """
+    out = image if steps else image.clone()
+    size, distance, first = list(spacing), [1.0, 1.0, 1.0], [0.0, 0.0, 0.0]
+    for index, step in enumerate(steps):
+        function, values = _call(step, (size[0], size[1], size[2]), where=f"step {index + 1}")
+        if function is not thick_slices:
+            out = function(out, **values)
+            continue
+        out, centers = acquire_slices(out, **values)
+        axis, ratio = values["axis"], max(1.0, values["distance_mm"] / size[values["axis"]])
+        first[axis] += float(centers[0]) * distance[axis]
+        distance[axis] *= ratio
+        size[axis] *= ratio
+    return Acquired(out, (distance[0], distance[1], distance[2]), (first[0], first[1], first[2]))
+
+
+def _call(
+    step: Mapping[str, Any], spacing: Spacing, *, where: str
+) -> tuple[Callable[..., Tensor], dict[str, Any]]:
+    """The function of a step and its checked arguments."""
     name = step.get("effect")
     if name not in EFFECTS:
         hint = did_you_mean(str(name), EFFECTS)
@@ -137,7 +183,7 @@ def _apply_one(image: Tensor, step: Mapping[str, Any], spacing: Spacing, *, wher
             got = "none" if seed is None else repr(seed)
             raise wrong(f"{where}: seed", need="a whole number", got=got, fix='Add "seed": 0.')
         values["generator"] = seeded(seed)
-    return effect.function(image, **values)
+    return effect.function, values
 
 
 def _checked(effect: Effect, values: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -166,120 +212,3 @@ def _checked(effect: Effect, values: Mapping[str, Any], where: str) -> dict[str,
 def _pose(values: Mapping[str, Any] | Pose, where: str) -> Pose:
     """A pose from JSON, where tuples are lists."""
     return values if isinstance(values, Pose) else from_dict(Pose, values, where)
-
-
-@dataclass(frozen=True)
-class DegradationConfig:
-    """How often each effect occurs in a random chain, and between which strengths.
-
-    Intensities are relative to an image scaled to about 0..1. The defaults are the mixture that the first
-    bundled weights were trained with: hard corruptions (motion, thick slices, blur) often, because they take
-    longest to learn.
-    """
-
-    clean: float = 0.08
-    """Probability of no corruption at all."""
-    single: float = 0.0
-    """Probability that of the effects that were drawn only one, any, is kept: alone they are learnt sooner."""
-    motion: float = 0.35
-    """Probability of motion between k-space segments."""
-    rotation_deg: float = 5.0
-    """Standard deviation limit of a pose's rotation; each scan draws its own up to this."""
-    translation_mm: float = 4.0
-    """The same for translation."""
-    ghosting: float = 0.08
-    """Probability of periodic ghosts."""
-    blur: float = 0.3
-    """Probability of a Gaussian point-spread function."""
-    blur_fwhm_mm: tuple[float, float] = (0.8, 4.0)
-    """Range of its full width at half maximum."""
-    thick: float = 0.4
-    """Probability of thick slices."""
-    slice_distance_mm: tuple[float, float] = (2.0, 7.0)
-    """Range of the slice distance; thickness is drawn as a share of it, 0.6 to 1.1."""
-    slice_axes: tuple[int, ...] = (0, 1, 2)
-    """Axes along which slices may be thick."""
-    noise: float = 0.5
-    """Probability of Rician noise."""
-    noise_std: tuple[float, float] = (0.01, 0.13)
-    """Range of its standard deviation, drawn log-uniformly."""
-    bias: float = 0.0
-    """Probability of a bias field that the target does not have."""
-    bias_strength: tuple[float, float] = (0.05, 0.3)
-    """Range of its log-standard deviation."""
-
-
-def draw(config: DegradationConfig, generator: torch.Generator) -> list[Step]:
-    """Draw a random chain in the order of the physics: coil, motion, ghosts, blur, then slices and noise.
-
-    Slices and noise swap places half of the time: noise is white on the acquired slices, or on the fine grid.
-
-    Args:
-        config: Probabilities and ranges.
-        generator: Source of randomness, on the CPU.
-
-    Returns:
-        Steps for `apply`.
-    """
-    dice = Dice(generator)
-    if dice.happens(config.clean):
-        return []
-    steps: list[Step] = []
-    if dice.happens(config.bias):
-        steps.append(
-            {"effect": "bias_field", "strength": dice.uniform(*config.bias_strength), "seed": dice.seed()}
-        )
-    if dice.happens(config.motion):
-        steps.append(draw_motion(config.rotation_deg, config.translation_mm, generator))
-    if dice.happens(config.ghosting):
-        strength, count = dice.uniform(0.1, 0.6), dice.integer(2, 6)
-        steps.append(
-            {"effect": "ghosting", "intensity": strength, "ghosts": count, "phase_axis": dice.integer(0, 2)}
-        )
-    if dice.happens(config.blur):
-        steps.append({"effect": "blur", "fwhm_mm": dice.uniform(*config.blur_fwhm_mm)})
-    last: list[Step] = []
-    if dice.happens(config.thick):
-        last.append(_draw_slices(config, dice))
-    if dice.happens(config.noise):
-        low, high = config.noise_std
-        std = dice.log_uniform(low, high)
-        last.append({"effect": "rician_noise", "std": std, "seed": dice.seed()})
-    steps += last[::-1] if dice.happens(0.5) else last
-    return [dice.choice(steps)] if len(steps) > 1 and dice.happens(config.single) else steps
-
-
-def draw_motion(rotation_deg: float, translation_mm: float, generator: torch.Generator) -> Step:
-    """Draw a motion step: two to six poses at random times.
-
-    Args:
-        rotation_deg: Largest standard deviation of the rotation; the scan's own is uniform up to it.
-        translation_mm: The same for translation.
-        generator: Source of randomness, on the CPU.
-
-    Returns:
-        One step for `apply`.
-    """
-    dice = Dice(generator)
-    amount = dice.uniform(0.1, 1.0)
-    starts = [0.0, *sorted(dice.uniform(0.05, 0.95) for _ in range(dice.integer(1, 5)))]
-    poses = [
-        {
-            "start": start,
-            "rotation_deg": [amount * rotation_deg * dice.normal() for _ in range(3)],
-            "translation_mm": [amount * translation_mm * dice.normal() for _ in range(3)],
-        }
-        for start in starts
-    ]
-    return {"effect": "rigid_motion", "poses": poses, "phase_axis": dice.integer(0, 2)}
-
-
-def _draw_slices(config: DegradationConfig, dice: Dice) -> Step:
-    distance = dice.uniform(*config.slice_distance_mm)
-    return {
-        "effect": "thick_slices",
-        "axis": dice.choice(config.slice_axes),
-        "distance_mm": distance,
-        "thickness_mm": distance * dice.uniform(0.6, 1.1),
-        "profile": "gaussian" if dice.happens(0.5) else "box",
-    }

@@ -50,8 +50,8 @@ def thick_slices(
 
     Slices lie `distance_mm` apart (centre to centre) and each is a mean over a profile of `thickness_mm` (full
     width at half maximum): thinner than the distance leaves gaps, thicker overlaps. The slices are then read
-    back on the grid with cubic B-splines, as `pellucid enhance` does before its network. Both steps are one
-    matrix along the axis.
+    back on the grid with cubic B-splines, as `pellucid enhance` does before its network. Each step is
+    a matrix along the axis.
 
     Args:
         image: Any unit.
@@ -73,6 +73,49 @@ def thick_slices(
         Slice selection: Bernstein et al. 2004, Handbook of MRI Pulse Sequences, ch. 8; crosstalk: Kneeland et
         al. 1986, Radiology 158:261; use in training: Billot et al. 2020, MICCAI, LNCS 12267:177.
     """
+    slices, centers = acquire_slices(
+        image,
+        axis=axis,
+        distance_mm=distance_mm,
+        thickness_mm=thickness_mm,
+        profile=profile,
+        crosstalk=crosstalk,
+        spacing=spacing,
+    )
+    size, step = image.shape[axis + 1], distance_mm / spacing[axis]
+    if step <= 1:
+        return slices
+    read_back = interpolation_matrix(len(centers), (torch.arange(size) - centers[0]) / step)
+    return apply_along(slices, read_back, axis + 1)
+
+
+def acquire_slices(
+    image: Float[Tensor, "c x y z"],
+    *,
+    axis: int,
+    distance_mm: float,
+    thickness_mm: float,
+    profile: str = "gaussian",
+    crosstalk: float = 0.0,
+    spacing: Spacing,
+) -> tuple[Float[Tensor, "c i j k"], Float[Tensor, " n"]]:
+    """Acquire thick slices and leave them as they are: the first half of `thick_slices`.
+
+    Args:
+        image: Any unit.
+        axis: Axis of the slice direction: 0, 1 or 2.
+        distance_mm: Distance of slice centres; at most one voxel changes nothing.
+        thickness_mm: Slice thickness.
+        profile: "gaussian" or "box".
+        crosstalk: See `thick_slices`.
+        spacing: Voxel size in mm.
+
+    Returns:
+        The slices, and where their centres lie along the axis, in voxels of `image`.
+
+    Raises:
+        PellucidError: If a length is not positive, crosstalk is not a share, or axis or profile is unknown.
+    """
     if axis not in (0, 1, 2):
         raise wrong("thick_slices: axis", need="0, 1 or 2", got=str(axis))
     if distance_mm <= 0 or thickness_mm <= 0:
@@ -80,17 +123,16 @@ def thick_slices(
     if not 0 <= crosstalk <= 1:
         raise wrong("thick_slices: crosstalk", need="a share, 0..1", got=str(crosstalk))
     step, width = distance_mm / spacing[axis], thickness_mm / spacing[axis]
-    if step <= 1:
-        return image.clone()
     size = image.shape[axis + 1]
+    if step <= 1:
+        return image.clone(), torch.arange(size, dtype=torch.float64)
     count = max(2, int(size / step))
     # Slices are centred in the field of view, as a slice package is.
     centers = (size - 1) / 2 + step * (torch.arange(count, dtype=torch.float64) - (count - 1) / 2)
     acquire = slice_matrix(size, centers, width=width, profile=profile)
     if crosstalk:
         acquire = _saturated(acquire, crosstalk)
-    read_back = interpolation_matrix(count, (torch.arange(size) - centers[0]) / step)
-    return apply_along(image, read_back @ acquire, axis + 1)
+    return apply_along(image, acquire, axis + 1), centers
 
 
 def gantry_tilt(

@@ -44,7 +44,8 @@ class Robustness:
 
     def __init__(self, out: Path, options: RobustnessOptions, *, force: bool = False) -> None:
         self.out, self.options = out, options
-        baselines.find([n for n in options.names if n in baselines.METHODS], dict(options.commands))
+        named = [name for name in options.names if name in baselines.METHODS]
+        baselines.find(named, dict(options.commands), options.reference)
         unknown = set(options.names) - {OURS, *baselines.METHODS, *dict(options.commands)}
         if unknown:
             name = min(unknown)
@@ -56,6 +57,7 @@ class Robustness:
             "seed": options.seed,
             "weights": _weights(options) if OURS in options.names else None,
             "commands": dict(options.commands),
+            "reference": None if options.reference is None else file_digest(options.reference),
             "versions": runtime.versions(),
             "scans": {},
         }
@@ -146,6 +148,8 @@ class Robustness:
         checks: list[tuple[str, Any, Any]] = [("seed", before["seed"], self.options.seed)]
         if ours and theirs:
             checks.append(("weights", theirs["sha256"], ours["sha256"]))
+        if self._record["reference"] and before.get("reference"):
+            checks.append(("reference", before["reference"], self._record["reference"]))
         for name, command in self.options.commands:
             checks.append((f"method {name}", before["commands"].get(name, command), command))
         for what, old, new in checks:
@@ -156,6 +160,7 @@ class Robustness:
         self._record["scans"] = before["scans"]
         self._record["commands"] = before["commands"] | self._record["commands"]
         self._record["weights"] = ours or theirs
+        self._record["reference"] = self._record["reference"] or before.get("reference")
         self.rows = read_rows(self.out / ROWS)
 
 

@@ -15,6 +15,7 @@ from pellucid import runtime, weights
 from pellucid.degradation import PRESETS
 from pellucid.errors import did_you_mean, wrong
 from pellucid.evaluation import methods as baselines
+from pellucid.evaluation.classical import Function, cubic
 from pellucid.evaluation.rows import Row
 from pellucid.io import nifti
 from pellucid.io.volume import Volume
@@ -75,6 +76,8 @@ class RobustnessOptions:
     """Keys of `methods.METHODS`, and "pellucid"; "input" is always measured."""
     commands: tuple[tuple[str, str], ...] = ()
     """Further methods: a name and a shell command with {in} and {out}."""
+    reference: Path | None = None
+    """Scan whose histogram the method "histogram" matches."""
     metrics: tuple[str, ...] = ("mse", "psnr", "ssim", "ms_ssim", "uqi", "vif")
     """Keys of `METRICS` that compare with a true image."""
     seed: int = 0
@@ -137,7 +140,7 @@ def measure(unit: Unit, options: RobustnessOptions) -> list[Row]:
     rows = []
     for method in unit.methods:
         start = time.perf_counter()
-        made = repairer(method, options)(given)
+        made = repairer(method, options)(given, clean.grid)
         seconds = time.perf_counter() - start
         values = _values(levels.scale(made.data), truth, mask, options.metrics)
         rows += [Row(name, unit.corruption, method, key, value, seconds) for key, value in values.items()]
@@ -153,15 +156,15 @@ def corrupted(clean: Volume, corruption: str, seed: int) -> Volume:
         seed: Seed of what is random in them.
 
     Returns:
-        A volume on the same grid.
+        The scan as it would have been acquired: thick slices are on a coarse grid of their own.
     """
     for part in corruption.split("/"):
         if part != CLEAN:
-            clean = degrade(clean, preset=part, seed=seed).volume
+            clean = degrade(clean, preset=part, seed=seed, as_acquired=True).volume
     return clean
 
 
-def repairer(method: str, options: RobustnessOptions) -> baselines.Function:
+def repairer(method: str, options: RobustnessOptions) -> Function:
     """The method of a name, ready to run.
 
     Args:
@@ -169,14 +172,14 @@ def repairer(method: str, options: RobustnessOptions) -> baselines.Function:
         options: The protocol's.
 
     Returns:
-        A function of volumes.
+        A function of a volume and the grid of the comparison.
     """
     if method == OURS:
         network = _network(options.enhance.weights, options.enhance.device)
-        return lambda volume: enhance_volume(volume, network, options.enhance).volume
-    if method in baselines.METHODS:
-        return baselines.METHODS[method].function
-    return baselines.shell(method, dict(options.commands)[method])
+        return lambda volume, grid: enhance_volume(cubic(volume, grid), network, options.enhance).volume
+    commands = {name: command for name, command in options.commands if name == method}
+    names = () if commands else (method,)
+    return baselines.find(names, commands, options.reference)[method]
 
 
 def truth_mask(truth: Image) -> Bool[Tensor, "x y z"]:

@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pellucid import degradation
-from pellucid.degradation import Step
+from pellucid.degradation import Acquired, Step
 from pellucid.errors import wrong
 from pellucid.io import nifti, resample
-from pellucid.io.volume import Volume
+from pellucid.io.volume import Grid, Volume
 from pellucid.ops.intensity import robust_range
 from pellucid.pipelines.record import Run
 from pellucid.pipelines.result import Result
@@ -19,9 +21,10 @@ def degrade(
     preset: str | None = None,
     steps: list[Step] | None = None,
     seed: int = 0,
+    as_acquired: bool = False,
     frame: int | None = None,
 ) -> Result:
-    """Corrupt a scan reproducibly; the grid, the header and the range stay.
+    """Corrupt a scan reproducibly; the header and the range stay, and so does the grid unless asked otherwise.
 
     Effects work on canonical (RAS) axes, so a preset means the same for every stored orientation: slices are
     axial, the phase-encoding axis is anterior-posterior.
@@ -31,6 +34,8 @@ def degrade(
         preset: Name of a corruption, for example "motion-severe" or "slices-5mm".
         steps: A chain of one's own instead, as `degradation.apply` takes it.
         seed: Seed of the preset's random effects.
+        as_acquired: Leave thick slices as they are, on a coarse grid of their own, as a scanner would store them,
+            instead of interpolating them back.
         frame: Frame of a 4-D file.
 
     Returns:
@@ -54,8 +59,23 @@ def degrade(
             if preset is not None:
                 steps = degradation.preset(preset, spacing=spacing, seed=seed)
             levels = robust_range(canonical.data)
-            corrupted = degradation.apply(levels.scale(canonical.data), steps or [], spacing=spacing)
-            out = resample.back_to(canonical.with_data(levels.unscale(corrupted)), volume)
+            image, grid = levels.scale(canonical.data), canonical.grid
+            if as_acquired:
+                acquired = degradation.acquire(image, steps or [], spacing=spacing)
+                image, grid = acquired.image, _grid(acquired, grid)
+            else:
+                image = degradation.apply(image, steps or [], spacing=spacing)
+            out = resample.back_to(canonical.with_data(levels.unscale(image), grid), volume)
     run.notes |= {"steps": steps, "intensity": {"zero": levels.low, "one": levels.high}}
-    options = {"preset": preset, "seed": seed, "frame": frame}
+    options = {"preset": preset, "seed": seed, "as_acquired": as_acquired, "frame": frame}
     return Result(out, None, None, record=run.record(volume, options), description="degraded")
+
+
+def _grid(acquired: Acquired, grid: Grid) -> Grid:
+    """Where the voxels of an acquired image are."""
+    if acquired.step == (1.0, 1.0, 1.0):
+        return grid
+    change = np.diag([*acquired.step, 1.0])
+    change[:3, 3] = acquired.first
+    x, y, z = acquired.image.shape[1:]
+    return Grid((x, y, z), grid.affine @ change)

@@ -1,0 +1,243 @@
+"""Classical methods for `methods.METHODS`: well-kept libraries where there is one, few lines of ours elsewhere.
+
+Each takes the scan as it was acquired and the grid of the comparison, and returns the repaired scan on that grid.
+Denoisers work on the acquired voxels, where noise is white; what sharpens works after interpolation. Strengths
+follow the noise that is measured in the image, so one setting serves every scan.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pellucid.errors import wrong
+from pellucid.io import resample
+from pellucid.io.volume import Grid, Volume
+from pellucid.ops.filters import gaussian_blur, noise_std, nonlocal_means
+from pellucid.ops.intensity import robust_range
+from pellucid.types import Image
+
+Function = Callable[[Volume, Grid], Volume]
+
+FACTORS: Mapping[str, float] = {
+    "nlm": 0.8,
+    "nlm-ours": 1.0,
+    "tv": 1.0,
+    "wavelet": 1.0,
+    "gaussian": 2.4,
+    "unsharp": 0.5,
+    "nlup": 0.5,
+}
+"""Factor on each method's strength."""
+QUIET = 1e-3
+"""Noise below this share of the 99.5th percentile is none: denoisers return the image."""
+ROUNDS = 4
+"""Passes of non-local upsampling, each half as strong as the one before."""
+
+
+def cubic(volume: Volume, grid: Grid) -> Volume:
+    """Cubic B-spline interpolation; nothing at all on the scan's own grid."""
+    return resample.to_grid(volume, grid, order=3)
+
+
+def sinc(volume: Volume, grid: Grid) -> Volume:
+    """Windowed sinc interpolation (Lanczos, five samples on each side); edges repeat."""
+    if grid == volume.grid:
+        return volume
+    sitk: Any = importlib.import_module("SimpleITK")
+    target = _itk(Volume(torch.zeros(1, *grid.shape), grid))
+    filter_ = sitk.ResampleImageFilter()
+    filter_.SetReferenceImage(target)
+    filter_.SetInterpolator(sitk.sitkLanczosWindowedSinc)
+    filter_.UseNearestNeighborExtrapolatorOn()
+    return volume.with_data(_from_itk(sitk, filter_.Execute(_itk(volume))), grid)
+
+
+def nlm(volume: Volume, grid: Grid) -> Volume:
+    """Non-local means (scikit-image), its strength a multiple of the measured noise."""
+
+    def clean(image: NDArray[np.float32], std: float) -> NDArray[np.float32]:
+        strength = FACTORS["nlm"] * std
+        return _skimage().denoise_nl_means(
+            image, patch_size=3, patch_distance=3, h=strength, sigma=std, fast_mode=True
+        )
+
+    return cubic(_scaled(_denoiser(clean))(volume), grid)
+
+
+def total_variation(volume: Volume, grid: Grid) -> Volume:
+    """Total variation (scikit-image), weighted by a multiple of the measured noise."""
+
+    def clean(image: NDArray[np.float32], std: float) -> NDArray[np.float32]:
+        return _skimage().denoise_tv_chambolle(image, weight=FACTORS["tv"] * std)
+
+    return cubic(_scaled(_denoiser(clean))(volume), grid)
+
+
+def wavelet(volume: Volume, grid: Grid) -> Volume:
+    """BayesShrink on wavelets (scikit-image), told a multiple of the measured noise."""
+
+    def clean(image: NDArray[np.float32], std: float) -> NDArray[np.float32]:
+        sigma = FACTORS["wavelet"] * std
+        return _skimage().denoise_wavelet(image, sigma=sigma, method="BayesShrink", rescale_sigma=False)
+
+    return cubic(_scaled(_denoiser(clean))(volume), grid)
+
+
+def gaussian(volume: Volume, grid: Grid) -> Volume:
+    """Gaussian whose width, in voxels, grows with the square root of the measured noise."""
+
+    def clean(image: Image) -> Image:
+        sigma = min(1.5, FACTORS["gaussian"] * noise_std(image) ** 0.5)
+        return gaussian_blur(image, sigma=(sigma, sigma, sigma))
+
+    return cubic(_scaled(clean)(volume), grid)
+
+
+def own_nlm(volume: Volume, grid: Grid) -> Volume:
+    """Blockwise non-local means (`ops.filters`)."""
+
+    def clean(image: Image) -> Image:
+        return nonlocal_means(image, std=noise_std(image), strength=FACTORS["nlm-ours"])
+
+    return cubic(_scaled(clean)(volume), grid)
+
+
+def ants(volume: Volume, grid: Grid) -> Volume:
+    """ANTs DenoiseImage with its Rician model and otherwise its defaults."""
+    library: Any = importlib.import_module("ants")
+    image = library.from_numpy(volume.data[0].numpy(), spacing=tuple(map(float, volume.grid.spacing)))
+    clean = library.denoise_image(image, noise_model="Rician").numpy()
+    made = torch.from_numpy(np.ascontiguousarray(clean, dtype=np.float32))[None]
+    return cubic(volume.with_data(made), grid)
+
+
+def n4(volume: Volume, grid: Grid) -> Volume:
+    """N4 on voxels shrunk by four, its field applied to all of them, as its authors do."""
+    sitk: Any = importlib.import_module("SimpleITK")
+    image = sitk.GetImageFromArray(volume.data[0].clamp_min(0).numpy())
+    image.SetSpacing([float(s) for s in volume.grid.spacing[::-1]])
+    head = sitk.OtsuThreshold(image, 0, 1, 200)
+    shrink = [max(1, min(4, n // 16)) for n in image.GetSize()]
+    corrector = sitk.N4BiasFieldCorrectionImageFilter()
+    corrector.Execute(sitk.Shrink(image, shrink), sitk.Shrink(head, shrink))
+    field = sitk.GetArrayFromImage(corrector.GetLogBiasFieldAsImage(image))
+    return cubic(volume.with_data(volume.data / torch.from_numpy(field).float().exp()[None]), grid)
+
+
+def unsharp(volume: Volume, grid: Grid) -> Volume:
+    """Unsharp mask with a Gaussian of one voxel, after interpolation."""
+
+    def sharpen(image: Image) -> Image:
+        soft = gaussian_blur(image, sigma=(1.0, 1.0, 1.0))
+        return (image + FACTORS["unsharp"] * (image - soft)).clamp_min(0)
+
+    return _scaled(sharpen)(cubic(volume, grid))
+
+
+def nonlocal_upsampling(volume: Volume, grid: Grid) -> Volume:
+    """Non-local upsampling: filter patches, then put the means of the acquired voxels right, ever more gently.
+
+    Args:
+        volume: The scan as acquired.
+        grid: A finer grid; on its own grid the scan comes back as it is.
+
+    Returns:
+        The scan on `grid`; averaged over an acquired voxel it is that voxel's value, up to the edges.
+
+    Reference:
+        Manjón et al. 2010, Med Image Anal 14:784, doi:10.1016/j.media.2010.05.010.
+    """
+    made = cubic(volume, grid)
+    if grid == volume.grid:
+        return made
+    levels = robust_range(volume.data)
+    scaled = levels.scale(volume.data)
+    strength = FACTORS["nlup"] * float(scaled[scaled > 0.1].std())
+    for _ in range(ROUNDS):
+        image = nonlocal_means(levels.scale(made.data), std=strength)
+        made = made.with_data(levels.unscale(image))
+        missing = volume.with_data(volume.data - resample.to_grid(made, volume.grid, order=1).data)
+        made = made.with_data(made.data + resample.to_grid(missing, grid, order=0).data)
+        strength /= 2
+    return made
+
+
+def histogram_matching(reference: Volume) -> Function:
+    """Match the histogram of what is brighter than the mean (SimpleITK), the harmonization of old.
+
+    Args:
+        reference: A scan as all others are to look; any grid.
+
+    Returns:
+        The method.
+
+    Reference:
+        Nyúl et al. 2000, IEEE TMI 19:143, doi:10.1109/42.836373.
+    """
+
+    def match(volume: Volume, grid: Grid) -> Volume:
+        sitk: Any = importlib.import_module("SimpleITK")
+        made = sitk.HistogramMatching(
+            _itk(volume),
+            _itk(reference),
+            numberOfHistogramLevels=1024,
+            numberOfMatchPoints=32,
+            thresholdAtMeanIntensity=True,
+        )
+        return cubic(volume.with_data(_from_itk(sitk, made)), grid)
+
+    return match
+
+
+def _scaled(function: Callable[[Image], Image]) -> Callable[[Volume], Volume]:
+    """Run a function of images scaled to about 0..1, 0 the background."""
+
+    def run(volume: Volume) -> Volume:
+        levels = robust_range(volume.data)
+        return volume.with_data(levels.unscale(function(levels.scale(volume.data))))
+
+    return run
+
+
+def _denoiser(
+    function: Callable[[NDArray[np.float32], float], NDArray[np.float32]],
+) -> Callable[[Image], Image]:
+    """Run a numpy denoiser with the noise that is in the image; nothing to do for an image without noise."""
+
+    def run(image: Image) -> Image:
+        std = noise_std(image)
+        if std < QUIET:
+            return image.clone()
+        clean = function(image[0].numpy(), std)
+        return torch.from_numpy(np.ascontiguousarray(clean, dtype=np.float32))[None]
+
+    return run
+
+
+def _skimage() -> Any:
+    return importlib.import_module("skimage.restoration")
+
+
+def _itk(volume: Volume) -> Any:
+    """A volume as a SimpleITK image, whose world is left-posterior-superior and whose arrays are z, y, x."""
+    sitk: Any = importlib.import_module("SimpleITK")
+    image = sitk.GetImageFromArray(volume.data[0].permute(2, 1, 0).contiguous().numpy())
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.grid.affine
+    spacing = np.asarray(volume.grid.spacing)
+    direction = affine[:3, :3] / spacing
+    if not np.allclose(direction.T @ direction, np.eye(3), atol=1e-3):
+        fix = "Resample it onto a grid without shear first."
+        raise wrong(volume.name, need="axes at right angles for SimpleITK", got="a sheared grid", fix=fix)
+    image.SetSpacing(spacing.tolist())
+    image.SetOrigin(affine[:3, 3].tolist())
+    image.SetDirection(direction.flatten().tolist())
+    return image
+
+
+def _from_itk(sitk: Any, image: Any) -> Image:
+    array: NDArray[np.float32] = sitk.GetArrayFromImage(image).astype(np.float32)
+    return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 1, 0)))[None]
