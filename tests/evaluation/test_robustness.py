@@ -2,7 +2,7 @@ import dataclasses
 import json
 import math
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 import nibabel as nib
@@ -15,14 +15,15 @@ from pellucid import cli
 from pellucid.apps.robustness import PAGE, PLOT, SUMMARY, VERSUS, draw, report
 from pellucid.errors import PellucidError
 from pellucid.evaluation import robustness
-from pellucid.evaluation.robustness import RECORD, ROWS, Robustness
+from pellucid.evaluation.protocol import ROWS, Unit
+from pellucid.evaluation.robustness import SWEEPS, Robustness, RobustnessOptions, measure, truth_mask
 from pellucid.evaluation.rows import Row, read_rows
-from pellucid.evaluation.units import SWEEPS, RobustnessOptions, Unit, measure, truth_mask
 from pellucid.models import checkpoint
 from pellucid.models.two_stage import TwoStage, TwoStageConfig
 from pellucid.models.unet import EfficientUNetConfig
 from pellucid.pipelines.options import EnhanceOptions
 
+RECORD = "robustness.json"
 FEW = ("clean", "rician-0.10")
 COPY = f'{sys.executable} -c "import shutil, sys; shutil.copy(sys.argv[1], sys.argv[2])" {{in}} {{out}}'
 
@@ -54,14 +55,22 @@ def _options(weights: Path, corruptions: tuple[str, ...] = FEW, **more: object) 
     return RobustnessOptions(**values)
 
 
+def _run(protocol: Robustness, scan: Path, executor: Executor | None = None) -> list[PellucidError]:
+    return protocol.run(protocol.plan([scan]), executor)
+
+
+def _missing(protocol: Robustness, scan: Path) -> list[Unit]:
+    return protocol.missing(protocol.plan([scan]))
+
+
 def _values(rows: list[Row], corruption: str, metric: str) -> dict[str, float]:
-    return {r.method: r.value for r in rows if (r.corruption, r.metric) == (corruption, metric)}
+    return {r.method: r.value for r in rows if (r.condition, r.metric) == (corruption, metric)}
 
 
 def test_a_network_that_changes_nothing_scores_as_the_input(brain: Path, tiny: Path, tmp_path: Path) -> None:
     # The output layer of a new network is zero.
     protocol = Robustness(tmp_path / "out", _options(tiny))
-    assert protocol.run([brain]) == []
+    assert _run(protocol, brain) == []
     assert len(protocol.rows) == 2 * 2 * 2
     clean = _values(protocol.rows, "clean", "psnr")
     assert clean["input"] == math.inf and clean["pellucid"] > 80
@@ -76,7 +85,7 @@ def test_a_better_image_scores_better_and_other_tools_join_in(
 ) -> None:
     options = _options(tiny, ("rician-0.10",), methods=("nlm", "tv"), commands=(("copy", COPY),))
     protocol = Robustness(tmp_path / "out", options)
-    assert protocol.run([brain]) == []
+    assert _run(protocol, brain) == []
     psnr = _values(protocol.rows, "rician-0.10", "psnr")
     assert list(psnr) == ["input", "nlm", "tv", "copy"]
     assert psnr["copy"] == pytest.approx(psnr["input"], abs=0.01)
@@ -87,7 +96,7 @@ def test_a_better_image_scores_better_and_other_tools_join_in(
 def test_corruptions_in_a_row_are_worse_than_one(brain: Path, tiny: Path, tmp_path: Path) -> None:
     options = _options(tiny, ("blur-0.8", "blur-0.8/rician-0.05"), methods=())
     protocol = Robustness(tmp_path / "out", options)
-    protocol.run([brain])
+    _run(protocol, brain)
     one, two = (row.value for row in protocol.rows if row.metric == "psnr")
     assert two < one
 
@@ -102,20 +111,20 @@ def test_the_mask_is_the_brain_with_its_holes() -> None:
 
 def test_rows_already_there_are_not_done_again(brain: Path, tiny: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    Robustness(out, _options(tiny, ("clean",))).run([brain])
+    _run(Robustness(out, _options(tiny, ("clean",))), brain)
     before = (out / ROWS).read_text().splitlines()
     more = _options(tiny, methods=("pellucid", "gaussian"))
     second = Robustness(out, more)
-    units = {(unit.corruption, unit.methods) for unit in second.missing([brain])}
+    units = {(unit.condition, unit.methods) for unit in _missing(second, brain)}
     assert units == {("clean", ("gaussian",)), ("rician-0.10", ("input", "pellucid", "gaussian"))}
-    second.run([brain])
+    _run(second, brain)
     assert (out / ROWS).read_text().splitlines()[: len(before)] == before
-    assert Robustness(out, more).missing([brain]) == []
-    assert len(Robustness(out, more, force=True).missing([brain])) == 2
+    assert _missing(Robustness(out, more), brain) == []
+    assert len(_missing(Robustness(out, more, force=True), brain)) == 2
     # Another metric needs the methods again; their old rows must not stay beside the new ones.
     third = Robustness(out, _options(tiny, metrics=("psnr", "uqi")))
-    third.run([brain])
-    keys = [(r.corruption, r.method, r.metric) for r in third.rows]
+    _run(third, brain)
+    keys = [(r.condition, r.method, r.metric) for r in third.rows]
     assert len(keys) == len(set(keys))
 
 
@@ -126,23 +135,23 @@ def test_what_was_measured_survives_a_stop(
     original = robustness.measure
 
     def dying(unit: Unit, options: RobustnessOptions) -> list[Row]:
-        if unit.corruption != "clean":
+        if unit.condition != "clean":
             raise KeyboardInterrupt
         return original(unit, options)
 
     monkeypatch.setattr(robustness, "measure", dying)
     with pytest.raises(KeyboardInterrupt):
-        Robustness(out, _options(tiny)).run([brain])
+        _run(Robustness(out, _options(tiny)), brain)
     monkeypatch.undo()
-    assert {row.corruption for row in read_rows(out / ROWS)} == {"clean"}
-    assert [unit.corruption for unit in Robustness(out, _options(tiny)).missing([brain])] == ["rician-0.10"]
+    assert {row.condition for row in read_rows(out / ROWS)} == {"clean"}
+    assert [unit.condition for unit in _missing(Robustness(out, _options(tiny)), brain)] == ["rician-0.10"]
 
 
 def test_any_executor_gives_the_same_rows(brain: Path, tiny: Path, tmp_path: Path) -> None:
     here, there = (Robustness(tmp_path / name, _options(tiny)) for name in ("here", "there"))
-    here.run([brain])
+    _run(here, brain)
     with ThreadPoolExecutor(1) as pool:
-        there.run([brain], pool)
+        _run(there, brain, pool)
     strip = [{dataclasses.replace(row, seconds=0.0) for row in p.rows} for p in (here, there)]
     assert strip[0] == strip[1]
 
@@ -152,7 +161,7 @@ def test_results_of_different_things_are_not_mixed(
     what: str, brain: Path, tiny: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    Robustness(out, _options(tiny, ("clean",), commands=(("copy", COPY),))).run([brain])
+    _run(Robustness(out, _options(tiny, ("clean",), commands=(("copy", COPY),))), brain)
     other = _options(
         _weights(tmp_path / "other.safetensors", seed=1) if what == "weights" else tiny,
         ("clean",),
@@ -163,11 +172,11 @@ def test_results_of_different_things_are_not_mixed(
         image = nib.load(brain)
         nib.save(nib.Nifti1Image(np.asarray(image.dataobj) * 2, image.affine), brain)
         with pytest.raises(PellucidError, match="got another file"):
-            Robustness(out, other).run([brain])
+            _run(Robustness(out, other), brain)
         return
     with pytest.raises(PellucidError, match=f"without results of another {what}"):
         Robustness(out, other)
-    assert Robustness(out, other, force=True).missing([brain])
+    assert _missing(Robustness(out, other, force=True), brain)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +239,7 @@ def test_processes_give_the_same_rows(brain: Path, tiny: Path, tmp_path: Path) -
     for name, jobs in (("one", "1"), ("two", "2")):
         assert cli.main([*words, "-o", str(tmp_path / name), "--jobs", jobs]) == 0
     one, two = (
-        {(r.corruption, r.method, r.metric): r.value for r in read_rows(tmp_path / n / ROWS)}
+        {(r.condition, r.method, r.metric): r.value for r in read_rows(tmp_path / n / ROWS)}
         for n in ("one", "two")
     )
     assert one == pytest.approx(two, rel=1e-4)
@@ -242,7 +251,7 @@ def test_where_nothing_was_measured_nothing_is_reported(tiny: Path, tmp_path: Pa
 
 
 def test_a_unit_is_done_anywhere(brain: Path, tiny: Path) -> None:
-    rows = measure(Unit(brain, "clean", ("input",)), _options(tiny))
+    rows = measure(Unit(brain, "sub-01_T1w", "clean", ("input",)), _options(tiny))
     assert [(row.scan, row.metric) for row in rows] == [("sub-01_T1w", "psnr"), ("sub-01_T1w", "ssim")]
 
 

@@ -35,7 +35,7 @@ def test_a_value_that_is_none_comes_back_as_none(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("a\tb\n", "with the columns scan, corruption"), ("\t".join(COLUMNS) + "\nsub-01\tclean\n", "line 2")],
+    [("a\tb\n", "with the columns scan, condition"), ("\t".join(COLUMNS) + "\nsub-01\tclean\n", "line 2")],
 )
 def test_another_table_is_refused(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "rows.tsv").write_text(text)

@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 
 from pellucid.errors import PellucidError
-from pellucid.evaluation.robustness import Robustness
+from pellucid.evaluation.protocol import INPUT, OURS, Case, Protocol, repairer
+from pellucid.evaluation.robustness import MASK, Robustness, corrupted
 from pellucid.evaluation.rows import Row, write_table
 from pellucid.evaluation.summary import COLUMNS, Summary, matrix_markdown, summarize, title, to_markdown
-from pellucid.evaluation.units import INPUT, MASK, OURS, corrupted, repairer
 from pellucid.io import nifti, resample
 from pellucid.io.disk import make_folder, replacing
 from pellucid.pipelines.names import split_suffix
@@ -23,19 +23,19 @@ from pellucid.report.framing import Column, frame
 SUMMARY, VERSUS, PAGE, PLOT = "summary.tsv", "versus.tsv", "summary.md", "boxes.png"
 
 
-def run_in_processes(protocol: Robustness, scans: Sequence[Path], jobs: int) -> list[PellucidError]:
+def run_in_processes(protocol: Protocol, plan: Sequence[Case], jobs: int) -> list[PellucidError]:
     """Do the units that are missing, several at a time.
 
     Args:
         protocol: The folder of results.
-        scans: Clean scans.
+        plan: Scans, each with its condition.
         jobs: Processes; 1 works here. Threads are shared out evenly unless the options fix them.
 
     Returns:
         What went wrong, one error per unit.
     """
     if jobs == 1:
-        return protocol.run(scans)
+        return protocol.run(plan)
     options = protocol.options
     if options.enhance.threads is None:
         threads = max(1, torch.get_num_threads() // jobs)
@@ -43,7 +43,7 @@ def run_in_processes(protocol: Robustness, scans: Sequence[Path], jobs: int) -> 
         protocol.options = dataclasses.replace(options, enhance=shared)
     # Spawned: a forked process would inherit torch's thread pool in whatever state it is.
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return protocol.run(scans, pool)
+        return protocol.run(plan, pool)
 
 
 def report(protocol: Robustness) -> Path | None:
@@ -62,7 +62,7 @@ def report(protocol: Robustness) -> Path | None:
     methods = {name: at for at, name in enumerate(protocol.options.names)}
     last = len(order) + len(methods)
     rows = sorted(
-        protocol.rows, key=lambda r: (order.get(r.corruption, last), methods.get(r.method, last), r.metric)
+        protocol.rows, key=lambda r: (order.get(r.condition, last), methods.get(r.method, last), r.metric)
     )
     if not rows:
         return None
@@ -150,7 +150,7 @@ def _boxes(rows: list[Row]) -> bytes:
     from matplotlib.figure import Figure
 
     metrics = list(dict.fromkeys(row.metric for row in rows))
-    corruptions = list(dict.fromkeys(row.corruption for row in rows))
+    corruptions = list(dict.fromkeys(row.condition for row in rows))
     methods = list(dict.fromkeys(row.method for row in rows))
     figure = Figure(figsize=(max(6.0, 0.32 * len(corruptions) * len(methods) + 2), 2.6 * len(metrics)))
     FigureCanvasAgg(figure)
@@ -186,5 +186,5 @@ def _boxes(rows: list[Row]) -> bytes:
 
 def _finite(rows: list[Row], corruption: str, method: str, metric: str) -> list[float]:
     wanted = (corruption, method, metric)
-    values = [row.value for row in rows if (row.corruption, row.method, row.metric) == wanted]
+    values = [row.value for row in rows if (row.condition, row.method, row.metric) == wanted]
     return [value for value in values if abs(value) != float("inf")]

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from tyro.conf import Positional, arg
@@ -103,12 +103,9 @@ class _Evaluate(Command):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EvaluateRobustness(_Evaluate):
-    """Corrupt clean scans, repair them by several methods, and compare all with the truth."""
+class _Compare(_Evaluate):
+    """What every protocol that compares methods takes."""
 
-    corruptions: Annotated[str, arg(metavar="NAME,...")] = "standard"
-    """Presets of `pellucid degrade`, with commas ("a/b": one after the other), "clean", or sets of them:
-    standard, severity, patterns, motion-resolution, resolution, noise, smoothing."""
     methods: Annotated[str, arg(metavar="NAME,...")] = "pellucid"
     """Methods beside the input: pellucid, sinc, nlup, nlm, nlm-ours, tv, wavelet, gaussian, ants, n4, unsharp,
     histogram."""
@@ -116,12 +113,33 @@ class EvaluateRobustness(_Evaluate):
     """A tool of somebody else, for instance 'theirs=tool --i {in} --o {out}'; may be given several times."""
     reference: Path | None = None
     """Scan whose histogram the method "histogram" matches."""
-    metrics: Annotated[str, arg(metavar="NAME,...")] = "psnr,ssim"
-    """Metrics that compare with the truth: mse, psnr, ssim, ms_ssim, uqi, vif, ..."""
     seed: int = 0
     """Seed of the corruptions."""
     jobs: int = 1
     """Processes that work side by side; each takes its share of the threads."""
+
+    def _method_options(self) -> dict[str, Any]:
+        """Options that all protocols share."""
+        if self.jobs < 1:
+            raise wrong("--jobs", need="at least 1", got=str(self.jobs))
+        return {
+            "methods": tuple(self.methods.split(",")),
+            "commands": tuple(_command(text) for text in self.method),
+            "reference": self.reference,
+            "seed": self.seed,
+            "enhance": self._enhance_options(),
+        }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluateRobustness(_Compare):
+    """Corrupt clean scans, repair them by several methods, and compare all with the truth."""
+
+    corruptions: Annotated[str, arg(metavar="NAME,...")] = "standard"
+    """Presets of `pellucid degrade`, with commas ("a/b": one after the other), "clean", or sets of them:
+    standard, severity, patterns, motion-resolution, resolution, noise, smoothing."""
+    metrics: Annotated[str, arg(metavar="NAME,...")] = "psnr,ssim"
+    """Metrics that compare with the truth: mse, psnr, ssim, ms_ssim, uqi, vif, ..."""
     sheets: int = 0
     """Draw the first so many scans: every method, the truth and the errors in three planes."""
 
@@ -129,23 +147,16 @@ class EvaluateRobustness(_Evaluate):
         """Measure what is missing, then summarize."""
         sources = find_inputs(self.inputs)
         from pellucid.apps.robustness import draw, report, run_in_processes
-        from pellucid.evaluation.robustness import Robustness
-        from pellucid.evaluation.units import SWEEPS, RobustnessOptions
+        from pellucid.evaluation.robustness import SWEEPS, Robustness, RobustnessOptions
 
-        if self.jobs < 1:
-            raise wrong("--jobs", need="at least 1", got=str(self.jobs))
         names = [part for name in self.corruptions.split(",") for part in SWEEPS.get(name, (name,))]
         options = RobustnessOptions(
-            tuple(dict.fromkeys(names)),
-            tuple(self.methods.split(",")),
-            tuple(_command(text) for text in self.method),
-            self.reference,
-            tuple(self.metrics.split(",")),
-            self.seed,
-            self._enhance_options(),
+            **self._method_options(),
+            corruptions=tuple(dict.fromkeys(names)),
+            metrics=tuple(self.metrics.split(",")),
         )
         protocol = Robustness(self.out, options, force=self.force)
-        failed = run_in_processes(protocol, sources, self.jobs)
+        failed = run_in_processes(protocol, protocol.plan(sources), self.jobs)
         for source in sources[: max(0, self.sheets)] if not failed else ():
             draw(protocol, source)
         page = report(protocol)
@@ -160,6 +171,42 @@ def _command(text: str) -> tuple[str, str]:
     if not equals or not name:
         raise wrong("--method", need="NAME=COMMAND", got=repr(text))
     return name, command
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluateBias(_Compare):
+    """Compare volumes and thickness of poor scans, repaired by several methods, with the same people's good scans."""
+
+    by: str = ""
+    """BIDS entity that tells a person's scans apart, for instance acq or run; without it, scans are corrupted."""
+    good: str = "clean"
+    """Value of that entity for the good scan."""
+    corruptions: Annotated[str, arg(metavar="NAME,...")] = "periodic-moderate,periodic-severe"
+    """What is done to good scans if there is no entity."""
+    segment: str = "kmeans"
+    """Who draws the labels: kmeans (skull-stripped T1w), pellucid, or a command such as 'tool {in} {out}'."""
+
+    def run(self) -> int:
+        """Measure what is missing, then summarize."""
+        sources = find_inputs(self.inputs)
+        from pellucid.apps.bias import report
+        from pellucid.apps.robustness import run_in_processes
+        from pellucid.evaluation.bias import Bias, BiasOptions
+
+        corruptions = tuple(dict.fromkeys(self.corruptions.split(",")))
+        options = BiasOptions(
+            **self._method_options(),
+            by=self.by,
+            good=self.good,
+            corruptions=corruptions,
+            segment=self.segment,
+        )
+        protocol = Bias(self.out, options, force=self.force)
+        failed = run_in_processes(protocol, protocol.plan(sources), self.jobs)
+        page = report(protocol)
+        if page is not None:
+            self.say(page.read_text(encoding="utf-8"))
+        return FAILED if failed else OK
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

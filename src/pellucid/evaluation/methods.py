@@ -16,7 +16,7 @@ import numpy as np
 from pellucid.errors import did_you_mean, wrong
 from pellucid.evaluation import classical
 from pellucid.evaluation.classical import Function
-from pellucid.io import nifti
+from pellucid.io import nifti, resample
 from pellucid.io.volume import Grid, Volume
 
 HISTOGRAM = "histogram"
@@ -120,15 +120,16 @@ def find(
     return found
 
 
-def shell(name: str, command: str) -> Function:
+def shell(name: str, command: str, *, order: int = 3) -> Function:
     """A method that runs another tool: scan to a file, command, file to scan.
 
     The tool is given the scan as it was acquired, thick slices and all. Its output may lie on any grid; it is
-    interpolated (cubic) onto the grid of the comparison.
+    interpolated onto the grid of the comparison.
 
     Args:
         name: What to call it in errors.
         command: With `{in}` and `{out}`; it is split into words as a shell does, but not run by one.
+        order: Of the interpolation: 3 cubic, 0 nearest for labels.
 
     Returns:
         The method.
@@ -157,7 +158,7 @@ def shell(name: str, command: str) -> Function:
         if away > min(grid.extent_mm) / 2:
             got = f"one whose middle is {away:.0f} mm away"
             raise wrong(f"method {name}", need="an output where its input is", got=got)
-        return volume.with_data(classical.cubic(made, grid).data, grid)
+        return volume.with_data(resample.to_grid(made, grid, order=order).data, grid)
 
     return run
 

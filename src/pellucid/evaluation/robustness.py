@@ -1,199 +1,205 @@
-"""Protocol `robustness`: corrupt clean scans, let methods repair them, compare everything with the truth.
+"""Protocol `robustness`: corrupt clean scans, let methods repair them, compare everything with the truth."""
 
-Units are independent: they run in any executor, and a run that was stopped goes on with those that are missing.
-"""
-
-import json
-import logging
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Executor, Future, as_completed
+import dataclasses
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pellucid import runtime, weights
-from pellucid.errors import PellucidError, did_you_mean, wrong
-from pellucid.evaluation import methods as baselines
-from pellucid.evaluation.rows import Row, read_rows, write_rows
-from pellucid.evaluation.units import MASK, OURS, RobustnessOptions, Unit, measure
-from pellucid.io.disk import make_folder, replacing
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from pellucid import runtime
+from pellucid.degradation import PRESETS
+from pellucid.errors import did_you_mean, wrong
+from pellucid.evaluation.protocol import Case, MethodOptions, Protocol, Unit, repairer
+from pellucid.evaluation.rows import Row
+from pellucid.io import nifti
+from pellucid.io.volume import Volume
+from pellucid.metrics import METRICS
+from pellucid.ops.intensity import robust_range
+from pellucid.ops.labels import fill_holes, largest_component
+from pellucid.pipelines.degrade import degrade
 from pellucid.pipelines.names import split_suffix
-from pellucid.pipelines.record import describe_weights, file_digest
+from pellucid.types import Image
 
-logger = logging.getLogger(__name__)
+CLEAN = "clean"
+"""The corruption that does nothing: what a method changes in a scan that needs no help."""
 
-ROWS, RECORD = "rows.tsv", "robustness.json"
+SWEEPS: Mapping[str, tuple[str, ...]] = {
+    "standard": (
+        CLEAN,
+        "motion-moderate",
+        "motion-severe",
+        "slices-5mm",
+        "rician-0.05",
+        "rician-0.10",
+        "blur-1.2",
+        "mixed",
+    ),
+    "severity": tuple(f"periodic-{s}" for s in ("minor", "moderate", "severe", "severe+", "severe++")),
+    "patterns": tuple(f"{p}-severe" for p in ("rotation", "periodic", "continuous", "sudden")),
+    "motion-resolution": tuple(
+        f"periodic-{s}{r}"
+        for s in ("minor", "moderate", "severe")
+        for r in ("", "/resolution-1.6mm", "/resolution-2.4mm")
+    ),
+    "resolution": tuple(f"resolution-{mm}mm" for mm in (1.6, 2.4, 3.2, 4.0, 4.8)),
+    "noise": (
+        *(f"gaussian-{std}" for std in (0.01, 0.03, 0.05, 0.08)),
+        *(f"rician-{std}" for std in ("0.01", "0.03", "0.05", "0.08", "0.10")),
+    ),
+    "smoothing": tuple(f"blur-{sigma}" for sigma in (0.5, 0.8, 1.2, 1.6)),
+}
+"""Named sets of corruptions: ours, and those of BME-X ("Robustness quantification", "Testing dataset")."""
+
+MASK_SHARE = 0.05
+MASK = (
+    "voxels of the clean scan above 5 % of its 99.5th percentile, the largest piece, holes filled: the brain if "
+    "the scan is skull-stripped, else the head"
+)
 
 
-class Robustness:
-    """A folder of results that grows unit by unit.
+@dataclasses.dataclass(frozen=True)
+class RobustnessOptions(MethodOptions):
+    """What is measured, on which methods."""
+
+    corruptions: tuple[str, ...] = SWEEPS["standard"]
+    """Presets of `pellucid degrade`, several with "/" one after the other, and "clean"."""
+    metrics: tuple[str, ...] = ("mse", "psnr", "ssim", "ms_ssim", "uqi", "vif")
+    """Keys of `METRICS` that compare with a true image."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.corruptions or not self.metrics:
+            raise wrong("robustness", need="at least one corruption and one metric", got="none")
+        check_corruptions(self.corruptions)
+        fitting = [name for name, entry in METRICS.items() if entry.needs == ("reference",)]
+        for name in self.metrics:
+            if name not in fitting:
+                fix = did_you_mean(name, fitting)
+                raise wrong("metrics", need="metrics that compare with an image", got=repr(name), fix=fix)
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """The metrics."""
+        return self.metrics
+
+
+class Robustness(Protocol):
+    """The protocol's folder; see `Protocol`.
 
     Args:
-        out: Folder of the results, made if it does not exist.
+        out: Folder of the results.
         options: What is measured.
         force: Forget what is in the folder and measure everything anew.
-
-    Raises:
-        PellucidError: If a method cannot be had, or the folder holds results of other weights, another seed or
-            another command under a method's name.
 
     Example:
         >>> protocol = Robustness(Path("results"), RobustnessOptions())  # doctest: +SKIP
         >>> with ProcessPoolExecutor(2) as pool:  # doctest: +SKIP
-        ...     protocol.run([Path("sub-01_T1w.nii.gz")], pool)
+        ...     protocol.run(protocol.plan([Path("sub-01_T1w.nii.gz")]), pool)
     """
 
+    options: RobustnessOptions
+
     def __init__(self, out: Path, options: RobustnessOptions, *, force: bool = False) -> None:
-        self.out, self.options = out, options
-        named = [name for name in options.names if name in baselines.METHODS]
-        baselines.find(named, dict(options.commands), options.reference)
-        unknown = set(options.names) - {OURS, *baselines.METHODS, *dict(options.commands)}
-        if unknown:
-            name = min(unknown)
-            fix = did_you_mean(name, (OURS, *baselines.METHODS))
-            raise wrong("methods", need="names of methods", got=repr(name), fix=fix)
-        self._record: dict[str, Any] = {
-            "protocol": "robustness",
-            "mask": MASK,
-            "seed": options.seed,
-            "weights": _weights(options) if OURS in options.names else None,
-            "commands": dict(options.commands),
-            "reference": None if options.reference is None else file_digest(options.reference),
-            "versions": runtime.versions(),
-            "scans": {},
-        }
-        self.rows: list[Row] = []
-        if not force:
-            self._go_on()
-        make_folder(out)
+        super().__init__("robustness", measure, out, options, fixed={"mask": MASK}, force=force)
 
-    @property
-    def weights(self) -> dict[str, Any] | None:
-        """Name, hash and metadata of our weights; none if we do not take part."""
-        return self._record["weights"]
-
-    def run(self, scans: Sequence[Path], executor: Executor | None = None) -> list[PellucidError]:
-        """Do every unit that is missing.
-
-        Args:
-            scans: Clean scans.
-            executor: Where to do them; one after the other, here, by default.
-
-        Returns:
-            What went wrong, one error per unit; the others are done.
-
-        Raises:
-            PellucidError: If a scan is another file than the one its rows were measured on.
-        """
-        units = self.missing(scans)
-        failed: list[PellucidError] = []
-        for rows in _done(units, self.options, executor, failed):
-            self.rows += rows
-            write_rows(self.out / ROWS, self.rows)
-            self._write_record(kept={row.scan for row in self.rows})
-        return failed
-
-    def missing(self, scans: Iterable[Path]) -> list[Unit]:
-        """Units whose rows are not all there yet.
+    def plan(self, scans: Iterable[Path]) -> list[Case]:
+        """Every scan with every corruption.
 
         Args:
             scans: Clean scans.
 
         Returns:
-            Units in the order of scans and corruptions.
+            What `run` takes.
         """
-        done = {(row.scan, row.corruption, row.method, row.metric) for row in self.rows}
-        units = []
-        for path in scans:
-            name = split_suffix(path)[0]
-            self._note(name, path)
-            for corruption in self.options.corruptions:
-                methods = tuple(
-                    method
-                    for method in self.options.names
-                    if any((name, corruption, method, key) not in done for key in self.options.metrics)
-                )
-                if methods:
-                    units.append(Unit(path, corruption, methods))
-        unfinished = {(split_suffix(u.scan)[0], u.corruption, m) for u in units for m in u.methods}
-        # What will be measured again must not be there twice.
-        self.rows = [r for r in self.rows if (r.scan, r.corruption, r.method) not in unfinished]
-        return units
-
-    def _write_record(self, *, kept: set[str]) -> None:
-        """Write what the rows were measured with, and on which files."""
-        scans = {name: digest for name, digest in self._record["scans"].items() if name in kept}
-        with replacing(self.out / RECORD, force=True) as place:
-            place.write_text(json.dumps(self._record | {"scans": scans}, indent=2) + "\n", encoding="utf-8")
-
-    def _note(self, name: str, path: Path) -> None:
-        """Remember a scan by its hash; refuse another one of the same name."""
-        digest = file_digest(path)
-        known = self._record["scans"].setdefault(name, digest)
-        if known != digest:
-            fix = "Rename one of them, or measure all anew with --force."
-            raise wrong(
-                str(path),
-                need="the scan that the rows of this name were measured on",
-                got="another file",
-                fix=fix,
-            )
-
-    def _go_on(self) -> None:
-        """Take over what an earlier run left, if it measured the same."""
-        path = self.out / RECORD
-        if not path.exists():
-            return
-        before = json.loads(path.read_text(encoding="utf-8"))
-        ours, theirs = self._record["weights"], before["weights"]
-        checks: list[tuple[str, Any, Any]] = [("seed", before["seed"], self.options.seed)]
-        if ours and theirs:
-            checks.append(("weights", theirs["sha256"], ours["sha256"]))
-        if self._record["reference"] and before.get("reference"):
-            checks.append(("reference", before["reference"], self._record["reference"]))
-        for name, command in self.options.commands:
-            checks.append((f"method {name}", before["commands"].get(name, command), command))
-        for what, old, new in checks:
-            if old != new:
-                fix = "Choose another folder, or replace the results with --force."
-                need, got = f"a folder without results of another {what}", f"{old}, now {new}"
-                raise wrong(str(self.out), need=need, got=got, fix=fix)
-        self._record["scans"] = before["scans"]
-        self._record["commands"] = before["commands"] | self._record["commands"]
-        self._record["weights"] = ours or theirs
-        self._record["reference"] = self._record["reference"] or before.get("reference")
-        self.rows = read_rows(self.out / ROWS)
+        kinds = self.options.corruptions
+        return [Case(scan, split_suffix(scan)[0], kind) for scan in scans for kind in kinds]
 
 
-def _done(
-    units: Sequence[Unit],
-    options: RobustnessOptions,
-    executor: Executor | None,
-    failed: list[PellucidError],
-) -> Iterable[list[Row]]:
-    """Rows of each unit as it is finished; what fails is said and kept."""
-    if executor is None:
-        futures: Iterable[Future[list[Row]]] = (_now(unit, options) for unit in units)
-    else:
-        futures = as_completed([executor.submit(measure, unit, options) for unit in units])
-    for future in futures:
-        try:
-            yield future.result()
-        except PellucidError as error:
-            if str(error) not in map(str, failed):  # a scan that cannot be read fails with every corruption
-                logger.error("%s", error)
-            failed.append(error)
+def check_corruptions(names: Iterable[str]) -> None:
+    """Refuse corruptions that there are none of.
+
+    Args:
+        names: Presets, several with "/" between them, or "clean".
+
+    Raises:
+        PellucidError: At the first that is unknown.
+    """
+    for name in names:
+        for part in name.split("/"):
+            if part not in (CLEAN, *PRESETS):
+                fix = did_you_mean(part, (CLEAN, *PRESETS))
+                raise wrong("corruptions", need="presets", got=repr(part), fix=fix)
 
 
-def _now(unit: Unit, options: RobustnessOptions) -> "Future[list[Row]]":
-    """A unit done here, as an executor would hand it back."""
-    future: Future[list[Row]] = Future()
-    try:
-        future.set_result(measure(unit, options))
-    except PellucidError as error:
-        future.set_exception(error)
-    return future
+def measure(unit: Unit, options: RobustnessOptions) -> list[Row]:
+    """Do one unit of work; runs in any process.
+
+    Args:
+        unit: What to do.
+        options: The protocol's.
+
+    Returns:
+        One row per method and metric.
+
+    Raises:
+        PellucidError: If the scan or a method cannot be used.
+    """
+    runtime.set_threads(options.enhance.threads)
+    clean = nifti.load(unit.scan)
+    levels = robust_range(clean.data)
+    truth = levels.scale(clean.data)
+    mask = truth_mask(truth)
+    given = corrupted(clean, unit.condition, options.seed)
+    rows = []
+    for method in unit.methods:
+        start = time.perf_counter()
+        made = repairer(method, options)(given, clean.grid)
+        seconds = time.perf_counter() - start
+        values = _values(levels.scale(made.data), truth, mask, options.metrics)
+        rows += [Row(unit.name, unit.condition, method, key, value, seconds) for key, value in values.items()]
+    return rows
 
 
-def _weights(options: RobustnessOptions) -> dict[str, Any]:
-    _, metadata = weights.load(options.enhance.weights, runtime.device("cpu"))
-    return describe_weights(options.enhance.weights, metadata)
+def corrupted(clean: Volume, corruption: str, seed: int) -> Volume:
+    """Corrupt a scan, by one preset or by several one after the other.
+
+    Args:
+        clean: The scan.
+        corruption: A preset, several with "/" between them, or "clean".
+        seed: Seed of what is random in them.
+
+    Returns:
+        The scan as it would have been acquired: thick slices are on a coarse grid of their own.
+    """
+    for part in corruption.split("/"):
+        if part != CLEAN:
+            clean = degrade(clean, preset=part, seed=seed, as_acquired=True).volume
+    return clean
+
+
+def truth_mask(truth: Image) -> Bool[Tensor, "x y z"]:
+    """Where a clean scan is compared: see `MASK`.
+
+    Args:
+        truth: The clean scan, 1 at its 99.5th percentile.
+
+    Returns:
+        True inside.
+    """
+    return fill_holes(largest_component(truth[0] > MASK_SHARE))
+
+
+@torch.inference_mode()
+def _values(
+    image: Image, truth: Image, mask: Bool[Tensor, "x y z"], names: Sequence[str]
+) -> dict[str, float]:
+    """Each metric of one image; the range is 1, the clean scan's 99.5th percentile: its maximum would flatter."""
+    values = {}
+    for name in names:
+        more: dict[str, Any] = {"data_range": 1.0} if "data_range" in METRICS[name].parameters else {}
+        values[name] = float(METRICS[name].function(image[None], truth[None], mask=mask[None, None], **more))
+    return values

@@ -1,4 +1,4 @@
-"""Rows of a protocol: one scan, one corruption, one method, one metric; a TSV that a stopped run goes on with."""
+"""Rows of a protocol: one scan, one condition, one method, one metric; a TSV that a stopped run goes on with."""
 
 import dataclasses
 import math
@@ -14,10 +14,11 @@ MISSING = "n/a"
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What a metric says about one corrupted scan after one method."""
+    """What a metric says about one scan under one condition after one method."""
 
     scan: str
-    corruption: str
+    condition: str
+    """Corruption, or the group that the scan belongs to."""
     method: str
     metric: str
     """Key of `METRICS`."""
@@ -62,9 +63,9 @@ def read_rows(path: Path) -> list[Row]:
     rows = []
     for number, line in enumerate(lines, start=2):
         try:
-            scan, corruption, method, metric, value, seconds = line.split("\t")
+            scan, condition, method, metric, value, seconds = line.split("\t")
             measured = math.nan if value == MISSING else float(value)
-            rows.append(Row(scan, corruption, method, metric, measured, float(seconds)))
+            rows.append(Row(scan, condition, method, metric, measured, float(seconds)))
         except ValueError as error:
             raise wrong(f"{path}, line {number}", need="a row of the table", got=repr(line)) from error
     return rows

@@ -1,4 +1,4 @@
-"""Rows of many scans in one line per corruption, metric and method: means, intervals, tests, wins."""
+"""Rows of many scans in one line per condition, metric and method: means, intervals, tests, wins."""
 
 import dataclasses
 import math
@@ -12,9 +12,9 @@ from pellucid.metrics import METRICS
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """One method on one corruption seen by one metric, over all scans."""
+    """One method on one condition seen by one metric, over all scans."""
 
-    corruption: str
+    condition: str
     metric: str
     method: str
     scans: int
@@ -50,16 +50,16 @@ def summarize(rows: Sequence[Row], *, against: str) -> list[Summary]:
         against: Method that every method is compared with, scan by scan.
 
     Returns:
-        One entry per corruption, metric and method, in the order in which they first occur.
+        One entry per condition, metric and method, in the order in which they first occur.
     """
     groups: dict[tuple[str, str, str], dict[str, float]] = {}
     for row in rows:
-        groups.setdefault((row.corruption, row.metric, row.method), {})[row.scan] = row.value
+        groups.setdefault((row.condition, row.metric, row.method), {})[row.scan] = row.value
     found, tests = [], []
-    for (corruption, metric, method), values in groups.items():
-        other = groups.get((corruption, metric, against), {})
+    for (condition, metric, method), values in groups.items():
+        other = groups.get((condition, metric, against), {})
         pairs = [(values[scan], other[scan]) for scan in values if scan in other]
-        entry, test = _summary((corruption, metric, method), values, pairs, against)
+        entry, test = _summary((condition, metric, method), values, pairs, against)
         found.append(entry)
         tests.append(test)
     corrected = iter(adjusted([test for test in tests if test is not None]))
@@ -98,7 +98,7 @@ def _summary(
 
 
 def matrix_markdown(summaries: Sequence[Summary], metric: str) -> str:
-    """Means of one metric: a row per corruption, a column per method, the best in bold.
+    """Means of one metric: a row per condition, a column per method, the best in bold.
 
     Args:
         summaries: From `summarize`.
@@ -110,8 +110,8 @@ def matrix_markdown(summaries: Sequence[Summary], metric: str) -> str:
     chosen = [s for s in summaries if s.metric == metric]
     methods = list(dict.fromkeys(s.method for s in chosen))
     lines = [f"| {title(metric)} | {' | '.join(methods)} |", "|---|" + "--:|" * len(methods)]
-    for corruption in dict.fromkeys(s.corruption for s in chosen):
-        means = {s.method: s.value for s in chosen if s.corruption == corruption}
+    for condition in dict.fromkeys(s.condition for s in chosen):
+        means = {s.method: s.value for s in chosen if s.condition == condition}
         sign = 1 if METRICS[metric].direction == "higher" else -1
         best = max((sign * v for v in means.values() if not math.isnan(v)), default=math.nan)
         cells = []
@@ -119,7 +119,7 @@ def matrix_markdown(summaries: Sequence[Summary], metric: str) -> str:
             value = means.get(method, math.nan)
             text = number(value, metric)
             cells.append(f"**{text}**" if sign * value == best and math.isfinite(best) else text)
-        lines.append(f"| {corruption} | {' | '.join(cells)} |")
+        lines.append(f"| {condition} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -136,18 +136,18 @@ def to_markdown(summaries: Sequence[Summary], method: str) -> str:
     chosen = [s for s in summaries if s.method == method]
     against = chosen[0].against if chosen else ""
     lines = [
-        f"| corruption | metric | scans | {against} | {method} | difference (95 % interval) | wins | d | p |",
+        f"| condition | metric | scans | {against} | {method} | difference (95 % interval) | wins | d | p |",
         "|---|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    others = {(s.corruption, s.metric): s.value for s in summaries if s.method == against}
+    others = {(s.condition, s.metric): s.value for s in summaries if s.method == against}
     for s in chosen:
         difference = number(s.difference, s.metric, "+")
         if not math.isnan(s.low):
             difference += f" ({number(s.low, s.metric, '+')} to {number(s.high, s.metric, '+')})"
         wins = MISSING if s.wins is None else f"{s.wins} of {s.scans}"
-        before = number(others.get((s.corruption, s.metric), math.nan), s.metric)
+        before = number(others.get((s.condition, s.metric), math.nan), s.metric)
         effect, p = (MISSING if math.isnan(x) else f"{x:.2g}" for x in (s.effect, s.p))
-        cells = (s.corruption, title(s.metric), s.scans, before, number(s.value, s.metric))
+        cells = (s.condition, title(s.metric), s.scans, before, number(s.value, s.metric))
         lines.append("| " + " | ".join(map(str, (*cells, difference, wins, effect, p))) + " |")
     return "\n".join(lines)
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pellucid.errors import wrong
 from pellucid.models.dunet import DUNet, DUNetConfig, TissueConnection
+from pellucid.models.scene import SceneFilter, describe
 from pellucid.models.unet import EfficientUNet, EfficientUNetConfig
 
 CLASSES = 4  # background, CSF, GM, WM
@@ -52,6 +53,9 @@ class TwoStageConfig:
     t1w: bool = True
     """Whether stage 2 gives a T1w image beside the same contrast."""
 
+    scene: int = 0
+    """Filters of the bank that is mixed for the image as a whole (efficient_unet)."""
+
     def __post_init__(self) -> None:
         if self.body not in ("efficient_unet", "dunet"):
             raise wrong("TwoStageConfig: body", need="efficient_unet or dunet", got=self.body)
@@ -60,10 +64,11 @@ class TwoStageConfig:
 class TwoStage(nn.Module):
     """Stage 1: image -> tissue logits. Stage 2: image and posteriors -> the clear image, and T1w.
 
-    Over the efficient body, stage 2 sees image and posteriors side by side and its answer, zero at first, is
-    added to the image. Over DU-Net, the two meet in BME-X's connection, both stages end in a rectifier, and
-    the answer is the image itself, never negative. Both stages are trained jointly with
-    `L = L_tissue + weight L_enhance`; the gradient of the second flows through the posteriors into stage 1.
+    Over the efficient body, stage 2 sees image, posteriors and what a filter chosen for the image as a whole
+    changes, and its answer, zero at first, is added to the filtered image. Over DU-Net, image and posteriors
+    meet in BME-X's connection, both stages end in a rectifier, and the answer is the image itself, never
+    negative. Both stages are trained jointly with `L = L_tissue + weight L_enhance`; the gradient of the second
+    flows through the posteriors into stage 1.
 
     Reference:
         Sun et al. 2024 (BME-X), Nat Biomed Eng, doi:10.1038/s41551-024-01283-7, Methods.
@@ -76,6 +81,7 @@ class TwoStage(nn.Module):
         self.config = config
         images = 2 if config.t1w else 1
         self.connection: TissueConnection | None = None
+        self.scene: SceneFilter | None = None
         if config.body == "dunet":
             features = max(1, config.dunet.width // 2)
             self.tissue: nn.Module = _dense(config.dunet, 1, CLASSES)
@@ -83,18 +89,47 @@ class TwoStage(nn.Module):
             self.enhance: nn.Module = _dense(config.dunet, 2 * features, images)
         else:
             self.tissue = _efficient(config.tissue, 1, CLASSES, zero_init=False)
-            self.enhance = _efficient(config.enhance, 1 + CLASSES, images, zero_init=True)
+            changes = 0
+            if config.scene:
+                self.scene, changes = SceneFilter(config.scene), 1
+            body = replace(config.enhance, changes=changes)
+            self.enhance = _efficient(body, 1 + CLASSES + changes, images, zero_init=True)
 
-    def forward(self, batch: Float[Tensor, "b 1 x y z"]) -> Enhancement:
-        """Enhance images scaled so that 0 is background and 1 the 99.5th percentile of the foreground."""
+    def describe(self, batch: Float[Tensor, "b 1 x y z"]) -> Float[Tensor, "b n"]:
+        """Statistics of whole images that `forward` needs when it is given tiles of them.
+
+        Args:
+            batch: Whole images, scaled as for `forward`.
+
+        Returns:
+            Numbers for each image; none if the network does not use any.
+        """
+        return batch.new_zeros(len(batch), 0) if self.scene is None else describe(batch)
+
+    def forward(
+        self, batch: Float[Tensor, "b 1 x y z"], scene: Float[Tensor, "b n"] | None = None
+    ) -> Enhancement:
+        """Enhance images scaled so that 0 is background and 1 the 99.5th percentile of the foreground.
+
+        Args:
+            batch: Images, or tiles of images.
+            scene: From `describe`, of the whole images; by default of the batch itself.
+
+        Returns:
+            Tissue, the clear image, and T1w, on the same grid.
+        """
         tissue = self.tissue(batch)
         if self.connection is not None:
             logits = tissue if self.config.tissue_aware else torch.zeros_like(tissue)
             clear = self.enhance(self.connection(logits, batch))
             return Enhancement(tissue, clear[:, :1], clear[:, 1:])
         posteriors = tissue.softmax(1) if self.config.tissue_aware else torch.zeros_like(tissue)
-        out = self.enhance(torch.cat([batch, posteriors.to(batch.dtype)], dim=1))
-        return Enhancement(tissue, batch + RESIDUAL * out[:, :1], out[:, 1:])
+        seen, filtered = [batch, posteriors.to(batch.dtype)], batch
+        if self.scene is not None:
+            change = self.scene(batch, self.describe(batch) if scene is None else scene)
+            seen, filtered = [*seen, change], batch + change
+        out = self.enhance(torch.cat(seen, dim=1))
+        return Enhancement(tissue, filtered + RESIDUAL * out[:, :1], out[:, 1:])
 
 
 def _dense(config: DUNetConfig, inputs: int, outputs: int) -> DUNet:

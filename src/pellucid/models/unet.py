@@ -42,6 +42,8 @@ class EfficientUNetConfig:
     """Residual blocks per level, on the way down and on the way up."""
     detail_gain: float = 16.0
     """Amplification of the Haar differences of the first input channel, the image."""
+    changes: int = 0
+    """How many of the last input channels are changes of the image: small, so amplified as differences are."""
     zero_init: bool = False
     """Start with an output of zero: for a network that predicts a residual."""
     experts: int = 0
@@ -106,6 +108,8 @@ def _gains(config: EfficientUNetConfig) -> Float[Tensor, "1 c8 1 1 1"]:
     gains = torch.full((config.in_channels, 8), 2.0)
     gains[0] = config.detail_gain
     gains[:, 0] = 1.0
+    if config.changes:
+        gains[-config.changes :] = config.detail_gain
     return gains.view(1, -1, 1, 1, 1)
 
 

@@ -13,6 +13,7 @@ from pellucid.errors import wrong
 from pellucid.inference.predictor import predict
 from pellucid.io import nifti, resample
 from pellucid.io.volume import Volume
+from pellucid.models import TwoStage
 from pellucid.ops.intensity import IntensityRange, robust_range
 from pellucid.ops.labels import bounding_box, fill_holes, largest_component
 from pellucid.pipelines import space
@@ -164,12 +165,15 @@ class _Place:
 class _Heads(nn.Module):
     """The network with its answers in one tensor: tissue probabilities, same contrast, and T1w if wanted."""
 
-    def __init__(self, network: nn.Module, *, t1w: bool) -> None:
+    def __init__(self, network: nn.Module, whole: Image, *, t1w: bool) -> None:
         super().__init__()
         self.network, self.t1w = network, t1w
+        # Of the whole image, so that the answer does not depend on the tiles.
+        self.scene = network.describe(whole[None]) if isinstance(network, TwoStage) else None
 
     def forward(self, batch: Batch) -> Float[Tensor, "b k x y z"]:
-        answer = self.network(batch)
+        more = () if self.scene is None else (self.scene.to(batch.device),)
+        answer = self.network(batch, *more)
         parts = [answer.tissue.float().softmax(1), answer.same.float()]
         return torch.cat([*parts, answer.t1w.float()] if self.t1w else parts, dim=1)
 
@@ -209,7 +213,7 @@ def _work(volume: Volume, target: Volume) -> Volume:
 
 def _predict(network: nn.Module, crop: Image, options: EnhanceOptions) -> Float[Tensor, "n x y z"]:
     """Tissue probabilities, same contrast, and T1w if anybody wants it."""
-    heads = _Heads(network, t1w=options.contrast == "t1w" or "t1w" in options.save).eval()
+    heads = _Heads(network, crop, t1w=options.contrast == "t1w" or "t1w" in options.save).eval()
     costs = [getattr(module, "bytes_per_voxel", VOXEL_BYTES) for module in network.modules()]
     most = MEMORY_BYTES // max(costs)
     tile = max(48, min(128, int(most ** (1 / 3)) // 16 * 16))

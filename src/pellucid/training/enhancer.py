@@ -8,18 +8,18 @@ import logging
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pellucid import models
 from pellucid.config import from_dict, load_yaml, to_dict
 from pellucid.errors import wrong
 from pellucid.models import TwoStage, TwoStageConfig
-from pellucid.training import wiener
+from pellucid.training import scene, wiener
 from pellucid.training.data import DataConfig, ExampleStream, TrainingBatch, seed_of
 from pellucid.training.devices import any_of, launch
 from pellucid.training.loop import (
@@ -35,6 +35,7 @@ from pellucid.training.loop import (
 from pellucid.training.losses import LossConfig, enhancer_loss
 from pellucid.training.optimizer import Muon
 from pellucid.training.pack import unpack
+from pellucid.training.scene import SceneConfig
 from pellucid.training.validation import ValidationConfig, held_back, save_picture, validate
 
 log = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ class RecipeConfig:
     """Weights (.safetensors) to begin with instead of random ones."""
     model: TwoStageConfig = field(default_factory=TwoStageConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    scene: SceneConfig = field(default_factory=SceneConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     loss: LossConfig = field(default_factory=LossConfig)
@@ -84,6 +86,9 @@ class RecipeConfig:
         if self.model.enhance.experts not in (0, len(wiener.KINDS)):
             need = f"0 or {len(wiener.KINDS)} experts, one for each kind of corruption"
             raise wrong("model.enhance.experts", need=need, got=str(self.model.enhance.experts))
+        if self.model.scene not in (0, len(scene.BANK)):
+            need = f"0 or {len(scene.BANK)} filters, one for each kind of corruption"
+            raise wrong("model.scene", need=need, got=str(self.model.scene))
         if not 0 <= self.average < 1 or self.clip <= 0:
             got = f"{self.average} and {self.clip}"
             raise wrong("recipe", need="average in [0, 1) and clip > 0", got=got)
@@ -113,6 +118,12 @@ def fit(config: RecipeConfig) -> Path:
     training = _Training(config, fabric)
     if training.is_new and config.model.body == "efficient_unet" and config.model.enhance.experts:
         training.set_experts(wiener.fit(stream, config.data))
+    if (
+        training.first == 0
+        and config.model.scene
+        and (config.scene.again or not scene.is_fitted(training.model))
+    ):
+        training.fit_scene(stream)
     pace = Pace()
     for step in range(training.first, config.schedule.steps):
         asked = time.monotonic()
@@ -179,6 +190,12 @@ class _Training:
         """Put filters that were fitted in closed form into the network and its average."""
         for model in (self.model, self.average.model):
             model.get_parameter("enhance.experts.filters.weight").copy_(filters)
+
+    def fit_scene(self, stream: ExampleStream) -> None:
+        """Fit the filter of the whole image to the network as it is when the run begins."""
+        scene.fit(self.model, stream, self.config.data, self.config.scene)
+        self.model.train()
+        self.average.model.load_state_dict(self.model.state_dict())
 
     def step(self, step: int, batch: TrainingBatch) -> dict[str, float]:
         """One step of the optimizer; returns the parts of the loss."""
@@ -262,12 +279,13 @@ def _check_same_network(path: Path, state: Mapping[str, Any], config: RecipeConf
         raise wrong(f"model.{name}", need=f"{old[name]}, as in {path}", got=str(ours[name]), fix=fix)
 
 
-def _first_model(config: RecipeConfig) -> nn.Module:
+def _first_model(config: RecipeConfig) -> TwoStage:
     if not config.start_from:
         return TwoStage(config.model)
     model, _ = models.load(config.start_from)
-    if not isinstance(model, TwoStage) or model.config != config.model:
+    same = isinstance(model, TwoStage) and model.config in (config.model, replace(config.model, scene=0))
+    if not isinstance(model, TwoStage) or not same:
         raise wrong(
             config.start_from, need="weights of the recipe's network", got="another network or config"
         )
-    return model.train()
+    return (model if model.config == config.model else scene.grown(model, config.model)).train()

@@ -42,23 +42,30 @@ RIDGE = 1e-3
 """Regularization, as a share of the mean variance of the coefficients."""
 
 
-def fit(stream: ExampleStream, config: DataConfig, *, batches: int = 10) -> Float[Tensor, "k8 8 w w w"]:
+def fit(
+    stream: ExampleStream,
+    config: DataConfig,
+    *,
+    kinds: Mapping[str, Mapping[str, object]] | None = None,
+    batches: int = 10,
+) -> Float[Tensor, "k8 8 w w w"]:
     """Fit all filters.
 
     Args:
         stream: Whose subjects to use.
-        config: How examples are made; its corruptions are overruled by `KINDS`.
+        config: How examples are made; its corruptions are overruled by the kinds.
+        kinds: Kind of corruption -> what `DegradationConfig` says about it; `KINDS` by default.
         batches: Batches of examples for each filter.
 
     Returns:
-        Weights for `LinearExperts.filters`.
+        Weights as those of `LinearExperts.filters`, eight rows for each kind.
 
     Reference:
         Wiener 1949; by least squares over examples as in Romano et al. 2017 (RAISR).
     """
     found = []
     kept = stream.read, stream.painted
-    for number, (name, values) in enumerate(KINDS.items()):
+    for number, (name, values) in enumerate((kinds or KINDS).items()):
         degradation = replace(config.generator.degradation, **(_ALONE | dict(values)))  # type: ignore[arg-type]
         stream.read = replace(stream.read, degradation=degradation)
         stream.painted = replace(stream.painted, degradation=degradation)

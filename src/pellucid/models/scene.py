@@ -1,0 +1,122 @@
+"""One linear filter for the whole image, mixed from a bank by what the image's statistics say.
+
+How blurred, how noisy, how thick-sliced a scan is holds for the scan as a whole and shows in the energies of its
+detail, coarse to fine. A network that sees a neighborhood has to guess it again at every place.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pellucid.models.blocks import crop_like, depth_to_space, haar, pad_to_multiple, space_to_depth
+from pellucid.models.experts import WIDTH
+from pellucid.types import Batch
+
+SCALES = 3
+"""Octaves of detail that are measured."""
+HEAD, AIR = 0.1, 0.05
+"""Blocks brighter than the first are the head's, darker than the second are air."""
+STATISTICS = SCALES * (7 + 7 + 3)
+"""Length of `describe`'s answer."""
+HIDDEN = 64
+
+
+def describe(batch: Float[Tensor, "b 1 x y z"]) -> Float[Tensor, "b n"]:
+    """Statistics of whole images, coarse to fine.
+
+    At each of `SCALES` octaves: log mean square and log mean magnitude of the seven Haar details in the head,
+    log mean square of all details in air, whether there is air, and the head's share of the image.
+
+    Args:
+        batch: Images scaled so that 0 is background and 1 the 99.5th percentile.
+
+    Returns:
+        `STATISTICS` numbers for each image.
+    """
+    return torch.stack([_describe(image) for image in batch.float()])
+
+
+def _describe(image: Float[Tensor, "1 x y z"]) -> Float[Tensor, " n"]:
+    found = []
+    level = image[None]
+    for _ in range(SCALES):
+        mean, *details = haar(space_to_depth(pad_to_multiple(level, 2)))[0]
+        detail = torch.stack(details)
+        head, air = detail[:, mean > HEAD], detail[:, mean < AIR]
+        found += [_log_mean(head.square(), 1e-8), _log_mean(head.abs(), 1e-4)]
+        noise = _log_mean(air.reshape(1, -1).square(), 1e-8)
+        share = (mean > HEAD).float().mean()
+        found += [noise, noise.new_tensor([float(air.numel() > 0)]), share[None]]
+        level = mean[None, None]
+    return torch.cat(found)
+
+
+def _log_mean(values: Float[Tensor, "k n"], floor: float) -> Float[Tensor, " k"]:
+    """Logarithm of each row's mean; 0 if there is nothing."""
+    if not values.shape[1]:
+        return values.new_zeros(values.shape[0])
+    return (values.mean(1) + floor).log()
+
+
+class SceneFilter(nn.Module):
+    """Bank of linear filters on Haar coefficients of 2 x 2 x 2 blocks, mixed once for an image.
+
+    All of it is fitted in closed form or to closed forms by `training/scene.py`, and not by gradients through
+    the network.
+
+    Args:
+        count: Number of filters.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+        # What each filter changes: the filter minus the identity.
+        self.changes = nn.Parameter(torch.zeros(count, 8, 8, WIDTH, WIDTH, WIDTH), requires_grad=False)
+        self.register_buffer("mean", torch.zeros(STATISTICS))
+        self.register_buffer("std", torch.ones(STATISTICS))
+        self.mixer = nn.Sequential(
+            nn.Linear(STATISTICS, HIDDEN),
+            nn.ReLU(),
+            nn.Linear(HIDDEN, HIDDEN),
+            nn.ReLU(),
+            nn.Linear(HIDDEN, count),
+        )
+        for weights in self.mixer[-1].parameters():
+            nn.init.zeros_(weights)
+        self.requires_grad_(False)
+
+    def shares(self, scene: Float[Tensor, "b n"]) -> Float[Tensor, "b k"]:
+        """How much of each filter an image gets.
+
+        Args:
+            scene: From `describe`.
+
+        Returns:
+            A factor for each filter; zeros from a new bank.
+        """
+        mixed: Tensor = self.mixer(((scene - self.mean) / self.std).clamp(-4, 4))
+        return mixed
+
+    def forward(self, batch: Float[Tensor, "b 1 x y z"], scene: Float[Tensor, "b n"]) -> Batch:
+        """What the mixed filter changes.
+
+        Args:
+            batch: Images, or tiles of them.
+            scene: From `describe`, of the whole images.
+
+        Returns:
+            A change for each voxel.
+        """
+        # In float32: the change is added to the image as it is.
+        with torch.autocast(batch.device.type, enabled=False):
+            folded = haar(space_to_depth(pad_to_multiple(batch.float(), 2)))
+            kernels = torch.einsum("bk,koiuvw->boiuvw", self.shares(scene.float()), self.changes)
+            edge = WIDTH // 2
+            padded = F.pad(folded, (edge,) * 6, mode="replicate")
+            changed = [F.conv3d(image[None], kernel) for image, kernel in zip(padded, kernels, strict=True)]
+            return crop_like(depth_to_space(8 * haar(torch.cat(changed))), batch)

@@ -1,0 +1,192 @@
+"""Fit the scene filter: a bank in closed form, then who gets how much of it.
+
+For one example, the squared error that is left after adding shares of the bank's changes to the network's output is
+a quadratic function of the shares. So each example is kept as that function and its statistics, a few hundred
+numbers, and the small network from statistics to shares is fitted to thousands of examples in seconds.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pellucid.errors import wrong
+from pellucid.models import TwoStage, TwoStageConfig
+from pellucid.models.blocks import haar, space_to_depth
+from pellucid.models.experts import WIDTH
+from pellucid.models.scene import SceneFilter, describe
+from pellucid.ops.random import seeded
+from pellucid.training import wiener
+from pellucid.training.data import DataConfig, ExampleStream
+
+log = logging.getLogger(__name__)
+
+_FWHM = ((0.8, 1.4), (1.4, 2.0), (2.0, 2.5), (2.5, 3.0), (3.0, 3.5), (3.5, 4.2))
+_DISTANCE = ((2.0, 3.5), (3.5, 5.0), (5.0, 7.0))
+BANK: Mapping[str, Mapping[str, object]] = {
+    "noise-low": {"noise": 1.0, "noise_std": (0.02, 0.035)},
+    "noise-middle": {"noise": 1.0, "noise_std": (0.04, 0.065)},
+    "noise-high": {"noise": 1.0, "noise_std": (0.08, 0.12)},
+    **{f"blur-{low:g}": {"blur": 1.0, "blur_fwhm_mm": (low, high)} for low, high in _FWHM},
+    **{
+        f"slices-{name}-{low:g}": {"thick": 1.0, "slice_distance_mm": (low, high), "slice_axes": (axis,)}
+        for axis, name in enumerate("xyz")
+        for low, high in _DISTANCE
+    },
+    "blur-noise": {"blur": 1.0, "blur_fwhm_mm": (2.0, 3.5), "noise": 1.0, "noise_std": (0.015, 0.04)},
+    "motion": {"motion": 1.0},
+}
+"""Kind of corruption -> what `DegradationConfig` says about it; one filter each, in this order."""
+
+
+@dataclass(frozen=True)
+class SceneConfig:
+    """How the scene filter is fitted when a run begins."""
+
+    again: bool = False
+    """Fit anew also where the weights that a run starts from have been fitted already."""
+    batches: int = 350
+    """Batches of examples that the network is run on."""
+    steps: int = 3000
+    """Steps of the fit from statistics to shares."""
+    floor: float = 0.1
+    """Examples count by the inverse of their error plus this share of the mean error."""
+
+    def __post_init__(self) -> None:
+        if self.batches < 1 or self.steps < 1 or self.floor <= 0:
+            raise wrong("scene", need="batches and steps of at least 1 and a floor above 0", got=str(self))
+
+
+class Quadratic(NamedTuple):
+    """What shares g of the bank leave of examples' squared errors: `square g g - 2 cross g + rest`."""
+
+    scene: Float[Tensor, "n s"]
+    """Statistics of the inputs."""
+    square: Float[Tensor, "n k k"]
+    cross: Float[Tensor, "n k"]
+    rest: Float[Tensor, " n"]
+    """Squared error of the network's output."""
+
+    def left(self, shares: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
+        """Squared error of each example with these shares."""
+        curved = torch.einsum("nk,nkl,nl->n", shares, self.square, shares)
+        return self.rest + curved - 2 * (shares * self.cross).sum(1)
+
+
+def grown(model: TwoStage, config: TwoStageConfig) -> TwoStage:
+    """A network with a scene filter from one without; it does the same until the filter is fitted.
+
+    Args:
+        model: The network as it is.
+        config: Its config, but for `scene`.
+
+    Returns:
+        A new network with the weights of the old one.
+    """
+    new = TwoStage(config)
+    state = model.state_dict()
+    stem = new.state_dict()["enhance.stem.weight"].clone().zero_()  # the new input is not looked at yet
+    old = state["enhance.stem.weight"]
+    stem[:, : old.shape[1]] = old
+    new.load_state_dict(state | {"enhance.stem.weight": stem}, strict=False)
+    return new
+
+
+def is_fitted(model: TwoStage) -> bool:
+    """Whether a network's scene filter does anything."""
+    return model.scene is not None and bool(model.scene.changes.any())
+
+
+def fit(model: TwoStage, stream: ExampleStream, data: DataConfig, config: SceneConfig) -> None:
+    """Fit the bank and the shares of a network's scene filter, in place.
+
+    Args:
+        model: A network with a scene filter; what the filter does now is undone first.
+        stream: Where examples come from.
+        data: How they are made.
+        config: How many, and how long.
+    """
+    scene = model.scene
+    if scene is None or scene.count != len(BANK):
+        raise wrong("model.scene", need=f"{len(BANK)} filters", got=str(0 if scene is None else scene.count))
+    filters = wiener.fit(stream, data, kinds=BANK)
+    changes = filters.view(len(BANK), 8, 8, WIDTH, WIDTH, WIDTH).clone()
+    middle = WIDTH // 2
+    changes[:, torch.arange(8), torch.arange(8), middle, middle, middle] -= 1
+    with torch.no_grad():
+        scene.changes.copy_(changes)
+        for weights in scene.mixer[-1].parameters():
+            weights.zero_()
+    examples = collect(model, stream, config.batches)
+    _fit_shares(scene, examples, config)
+    model.eval()
+    with torch.no_grad():
+        left = examples.left(scene.shares(examples.scene))
+    log.info("scene filter: squared error %.3f of the network's own", float(left.sum() / examples.rest.sum()))
+
+
+@torch.no_grad()
+def collect(model: TwoStage, stream: ExampleStream, batches: int) -> Quadratic:
+    """Run a network over examples and keep each as a quadratic function of the shares.
+
+    Args:
+        model: The network; its scene filter must not do anything yet.
+        stream: Where examples come from; the batches are others than those of training.
+        batches: How many.
+
+    Returns:
+        One entry for each example, per voxel.
+    """
+    scene = model.scene
+    if scene is None:
+        raise wrong("collect", need="a network with a scene filter", got="one without")
+    model.eval()
+    kernel = scene.changes.flatten(0, 1)
+    rows: list[tuple[Tensor, ...]] = []
+    for step in range(batches):
+        batch = stream.batch(100_000_000 + step)
+        missing = haar(space_to_depth(batch.clean - model(batch.input).same))
+        folded = haar(space_to_depth(batch.input))
+        padded = torch.nn.functional.pad(folded, (WIDTH // 2,) * 6, mode="replicate")
+        for statistics, image, wanted in zip(describe(batch.input), padded, missing, strict=True):
+            changes = torch.nn.functional.conv3d(image[None], kernel)[0].view(scene.count, -1)
+            target, size = wanted.flatten(), wanted.numel()
+            rows.append(
+                (statistics, changes @ changes.T / size, changes @ target / size, target @ target / size)
+            )
+    return Quadratic(*(torch.stack(column) for column in zip(*rows, strict=True)))
+
+
+def _fit_shares(scene: SceneFilter, examples: Quadratic, config: SceneConfig) -> None:
+    """Fit the mixer to minimize the errors that are left, each relative to the example's own."""
+    with torch.no_grad():
+        scene.mean.copy_(examples.scene.mean(0))
+        scene.std.copy_(examples.scene.std(0) + 1e-3)
+    weights = 1 / (examples.rest + config.floor * examples.rest.mean())
+    scaled = Quadratic(
+        examples.scene,
+        examples.square * weights[:, None, None],
+        examples.cross * weights[:, None],
+        examples.rest * weights,
+    )
+    scene.mixer.requires_grad_(True)
+    optimizer = torch.optim.AdamW(scene.mixer.parameters(), lr=2e-3, weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
+    generator = seeded(0)
+    count = len(examples.rest)
+    for _ in range(config.steps):
+        some = torch.randint(count, (min(128, count),), generator=generator)
+        batch = Quadratic(*(part[some] for part in scaled))
+        # Whole heads have other statistics than patches: the fit must bear some disagreement.
+        jitter = 0.1 * scene.std * torch.randn(batch.scene.shape, generator=generator)
+        loss = batch.left(scene.shares(batch.scene + jitter)).mean()
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(scene.mixer.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+    scene.requires_grad_(False)
