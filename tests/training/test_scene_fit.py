@@ -51,6 +51,7 @@ def test_the_quadratic_form_is_the_squared_error(few: None, packed: Path, grown:
     network = TwoStage(grown.model)
     assert network.scene is not None
     network.scene.changes.normal_(std=0.02)
+    network.scene.mixer[-1].bias.copy_(torch.tensor([0.1, 0.2]))
     stream = ExampleStream(unpack(str(packed)), grown.data, seed=0, device=torch.device("cpu"))
     examples = scene.collect(network, stream, 1)
     shares = torch.tensor([0.3, -0.7])

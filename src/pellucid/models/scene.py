@@ -19,7 +19,7 @@ HEAD, AIR = 0.1, 0.05
 """Blocks brighter than the first are the head's, darker than the second are air."""
 STATISTICS = SCALES * (7 + 7 + 3)
 """Length of `describe`'s answer."""
-HIDDEN = 64
+HIDDEN = 128
 
 
 def describe(batch: Float[Tensor, "b 1 x y z"]) -> Float[Tensor, "b n"]:
@@ -79,27 +79,28 @@ class SceneFilter(nn.Module):
         self.changes = nn.Parameter(torch.zeros(count, 8, 8, WIDTH, WIDTH, WIDTH), requires_grad=False)
         self.register_buffer("mean", torch.zeros(STATISTICS))
         self.register_buffer("std", torch.ones(STATISTICS))
-        self.mixer = nn.Sequential(
-            nn.Linear(STATISTICS, HIDDEN),
-            nn.ReLU(),
-            nn.Linear(HIDDEN, HIDDEN),
-            nn.ReLU(),
-            nn.Linear(HIDDEN, count),
+        self.mixer = nn.ModuleList(
+            [nn.Linear(STATISTICS, HIDDEN), nn.Linear(HIDDEN, HIDDEN), nn.Linear(HIDDEN, count)]
         )
         for weights in self.mixer[-1].parameters():
             nn.init.zeros_(weights)
         self.requires_grad_(False)
 
-    def shares(self, scene: Float[Tensor, "b n"]) -> Float[Tensor, "b k"]:
+    def shares(self, scene: Float[Tensor, "b n"], *, dropout: float = 0.0) -> Float[Tensor, "b k"]:
         """How much of each filter an image gets.
 
         Args:
             scene: From `describe`.
+            dropout: Share of hidden values that are left out at random, while fitting.
 
         Returns:
             A factor for each filter; zeros from a new bank.
         """
-        mixed: Tensor = self.mixer(((scene - self.mean) / self.std).clamp(-4, 4))
+        x = ((scene - self.mean) / self.std).clamp(-4, 4)
+        *hidden, last = self.mixer
+        for layer in hidden:
+            x = F.dropout(F.relu(layer(x)), dropout, training=dropout > 0)
+        mixed: Tensor = last(x)
         return mixed
 
     def forward(self, batch: Float[Tensor, "b 1 x y z"], scene: Float[Tensor, "b n"]) -> Batch:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from pellucid.errors import wrong
 from pellucid.models import TwoStage, TwoStageConfig
@@ -53,12 +54,15 @@ class SceneConfig:
     """Batches of examples that the network is run on."""
     steps: int = 3000
     """Steps of the fit from statistics to shares."""
-    floor: float = 0.1
+    floor: float = 0.02
     """Examples count by the inverse of their error plus this share of the mean error."""
+    dropout: float = 0.4
+    """Share of hidden values left out at random: there are few subjects."""
 
     def __post_init__(self) -> None:
-        if self.batches < 1 or self.steps < 1 or self.floor <= 0:
-            raise wrong("scene", need="batches and steps of at least 1 and a floor above 0", got=str(self))
+        if self.batches < 1 or self.steps < 1 or self.floor <= 0 or not 0 <= self.dropout < 1:
+            need = "batches and steps of at least 1, a floor above 0, and dropout in [0, 1)"
+            raise wrong("scene", need=need, got=str(self))
 
 
 class Quadratic(NamedTuple):
@@ -69,7 +73,7 @@ class Quadratic(NamedTuple):
     square: Float[Tensor, "n k k"]
     cross: Float[Tensor, "n k"]
     rest: Float[Tensor, " n"]
-    """Squared error of the network's output."""
+    """Squared error of the network's output without any share."""
 
     def left(self, shares: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
         """Squared error of each example with these shares."""
@@ -105,7 +109,7 @@ def fit(model: TwoStage, stream: ExampleStream, data: DataConfig, config: SceneC
     """Fit the bank and the shares of a network's scene filter, in place.
 
     Args:
-        model: A network with a scene filter; what the filter does now is undone first.
+        model: A network with a scene filter, new or fitted before.
         stream: Where examples come from.
         data: How they are made.
         config: How many, and how long.
@@ -113,20 +117,23 @@ def fit(model: TwoStage, stream: ExampleStream, data: DataConfig, config: SceneC
     scene = model.scene
     if scene is None or scene.count != len(BANK):
         raise wrong("model.scene", need=f"{len(BANK)} filters", got=str(0 if scene is None else scene.count))
+    if not is_fitted(model):
+        scene.changes.copy_(_bank(stream, data))
+    examples = collect(model, stream, config.batches)
+    _fit_shares(scene, examples, config)
+    with torch.no_grad():
+        left = examples.left(scene.shares(examples.scene))
+    share = float((left / examples.rest.clamp_min(1e-9)).mean())
+    log.info("scene filter: squared error %.3f of that without it, on the mean of the examples", share)
+
+
+def _bank(stream: ExampleStream, data: DataConfig) -> Float[Tensor, "k 8 8 w w w"]:
+    """What each filter of the bank changes."""
     filters = wiener.fit(stream, data, kinds=BANK)
     changes = filters.view(len(BANK), 8, 8, WIDTH, WIDTH, WIDTH).clone()
     middle = WIDTH // 2
     changes[:, torch.arange(8), torch.arange(8), middle, middle, middle] -= 1
-    with torch.no_grad():
-        scene.changes.copy_(changes)
-        for weights in scene.mixer[-1].parameters():
-            weights.zero_()
-    examples = collect(model, stream, config.batches)
-    _fit_shares(scene, examples, config)
-    model.eval()
-    with torch.no_grad():
-        left = examples.left(scene.shares(examples.scene))
-    log.info("scene filter: squared error %.3f of the network's own", float(left.sum() / examples.rest.sum()))
+    return changes
 
 
 @torch.no_grad()
@@ -134,12 +141,12 @@ def collect(model: TwoStage, stream: ExampleStream, batches: int) -> Quadratic:
     """Run a network over examples and keep each as a quadratic function of the shares.
 
     Args:
-        model: The network; its scene filter must not do anything yet.
+        model: The network. What it changes beside its scene filter is taken as it is now.
         stream: Where examples come from; the batches are others than those of training.
         batches: How many.
 
     Returns:
-        One entry for each example, per voxel.
+        One entry for each example, per coefficient.
     """
     scene = model.scene
     if scene is None:
@@ -151,12 +158,19 @@ def collect(model: TwoStage, stream: ExampleStream, batches: int) -> Quadratic:
         batch = stream.batch(100_000_000 + step)
         missing = haar(space_to_depth(batch.clean - model(batch.input).same))
         folded = haar(space_to_depth(batch.input))
-        padded = torch.nn.functional.pad(folded, (WIDTH // 2,) * 6, mode="replicate")
-        for statistics, image, wanted in zip(describe(batch.input), padded, missing, strict=True):
-            changes = torch.nn.functional.conv3d(image[None], kernel)[0].view(scene.count, -1)
-            target, size = wanted.flatten(), wanted.numel()
+        padded = F.pad(folded, (WIDTH // 2,) * 6, mode="replicate")
+        statistics = describe(batch.input)
+        now = scene.shares(statistics)
+        for place, wanted in enumerate(missing):
+            changes = F.conv3d(padded[place : place + 1], kernel)[0].view(scene.count, -1)
+            target, size = wanted.flatten() + now[place] @ changes, wanted.numel()
             rows.append(
-                (statistics, changes @ changes.T / size, changes @ target / size, target @ target / size)
+                (
+                    statistics[place],
+                    changes @ changes.T / size,
+                    changes @ target / size,
+                    target @ target / size,
+                )
             )
     return Quadratic(*(torch.stack(column) for column in zip(*rows, strict=True)))
 
@@ -173,6 +187,7 @@ def _fit_shares(scene: SceneFilter, examples: Quadratic, config: SceneConfig) ->
         examples.cross * weights[:, None],
         examples.rest * weights,
     )
+    torch.manual_seed(0)  # of the dropout
     scene.mixer.requires_grad_(True)
     optimizer = torch.optim.AdamW(scene.mixer.parameters(), lr=2e-3, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
@@ -183,7 +198,7 @@ def _fit_shares(scene: SceneFilter, examples: Quadratic, config: SceneConfig) ->
         batch = Quadratic(*(part[some] for part in scaled))
         # Whole heads have other statistics than patches: the fit must bear some disagreement.
         jitter = 0.1 * scene.std * torch.randn(batch.scene.shape, generator=generator)
-        loss = batch.left(scene.shares(batch.scene + jitter)).mean()
+        loss = batch.left(scene.shares(batch.scene + jitter, dropout=config.dropout)).mean()
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(scene.mixer.parameters(), 1.0)
