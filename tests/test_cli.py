@@ -118,7 +118,7 @@ def test_commands_of_two_words_are_listed_by_their_first(capsys: pytest.CaptureF
     assert _run("evaluate", "robustness", "--help") == 0
     assert "usage: pellucid evaluate robustness" in capsys.readouterr().out
     assert _run("evaluate") == 2
-    need = "pellucid: evaluate: need one of robustness, bias, sheet as the next word, got"
+    need = "pellucid: evaluate: need one of robustness, bias, ablation, sheet as the next word, got"
     assert capsys.readouterr().err == f"{need} nothing.\n"
     assert _run("evaluate", "sheets") == 2
     assert capsys.readouterr().err == f"{need} sheets.\n"

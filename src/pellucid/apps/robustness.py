@@ -1,16 +1,9 @@
-"""The robustness protocol run to its end: units in processes, then tables and box plots."""
+"""The robustness protocol's tables, box plots and sheets."""
 
-import dataclasses
 import io
-import multiprocessing
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-import torch
-
-from pellucid.errors import PellucidError
-from pellucid.evaluation.protocol import INPUT, OURS, Case, Protocol, repairer
+from pellucid.evaluation.protocol import INPUT, OURS, repairer
 from pellucid.evaluation.robustness import MASK, Robustness, corrupted
 from pellucid.evaluation.rows import Row, write_table
 from pellucid.evaluation.summary import COLUMNS, Summary, matrix_markdown, summarize, title, to_markdown
@@ -21,29 +14,6 @@ from pellucid.report.figures import sheet
 from pellucid.report.framing import Column, frame
 
 SUMMARY, VERSUS, PAGE, PLOT = "summary.tsv", "versus.tsv", "summary.md", "boxes.png"
-
-
-def run_in_processes(protocol: Protocol, plan: Sequence[Case], jobs: int) -> list[PellucidError]:
-    """Do the units that are missing, several at a time.
-
-    Args:
-        protocol: The folder of results.
-        plan: Scans, each with its condition.
-        jobs: Processes; 1 works here. Threads are shared out evenly unless the options fix them.
-
-    Returns:
-        What went wrong, one error per unit.
-    """
-    if jobs == 1:
-        return protocol.run(plan)
-    options = protocol.options
-    if options.enhance.threads is None:
-        threads = max(1, torch.get_num_threads() // jobs)
-        shared = dataclasses.replace(options.enhance, threads=threads)
-        protocol.options = dataclasses.replace(options, enhance=shared)
-    # Spawned: a forked process would inherit torch's thread pool in whatever state it is.
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return protocol.run(plan, pool)
 
 
 def report(protocol: Robustness) -> Path | None:

@@ -1,7 +1,13 @@
 """The commands: one frozen dataclass each, whose fields are the options. No torch at import time."""
 
 from pellucid.commands.command import Command
-from pellucid.commands.evaluation import EvaluateBias, EvaluateRobustness, EvaluateSheet, Metrics
+from pellucid.commands.evaluation import (
+    EvaluateAblation,
+    EvaluateBias,
+    EvaluateRobustness,
+    EvaluateSheet,
+    Metrics,
+)
 from pellucid.commands.house import Demo, Info, Weights
 from pellucid.commands.scans import Audit, Degrade, Enhance
 from pellucid.commands.workshop import Pack, Train
@@ -13,6 +19,7 @@ COMMANDS: dict[str, type[Command]] = {
     "metrics": Metrics,
     "evaluate robustness": EvaluateRobustness,
     "evaluate bias": EvaluateBias,
+    "evaluate ablation": EvaluateAblation,
     "evaluate sheet": EvaluateSheet,
     "train": Train,
     "pack": Pack,

@@ -1,7 +1,9 @@
 """What every command has."""
 
+import contextlib
 import dataclasses
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Annotated
 
 from tyro.conf import arg
@@ -38,16 +40,21 @@ class Command(ABC):
             print(text)
 
 
-def missing_extra(problem: ModuleNotFoundError, extra: str) -> PellucidError:
-    """Word the absence of an optional package.
+_TRAINING_PACKAGES = ("lightning_fabric", "lightning_utilities", "tensorboard")
 
-    Args:
-        problem: What the import raised.
-        extra: The extra of this package that brings it.
 
-    Returns:
-        The exception, to be raised by the caller.
+@contextlib.contextmanager
+def needing_training() -> Iterator[None]:
+    """Say which extra brings the packages that training needs, where one of them is missing.
+
+    Raises:
+        PellucidError: If one of them cannot be imported in the context.
     """
-    return PellucidError(
-        f"The package {problem.name} is not installed; get it with: pip install 'pellucid[{extra}]'"
-    )
+    try:
+        yield
+    except ModuleNotFoundError as problem:
+        if problem.name not in _TRAINING_PACKAGES:
+            raise
+        raise PellucidError(
+            f"The package {problem.name} is not installed; get it with: pip install 'pellucid[train]'"
+        ) from problem

@@ -10,11 +10,13 @@ import tyro
 from tyro.conf import Positional, arg
 
 from pellucid.commands.batch import Job, check, each, find_inputs
-from pellucid.commands.command import FAILED, OK, Command
-from pellucid.errors import wrong
+from pellucid.commands.command import FAILED, OK, Command, needing_training
+from pellucid.config import parse_overrides
+from pellucid.errors import PellucidError, wrong
 from pellucid.pipelines.options import EnhanceOptions
 
 if TYPE_CHECKING:
+    from pellucid.evaluation.protocol import Case, Protocol
     from pellucid.evaluation.scores import Score
 
 
@@ -117,6 +119,15 @@ class _Compare(_Evaluate):
     """Seed of the corruptions."""
     jobs: int = 1
     """Processes that work side by side; each takes its share of the threads."""
+    executor: Annotated[str, arg(metavar="local|dask://HOST:PORT")] = "local"
+    """Where to work: on this machine, or on a Dask cluster whose workers see the same files."""
+
+    def _run(self, protocol: "Protocol", plan: "list[Case]") -> list[PellucidError]:
+        """Do what is missing, wherever the user wants it done."""
+        from pellucid.apps.executors import executor
+
+        with executor(self.executor, self.jobs, protocol) as where:
+            return protocol.run(plan, where)
 
     def _method_options(self) -> dict[str, Any]:
         """Options that all protocols share."""
@@ -146,7 +157,7 @@ class EvaluateRobustness(_Compare):
     def run(self) -> int:
         """Measure what is missing, then summarize."""
         sources = find_inputs(self.inputs)
-        from pellucid.apps.robustness import draw, report, run_in_processes
+        from pellucid.apps.robustness import draw, report
         from pellucid.evaluation.robustness import SWEEPS, Robustness, RobustnessOptions
 
         names = [part for name in self.corruptions.split(",") for part in SWEEPS.get(name, (name,))]
@@ -156,7 +167,7 @@ class EvaluateRobustness(_Compare):
             metrics=tuple(self.metrics.split(",")),
         )
         protocol = Robustness(self.out, options, force=self.force)
-        failed = run_in_processes(protocol, protocol.plan(sources), self.jobs)
+        failed = self._run(protocol, protocol.plan(sources))
         for source in sources[: max(0, self.sheets)] if not failed else ():
             draw(protocol, source)
         page = report(protocol)
@@ -190,7 +201,6 @@ class EvaluateBias(_Compare):
         """Measure what is missing, then summarize."""
         sources = find_inputs(self.inputs)
         from pellucid.apps.bias import report
-        from pellucid.apps.robustness import run_in_processes
         from pellucid.evaluation.bias import Bias, BiasOptions
 
         corruptions = tuple(dict.fromkeys(self.corruptions.split(",")))
@@ -202,11 +212,37 @@ class EvaluateBias(_Compare):
             segment=self.segment,
         )
         protocol = Bias(self.out, options, force=self.force)
-        failed = run_in_processes(protocol, protocol.plan(sources), self.jobs)
+        failed = self._run(protocol, protocol.plan(sources))
         page = report(protocol)
         if page is not None:
             self.say(page.read_text(encoding="utf-8"))
         return FAILED if failed else OK
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluateAblation(Command):
+    """Train a recipe with and without knowledge of the tissue, at equal size and half as large again, and compare."""
+
+    recipe: Positional[Annotated[Path, arg(metavar="RECIPE.yaml")]]
+    """A tissue-aware recipe with validation data."""
+    overrides: Positional[Annotated[tuple[str, ...], arg(metavar="NAME=VALUE ...")]] = ()
+    """Values that win over the recipe, for instance `schedule.steps=500`."""
+    out: Annotated[Path, arg(aliases=["-o"], metavar="DIR")]
+    """Folder of the runs and tables; a run that was stopped goes on where it was."""
+
+    def run(self) -> int:
+        """Train what is not trained yet, then judge all variants."""
+        values = parse_overrides(self.overrides)
+        with needing_training():
+            from pellucid.apps.ablation import report
+            from pellucid.config import load_yaml
+            from pellucid.evaluation import ablation
+            from pellucid.training.enhancer import RecipeConfig
+
+            recipes = ablation.variants(load_yaml(RecipeConfig, self.recipe, values), self.out)
+            page = report(ablation.run(recipes, self.out), recipes, self.out)
+        self.say(page.read_text(encoding="utf-8"))
+        return OK
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

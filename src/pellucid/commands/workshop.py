@@ -6,10 +6,8 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from pellucid.commands.command import OK, Command, missing_extra
+from pellucid.commands.command import OK, Command, needing_training
 from pellucid.config import parse_overrides
-
-_TRAINING_PACKAGES = ("lightning_fabric", "lightning_utilities", "tensorboard")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,14 +22,10 @@ class Train(Command):
     def run(self) -> int:
         """Train to the end, and say where the weights are."""
         values = parse_overrides(self.overrides)
-        try:
+        with needing_training():
             from pellucid.training import enhancer
 
             self.say(str(enhancer.run(self.recipe, values)))
-        except ModuleNotFoundError as problem:
-            if problem.name not in _TRAINING_PACKAGES:
-                raise
-            raise missing_extra(problem, "train") from problem
         return OK
 
 

@@ -1,0 +1,54 @@
+"""Units run wherever they are sent, with the same rows."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from torch import Tensor
+
+from pellucid import cli
+from pellucid.evaluation.rows import read_rows
+
+distributed = pytest.importorskip("distributed")
+
+
+@pytest.fixture
+def scheduler() -> Iterator[str]:
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
+    ) as cluster:
+        yield cluster.scheduler_address
+
+
+def words(scan: Path, out: Path, *more: str) -> list[str]:
+    start = ["evaluate", "robustness", str(scan), "-o", str(out), "-q"]
+    return [*start, "--methods", "gaussian", "--corruptions", "rician-0.10", *more]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_dask_cluster_gives_the_same_rows(scheduler: str, scan: Path, tmp_path: Path) -> None:
+    address = scheduler if "://" not in scheduler else scheduler.split("://", 1)[1]
+    where = f"dask://{address}" if scheduler.startswith("tcp") else f"dask://{scheduler}"
+    assert cli.main(words(scan, tmp_path / "here")) == 0
+    assert cli.main(words(scan, tmp_path / "there", "--executor", where)) == 0
+    here, there = (
+        {(r.method, r.metric): r.value for r in read_rows(tmp_path / name / "rows.tsv")}
+        for name in ("here", "there")
+    )
+    assert here == pytest.approx(there)
+
+
+def test_other_places_are_refused(
+    scan: Path, tmp_path: Path, phantom_image: Tensor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(words(scan, tmp_path / "out", "--executor", "slrum")) == 2
+    assert "--executor: need local or dask://HOST:PORT, got 'slrum'" in capsys.readouterr().err
+
+
+def test_a_missing_package_is_named(
+    scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    assert cli.main(words(scan, tmp_path / "out", "--executor", "dask://localhost:1")) == 2
+    assert "pip install 'pellucid[cluster]'" in capsys.readouterr().err
