@@ -36,7 +36,8 @@ def test_statistics_of_anything_are_numbers(shape: tuple[int, ...], value: float
 def test_a_new_bank_changes_nothing(phantom_image: Tensor) -> None:
     batch = phantom_image[None]
     bank = SceneFilter(3)
-    assert torch.equal(bank(batch, describe(batch)), torch.zeros_like(batch))
+    change, strength = bank(batch, describe(batch))
+    assert torch.equal(change, torch.zeros_like(batch)) and strength.item() == 1
     assert not any(weights.requires_grad for weights in bank.parameters())
 
 
@@ -44,14 +45,29 @@ def test_shares_mix_the_bank(phantom_image: Tensor) -> None:
     bank = SceneFilter(2)
     bank.changes[0, torch.arange(8), torch.arange(8), 2, 2, 2] = -0.5  # halves
     bank.changes[1, 0, 0, 2, 2, 2] = 1.0  # doubles the means of blocks
-    bank.mixer[-1].bias.copy_(torch.tensor([0.2, 0.1]))
+    bank.mixer[-1].bias.copy_(torch.tensor([0.2, 0.1, -0.3]))
     batch = phantom_image[None]
-    change = bank(batch, describe(batch))
+    change, strength = bank(batch, describe(batch))
+    assert strength.item() == pytest.approx(0.7)
     means = torch.nn.functional.avg_pool3d(batch, 2)
     got = torch.nn.functional.avg_pool3d(change, 2)
     torch.testing.assert_close(got, (-0.1 + 0.1) * means, atol=1e-5, rtol=0)
     detail = batch - means.repeat_interleave(2, 2).repeat_interleave(2, 3).repeat_interleave(2, 4)
     torch.testing.assert_close(change, -0.1 * detail, atol=1e-5, rtol=0)
+
+
+def test_the_strength_scales_what_the_network_changes(phantom_image: Tensor) -> None:
+    torch.manual_seed(0)
+    network = TwoStage(TwoStageConfig(tissue=SMALL, enhance=SMALL, scene=1)).eval()
+    network.enhance.head.weight.data.normal_(std=0.1)
+    assert network.scene is not None
+    batch = phantom_image[None]
+    with torch.no_grad():
+        full = network(batch).same - batch
+        network.scene.mixer[-1].bias[-1] = -0.75
+        quarter = network(batch).same - batch
+    assert full.abs().mean() > 1e-3
+    torch.testing.assert_close(quarter, 0.25 * full, atol=1e-5, rtol=1e-4)
 
 
 def test_tiles_with_the_statistics_of_the_whole_give_the_whole(phantom_image: Tensor) -> None:

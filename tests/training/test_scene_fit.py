@@ -51,15 +51,17 @@ def test_the_quadratic_form_is_the_squared_error(few: None, packed: Path, grown:
     network = TwoStage(grown.model)
     assert network.scene is not None
     network.scene.changes.normal_(std=0.02)
-    network.scene.mixer[-1].bias.copy_(torch.tensor([0.1, 0.2]))
+    network.scene.mixer[-1].bias.copy_(torch.tensor([0.1, 0.2, -0.4]))
+    network.enhance.head.weight.data.normal_(std=0.1)
+    network.enhance.stem.weight.data[:, -8:] = 0  # what the network does must not depend on the filter here
     stream = ExampleStream(unpack(str(packed)), grown.data, seed=0, device=torch.device("cpu"))
     examples = scene.collect(network, stream, 1)
-    shares = torch.tensor([0.3, -0.7])
+    shares = torch.tensor([0.3, -0.7, 0.5])
     network.scene.mixer[-1].bias.copy_(shares)
     batch = stream.batch(100_000_000)
     with torch.no_grad():
         error = (network(batch.input).same - batch.clean).square().mean((1, 2, 3, 4)) / 8
-    left = examples.left(shares.expand(len(error), 2))
+    left = examples.left(shares.expand(len(error), 3))
     torch.testing.assert_close(left, error, rtol=1e-3, atol=1e-7)
 
 

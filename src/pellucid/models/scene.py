@@ -1,4 +1,4 @@
-"""One linear filter for the whole image, mixed from a bank by what the image's statistics say.
+"""One linear filter for the whole image, and how far to trust the network, by what the image's statistics say.
 
 How blurred, how noisy, how thick-sliced a scan is holds for the scan as a whole and shows in the energies of its
 detail, coarse to fine. A network that sees a neighborhood has to guess it again at every place.
@@ -62,6 +62,9 @@ def _log_mean(values: Float[Tensor, "k n"], floor: float) -> Float[Tensor, " k"]
 class SceneFilter(nn.Module):
     """Bank of linear filters on Haar coefficients of 2 x 2 x 2 blocks, mixed once for an image.
 
+    The statistics also say how strong the network's own change is to be: 1 as it is, less where it does not know
+    what to do.
+
     All of it is fitted in closed form or to closed forms by `training/scene.py`, and not by gradients through
     the network.
 
@@ -80,21 +83,21 @@ class SceneFilter(nn.Module):
         self.register_buffer("mean", torch.zeros(STATISTICS))
         self.register_buffer("std", torch.ones(STATISTICS))
         self.mixer = nn.ModuleList(
-            [nn.Linear(STATISTICS, HIDDEN), nn.Linear(HIDDEN, HIDDEN), nn.Linear(HIDDEN, count)]
+            [nn.Linear(STATISTICS, HIDDEN), nn.Linear(HIDDEN, HIDDEN), nn.Linear(HIDDEN, count + 1)]
         )
         for weights in self.mixer[-1].parameters():
             nn.init.zeros_(weights)
         self.requires_grad_(False)
 
-    def shares(self, scene: Float[Tensor, "b n"], *, dropout: float = 0.0) -> Float[Tensor, "b k"]:
-        """How much of each filter an image gets.
+    def shares(self, scene: Float[Tensor, "b n"], *, dropout: float = 0.0) -> Float[Tensor, "b k1"]:
+        """How much of each filter an image gets, and of the network's change more or less than it is.
 
         Args:
             scene: From `describe`.
             dropout: Share of hidden values that are left out at random, while fitting.
 
         Returns:
-            A factor for each filter; zeros from a new bank.
+            A factor for each filter, and what to add to the network's strength; zeros from a new bank.
         """
         x = ((scene - self.mean) / self.std).clamp(-4, 4)
         *hidden, last = self.mixer
@@ -103,21 +106,24 @@ class SceneFilter(nn.Module):
         mixed: Tensor = last(x)
         return mixed
 
-    def forward(self, batch: Float[Tensor, "b 1 x y z"], scene: Float[Tensor, "b n"]) -> Batch:
-        """What the mixed filter changes.
+    def forward(
+        self, batch: Float[Tensor, "b 1 x y z"], scene: Float[Tensor, "b n"]
+    ) -> tuple[Batch, Float[Tensor, "b 1 1 1 1"]]:
+        """What the mixed filter changes, and how strong the network is to be.
 
         Args:
             batch: Images, or tiles of them.
             scene: From `describe`, of the whole images.
 
         Returns:
-            A change for each voxel.
+            A change for each voxel, and a factor for each image.
         """
         # In float32: the change is added to the image as it is.
         with torch.autocast(batch.device.type, enabled=False):
+            shares = self.shares(scene.float())
             folded = haar(space_to_depth(pad_to_multiple(batch.float(), 2)))
-            kernels = torch.einsum("bk,koiuvw->boiuvw", self.shares(scene.float()), self.changes)
-            edge = WIDTH // 2
-            padded = F.pad(folded, (edge,) * 6, mode="replicate")
+            kernels = torch.einsum("bk,koiuvw->boiuvw", shares[:, :-1], self.changes)
+            padded = F.pad(folded, (WIDTH // 2,) * 6, mode="replicate")
             changed = [F.conv3d(image[None], kernel) for image, kernel in zip(padded, kernels, strict=True)]
-            return crop_like(depth_to_space(8 * haar(torch.cat(changed))), batch)
+            change = crop_like(depth_to_space(8 * haar(torch.cat(changed))), batch)
+        return change, 1 + shares[:, -1].view(-1, 1, 1, 1, 1)

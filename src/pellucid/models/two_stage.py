@@ -65,7 +65,8 @@ class TwoStage(nn.Module):
     """Stage 1: image -> tissue logits. Stage 2: image and posteriors -> the clear image, and T1w.
 
     Over the efficient body, stage 2 sees image, posteriors and what a filter chosen for the image as a whole
-    changes, and its answer, zero at first, is added to the filtered image. Over DU-Net, image and posteriors
+    changes, and its answer, zero at first, is added to the filtered image, as strongly as the
+    statistics of the image say. Over DU-Net, image and posteriors
     meet in BME-X's connection, both stages end in a rectifier, and the answer is the image itself, never
     negative. Both stages are trained jointly with `L = L_tissue + weight L_enhance`; the gradient of the second
     flows through the posteriors into stage 1.
@@ -124,12 +125,12 @@ class TwoStage(nn.Module):
             clear = self.enhance(self.connection(logits, batch))
             return Enhancement(tissue, clear[:, :1], clear[:, 1:])
         posteriors = tissue.softmax(1) if self.config.tissue_aware else torch.zeros_like(tissue)
-        seen, filtered = [batch, posteriors.to(batch.dtype)], batch
+        seen, filtered, strength = [batch, posteriors.to(batch.dtype)], batch, batch.new_ones(())
         if self.scene is not None:
-            change = self.scene(batch, self.describe(batch) if scene is None else scene)
+            change, strength = self.scene(batch, self.describe(batch) if scene is None else scene)
             seen, filtered = [*seen, change], batch + change
         out = self.enhance(torch.cat(seen, dim=1))
-        return Enhancement(tissue, filtered + RESIDUAL * out[:, :1], out[:, 1:])
+        return Enhancement(tissue, filtered + strength * RESIDUAL * out[:, :1], out[:, 1:])
 
 
 def _dense(config: DUNetConfig, inputs: int, outputs: int) -> DUNet:

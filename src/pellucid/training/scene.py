@@ -1,8 +1,9 @@
 """Fit the scene filter: a bank in closed form, then who gets how much of it.
 
-For one example, the squared error that is left after adding shares of the bank's changes to the network's output is
-a quadratic function of the shares. So each example is kept as that function and its statistics, a few hundred
-numbers, and the small network from statistics to shares is fitted to thousands of examples in seconds.
+For one example, the squared error that is left after adding shares of the bank's changes and of the network's own
+change to the input is a quadratic function of the shares. So each example is kept as that function and its
+statistics, a few hundred numbers, and the small network from statistics to shares is fitted to thousands of
+examples in seconds.
 """
 
 import logging
@@ -66,7 +67,10 @@ class SceneConfig:
 
 
 class Quadratic(NamedTuple):
-    """What shares g of the bank leave of examples' squared errors: `square g g - 2 cross g + rest`."""
+    """What shares g leave of examples' squared errors: `square g g - 2 cross g + rest`.
+
+    Shares are those of the bank, and the last is what is added to the strength of the network's own change.
+    """
 
     scene: Float[Tensor, "n s"]
     """Statistics of the inputs."""
@@ -120,6 +124,8 @@ def fit(model: TwoStage, stream: ExampleStream, data: DataConfig, config: SceneC
     if not is_fitted(model):
         scene.changes.copy_(_bank(stream, data))
     examples = collect(model, stream, config.batches)
+    for weights in scene.mixer[-1].parameters():
+        weights.zero_()
     _fit_shares(scene, examples, config)
     with torch.no_grad():
         left = examples.left(scene.shares(examples.scene))
@@ -156,13 +162,15 @@ def collect(model: TwoStage, stream: ExampleStream, batches: int) -> Quadratic:
     rows: list[tuple[Tensor, ...]] = []
     for step in range(batches):
         batch = stream.batch(100_000_000 + step)
-        missing = haar(space_to_depth(batch.clean - model(batch.input).same))
-        folded = haar(space_to_depth(batch.input))
-        padded = F.pad(folded, (WIDTH // 2,) * 6, mode="replicate")
         statistics = describe(batch.input)
-        now = scene.shares(statistics)
+        same, now = model(batch.input).same, scene.shares(statistics)
+        change, strength = scene(batch.input, statistics)
+        own = (same - batch.input - change) / strength
+        missing, own, folded = (haar(space_to_depth(x)) for x in (batch.clean - same, own, batch.input))
+        padded = F.pad(folded, (WIDTH // 2,) * 6, mode="replicate")
         for place, wanted in enumerate(missing):
-            changes = F.conv3d(padded[place : place + 1], kernel)[0].view(scene.count, -1)
+            filtered = F.conv3d(padded[place : place + 1], kernel)[0].view(scene.count, -1)
+            changes = torch.cat([filtered, own[place].view(1, -1)])
             target, size = wanted.flatten() + now[place] @ changes, wanted.numel()
             rows.append(
                 (
