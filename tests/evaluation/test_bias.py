@@ -88,6 +88,7 @@ def test_one_subject_has_no_test() -> None:
     [
         ({"good": "clean"}, "need the good scan's value of the entity"),
         ({"by": "", "good": "clean", "corruptions": ("blurr",)}, "need presets, got 'blurr'"),
+        ({"by": "", "good": "standard"}, "need the entity that --good is a value of"),
         ({"segment": "otsu"}, "need kmeans, pellucid or a command"),
     ],
 )
@@ -114,8 +115,9 @@ def test_the_command_writes_tables(
     assert cli.main(words) == 0
     page = capsys.readouterr().out
     assert page.strip() == (out / "summary.md").read_text().strip()
+    assert "nan" not in page
     assert "gaussian" in page and "good scans" in page
-    assert len(read_rows(out / "rows.tsv")) == 6 * 2 * 5
+    assert len(read_rows(out / "rows.tsv")) == 6 * 2 * 6
     assert (out / "summary.tsv").read_text().startswith("condition\tmeasure\tmethod")
     assert cli.main([*words, "--segment", "otsu", "-q"]) == 2
 
@@ -126,3 +128,10 @@ def test_a_different_segmenter_is_not_mixed_in(study: list[Path], tmp_path: Path
     copy = f'{sys.executable} -c "import shutil, sys; shutil.copy(sys.argv[1], sys.argv[2])" {{in}} {{out}}'
     with pytest.raises(PellucidError, match="without results of another segment"):
         Bias(tmp_path / "out", dataclasses.replace(options(), segment=copy))
+    with pytest.raises(PellucidError, match="without results of another by"):
+        Bias(tmp_path / "out", BiasOptions(methods=()))
+
+
+def test_weights_are_noted_if_only_the_segmenter_needs_them() -> None:
+    assert not options().needs_weights
+    assert options(segment="pellucid").needs_weights

@@ -63,7 +63,9 @@ def _slices(clean: Volume) -> Volume:
     return degrade(clean, steps=[SLICES], as_acquired=True).volume
 
 
-@pytest.mark.parametrize("name", [n for n, m in METHODS.items() if m.package != "ants" and n != HISTOGRAM])
+@pytest.mark.parametrize(
+    "name", [n for n, m in METHODS.items() if "ants" not in m.packages and n != HISTOGRAM]
+)
 def test_thick_slices_come_back_on_the_grid_of_the_comparison(clean: Volume, name: str) -> None:
     thick = _slices(clean)
     assert thick.grid.shape != clean.grid.shape
@@ -144,8 +146,10 @@ def test_wrong_names_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         find(["nml"])
     with pytest.raises(PellucidError, match=r"method mine: need a command with \{in\} and \{out\}"):
         find([], {"mine": "tool --in {in}"})
+    with pytest.raises(PellucidError, match="method mine: need a command, got .*No closing quotation"):
+        find([], {"mine": "tool '{in} {out}"})
     with pytest.raises(PellucidError, match="method nlm: need a name that is free"):
         find([], {"nlm": COPY})
     monkeypatch.setattr(methods, "_installed", lambda package: False)
-    with pytest.raises(PellucidError, match=r"need the package pywt.*pip install 'pellucid\[evaluate\]'"):
+    with pytest.raises(PellucidError, match=r"need the package skimage.*pip install 'pellucid\[evaluate\]'"):
         find(["wavelet"])

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import math
+import os
 import sys
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +16,7 @@ from pellucid import cli
 from pellucid.apps.robustness import PAGE, PLOT, SUMMARY, VERSUS, draw, report
 from pellucid.errors import PellucidError
 from pellucid.evaluation import robustness
+from pellucid.evaluation.options import network
 from pellucid.evaluation.protocol import ROWS, Unit
 from pellucid.evaluation.robustness import SWEEPS, Robustness, RobustnessOptions, measure, truth_mask
 from pellucid.evaluation.rows import Row, read_rows
@@ -122,10 +124,12 @@ def test_rows_already_there_are_not_done_again(brain: Path, tiny: Path, tmp_path
     assert _missing(Robustness(out, more), brain) == []
     assert len(_missing(Robustness(out, more, force=True), brain)) == 2
     # Another metric needs the methods again; their old rows must not stay beside the new ones.
+    # What is measured of other metrics stays.
     third = Robustness(out, _options(tiny, metrics=("psnr", "uqi")))
     _run(third, brain)
     keys = [(r.condition, r.method, r.metric) for r in third.rows]
     assert len(keys) == len(set(keys))
+    assert ("clean", "gaussian", "ssim") in keys and ("clean", "pellucid", "uqi") in keys
 
 
 def test_what_was_measured_survives_a_stop(
@@ -192,6 +196,34 @@ def test_results_of_different_things_are_not_mixed(
 def test_impossible_options_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(PellucidError, match=message):
         RobustnessOptions(**options)
+
+
+@pytest.mark.parametrize("commands", [(("pellucid", COPY),), (("a", COPY), ("a", COPY))])
+def test_a_tool_needs_a_name_of_its_own(
+    tiny: Path, tmp_path: Path, commands: tuple[tuple[str, str], ...]
+) -> None:
+    with pytest.raises(PellucidError, match=f"method {commands[0][0]}: need a name that is free"):
+        Robustness(tmp_path / "out", _options(tiny, commands=commands))
+
+
+def test_files_that_are_not_there_are_one_sentence(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], brain: Path
+) -> None:
+    words = ["evaluate", "robustness", "-o", str(tmp_path / "out"), "--corruptions", "clean"]
+    assert cli.main([*words, "--methods", "gaussian", str(tmp_path / "typo.nii.gz")]) == 2
+    assert "no file of this name" in capsys.readouterr().err
+    more = ["--methods", "histogram", "--reference", str(tmp_path / "typo.nii.gz")]
+    assert cli.main([*words, *more, str(brain)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_weights_that_were_replaced_are_loaded_again(tiny: Path) -> None:
+    options = _options(tiny)
+    first = network(options)
+    assert network(options) is first
+    _weights(tiny, seed=1)
+    os.utime(tiny, ns=(1, 1))
+    assert network(options) is not first
 
 
 def test_an_unknown_method_is_refused(tiny: Path, tmp_path: Path) -> None:
@@ -261,4 +293,4 @@ def test_sheets_show_every_method_and_the_truth(brain: Path, tiny: Path, tmp_pat
     assert picture.name == "sub-01_T1w_blur-0.8_rician-0.05.png"
     written = picture.stat().st_mtime_ns
     assert picture.read_bytes().startswith(b"\x89PNG")
-    assert draw(protocol, brain) == [picture] and picture.stat().st_mtime_ns == written
+    assert draw(protocol, brain) == [picture] and picture.stat().st_mtime_ns > written

@@ -66,8 +66,11 @@ def test_the_strength_scales_what_the_network_changes(phantom_image: Tensor) -> 
         full = network(batch).same - batch
         network.scene.mixer[-1].bias[-1] = -0.75
         quarter = network(batch).same - batch
+        network.scene.mixer[-1].bias[-1] = -5.0
+        least = network(batch).same - batch
     assert full.abs().mean() > 1e-3
     torch.testing.assert_close(quarter, 0.25 * full, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(least, 0.1 * full, atol=1e-5, rtol=1e-4)
 
 
 def test_tiles_with_the_statistics_of_the_whole_give_the_whole(phantom_image: Tensor) -> None:

@@ -48,7 +48,11 @@ def executor(where: str, jobs: int, protocol: Protocol) -> Iterator[Executor | N
         protocol.options = dataclasses.replace(options, enhance=shared)
     # Spawned: a forked process would inherit torch's thread pool in whatever state it is.
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield pool
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # or the whole queue would be done before we stop
+            raise
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 import io
 from pathlib import Path
 
-from pellucid.evaluation.protocol import INPUT, OURS, repairer
+from pellucid.evaluation.options import INPUT, OURS, repairer
 from pellucid.evaluation.robustness import MASK, Robustness, corrupted
 from pellucid.evaluation.rows import Row, write_table
 from pellucid.evaluation.summary import COLUMNS, Summary, matrix_markdown, summarize, title, to_markdown
@@ -56,7 +56,7 @@ def draw(protocol: Robustness, scan: Path) -> list[Path]:
         scan: A clean scan.
 
     Returns:
-        The pictures (PNG), one per corruption; those that are there already are not drawn again.
+        The pictures (PNG), one per corruption; those of an earlier run are replaced.
 
     Raises:
         PellucidError: If the scan or a method cannot be used, or the folder cannot be written.
@@ -69,8 +69,6 @@ def draw(protocol: Robustness, scan: Path) -> list[Path]:
     for corruption in options.corruptions:
         picture = folder / f"{split_suffix(scan)[0]}_{corruption.replace('/', '_')}.png"
         pictures.append(picture)
-        if picture.exists():
-            continue
         given = corrupted(clean, corruption, options.seed)
         made = {
             name: resample.to_canonical(repairer(name, options)(given, clean.grid)).data[0]

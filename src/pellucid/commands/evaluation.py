@@ -136,9 +136,10 @@ class _Compare(_Evaluate):
         return {
             "methods": tuple(self.methods.split(",")),
             "commands": tuple(_command(text) for text in self.method),
-            "reference": self.reference,
+            # Workers elsewhere have another working folder.
+            "reference": None if self.reference is None else self.reference.absolute(),
             "seed": self.seed,
-            "enhance": self._enhance_options(),
+            "enhance": dataclasses.replace(self._enhance_options(), weights=_absolute(self.weights)),
         }
 
 
@@ -174,6 +175,12 @@ class EvaluateRobustness(_Compare):
         if page is not None:
             self.say(page.read_text(encoding="utf-8"))
         return FAILED if failed else OK
+
+
+def _absolute(weights: str) -> str:
+    """The path of weights that are a file, in full; a name as it is."""
+    path = Path(weights)
+    return str(path.absolute()) if path.is_file() else weights
 
 
 def _command(text: str) -> tuple[str, str]:

@@ -126,8 +126,8 @@ def acquire_slices(
     size = image.shape[axis + 1]
     if step <= 1:
         return image.clone(), torch.arange(size, dtype=torch.float64)
-    count = max(2, int(size / step))
-    # Slices are centred in the field of view, as a slice package is.
+    # Slices are centred in the field of view, as a slice package is, and cover all of it.
+    count = max(2, math.ceil(size / step - 1e-6))
     centers = (size - 1) / 2 + step * (torch.arange(count, dtype=torch.float64) - (count - 1) / 2)
     acquire = slice_matrix(size, centers, width=width, profile=profile)
     if crosstalk:

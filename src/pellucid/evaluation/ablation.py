@@ -41,7 +41,8 @@ def variants(recipe: RecipeConfig, out: Path) -> dict[str, RecipeConfig]:
         PellucidError: If the recipe's network is not two-stage and tissue-aware, or has nothing to be judged on.
     """
     if recipe.model.body != "efficient_unet" or not recipe.model.tissue_aware:
-        raise wrong("ablation", need="a tissue-aware recipe over efficient_unet", got=recipe.model.body)
+        got = f"body {recipe.model.body}, tissue_aware {recipe.model.tissue_aware}"
+        raise wrong("ablation", need="a tissue-aware recipe over efficient_unet", got=got)
     if not recipe.validation.packed:
         raise wrong("ablation", need="validation.packed, to judge the variants on", got="none")
     if recipe.start_from:

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from pellucid import runtime
 from pellucid.errors import wrong
+from pellucid.evaluation import methods as baselines
 from pellucid.evaluation.morphometry import MEASURES, measure, segmenter
-from pellucid.evaluation.protocol import INPUT, Case, MethodOptions, Protocol, Unit, network, repairer
+from pellucid.evaluation.options import INPUT, OURS, MethodOptions, network, repairer
+from pellucid.evaluation.protocol import Case, Protocol, Unit
 from pellucid.evaluation.robustness import CLEAN, check_corruptions, corrupted
-from pellucid.evaluation.rows import Row
+from pellucid.evaluation.rows import MISSING, Row
 from pellucid.evaluation.statistics import Comparison, adjusted, cohens_d, compare
 from pellucid.io import nifti
 from pellucid.pipelines.names import split_suffix
@@ -37,9 +39,18 @@ class BiasOptions(MethodOptions):
             raise wrong(
                 "bias", need="the good scan's value of the entity", got="none", fix="Add --good VALUE."
             )
+        if not self.by and self.good != CLEAN:
+            fix = "Add --by ENTITY."
+            raise wrong("bias", need="the entity that --good is a value of", got="none", fix=fix)
         if not self.by:
             check_corruptions(self.corruptions)
+        baselines.require("evaluate bias", "skimage")
         segmenter(self.segment, lambda: network(self), self.enhance)
+
+    @property
+    def needs_weights(self) -> bool:
+        """Whether our network repairs or draws the labels."""
+        return super().needs_weights or self.segment == OURS
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -59,7 +70,8 @@ class Bias(Protocol):
     options: BiasOptions
 
     def __init__(self, out: Path, options: BiasOptions, *, force: bool = False) -> None:
-        super().__init__("bias", measure_bias, out, options, fixed={"segment": options.segment}, force=force)
+        fixed = {"segment": options.segment, "by": options.by, "good": options.good}
+        super().__init__("bias", measure_bias, out, options, fixed=fixed, force=force)
 
     def plan(self, scans: Iterable[Path]) -> list[Case]:
         """Every scan with its group, or every good scan with every corruption.
@@ -114,8 +126,9 @@ def measure_bias(unit: Unit, options: BiasOptions) -> list[Row]:
     segment = segmenter(options.segment, functools.partial(network, options), options.enhance)
     rows = []
     for method in unit.methods:
+        repair = repairer(method, options)
         start = time.perf_counter()
-        made = repairer(method, options)(given, scan.grid)
+        made = repair(given, scan.grid)
         seconds = time.perf_counter() - start
         found = measure(segment(made))
         rows += [Row(unit.name, unit.condition, method, key, found[key], seconds) for key in MEASURES]
@@ -243,6 +256,6 @@ def to_markdown(entries: Sequence[Deviation]) -> str:
 
 
 def _cell(entry: Deviation | None) -> str:
-    if entry is None:
-        return "n/a"
+    if entry is None or math.isnan(entry.percent):
+        return MISSING
     return f"{entry.percent:+.1f}" + ("" if math.isnan(entry.effect) else f" ({entry.effect:+.2f})")

@@ -146,7 +146,7 @@ def nonlocal_upsampling(volume: Volume, grid: Grid) -> Volume:
         grid: A finer grid; on its own grid the scan comes back as it is.
 
     Returns:
-        The scan on `grid`; averaged over an acquired voxel it is that voxel's value, up to the edges.
+        The scan on `grid`; averaged over an acquired voxel (`resample.to_grid`) it is about that voxel's value.
 
     Reference:
         Manjón et al. 2010, Med Image Anal 14:784, doi:10.1016/j.media.2010.05.010.

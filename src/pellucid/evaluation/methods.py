@@ -31,15 +31,15 @@ class Method:
     title: str
     reference: str
     """Library and paper."""
-    package: str = ""
-    """Module that must be installed; "" for what pellucid needs anyway."""
+    packages: tuple[str, ...] = ()
+    """Modules that must be installed beside what pellucid needs anyway."""
 
 
 METHODS: dict[str, Method] = {
     "input": Method(
         classical.cubic, "the input", "cubic B-spline interpolation where grids differ, else nothing"
     ),
-    "sinc": Method(classical.sinc, "windowed sinc", "SimpleITK; Lanczos window", "SimpleITK"),
+    "sinc": Method(classical.sinc, "windowed sinc", "SimpleITK; Lanczos window", ("SimpleITK",)),
     "nlup": Method(
         classical.nonlocal_upsampling,
         "non-local upsampling",
@@ -47,7 +47,7 @@ METHODS: dict[str, Method] = {
     ),
     "gaussian": Method(classical.gaussian, "Gaussian filter", "as wide as the noise asks for"),
     "nlm": Method(
-        classical.nlm, "non-local means", "scikit-image; Coupé et al. 2008, IEEE TMI 27:425", "skimage"
+        classical.nlm, "non-local means", "scikit-image; Coupé et al. 2008, IEEE TMI 27:425", ("skimage",)
     ),
     "nlm-ours": Method(
         classical.own_nlm, "blockwise non-local means", "pellucid.ops.filters; Buades et al. 2005"
@@ -56,22 +56,24 @@ METHODS: dict[str, Method] = {
         classical.total_variation,
         "total variation",
         "scikit-image; Chambolle 2004, J Math Imaging Vis 20:89",
-        "skimage",
+        ("skimage",),
     ),
     "wavelet": Method(
         classical.wavelet,
         "wavelet shrinkage",
         "scikit-image, PyWavelets; Chang et al. 2000, IEEE TIP 9:1532",
-        "pywt",
+        ("skimage", "pywt"),
     ),
-    "ants": Method(classical.ants, "ANTs DenoiseImage", "antspyx; Manjón et al. 2010, JMRI 31:192", "ants"),
-    "n4": Method(classical.n4, "N4", "SimpleITK; Tustison et al. 2010, IEEE TMI 29:1310", "SimpleITK"),
+    "ants": Method(
+        classical.ants, "ANTs DenoiseImage", "antspyx; Manjón et al. 2010, JMRI 31:192", ("ants",)
+    ),
+    "n4": Method(classical.n4, "N4", "SimpleITK; Tustison et al. 2010, IEEE TMI 29:1310", ("SimpleITK",)),
     "unsharp": Method(classical.unsharp, "unsharp mask", "Gaussian of 1 voxel"),
     HISTOGRAM: Method(
         classical.cubic,  # replaced by `find`, which has the reference
         "histogram matching",
         "SimpleITK; Nyúl et al. 2000, IEEE TMI 19:143",
-        "SimpleITK",
+        ("SimpleITK",),
     ),
 }
 """Classical methods by name."""
@@ -99,12 +101,7 @@ def find(
     for name in names:
         if name not in METHODS:
             raise wrong("method", need="a method", got=repr(name), fix=did_you_mean(name, METHODS))
-        package = METHODS[name].package
-        if package and not _installed(package):
-            fix = "Get it with: pip install 'pellucid[evaluate]'."
-            if package == "ants":
-                fix = "Get it with: pip install antspyx."
-            raise wrong(f"method {name}", need=f"the package {package}", got="no such package", fix=fix)
+        require(f"method {name}", *METHODS[name].packages)
         found[name] = METHODS[name].function
         if name == HISTOGRAM:
             if reference is None:
@@ -120,6 +117,24 @@ def find(
     return found
 
 
+def require(what: str, *packages: str) -> None:
+    """Refuse to begin without packages that the work needs later.
+
+    Args:
+        what: What needs them, for the message.
+        packages: Modules.
+
+    Raises:
+        PellucidError: At the first that cannot be imported.
+    """
+    for package in packages:
+        if not _installed(package):
+            fix = "Get it with: pip install 'pellucid[evaluate]'."
+            if package == "ants":
+                fix = "Get it with: pip install antspyx."
+            raise wrong(what, need=f"the package {package}", got="no such package", fix=fix)
+
+
 def shell(name: str, command: str, *, order: int = 3) -> Function:
     """A method that runs another tool: scan to a file, command, file to scan.
 
@@ -133,18 +148,22 @@ def shell(name: str, command: str, *, order: int = 3) -> Function:
 
     Returns:
         The method.
+
+    Raises:
+        PellucidError: If the command cannot be split into words.
     """
+    try:
+        parts = shlex.split(command)
+    except ValueError as error:
+        raise wrong(f"method {name}", need="a command", got=f"{command!r} ({error})") from error
 
     def run(volume: Volume, grid: Grid) -> Volume:
         with tempfile.TemporaryDirectory(prefix="pellucid-") as folder:
             source, target = Path(folder) / "in.nii.gz", Path(folder) / "out.nii.gz"
             nifti.save(volume, source)
-            words = [
-                word.replace("{in}", str(source)).replace("{out}", str(target))
-                for word in shlex.split(command)
-            ]
+            words = [part.replace("{in}", str(source)).replace("{out}", str(target)) for part in parts]
             try:
-                done = subprocess.run(words, capture_output=True, text=True, check=False)
+                done = subprocess.run(words, capture_output=True, text=True, errors="replace", check=False)
             except OSError as error:
                 raise wrong(
                     f"method {name}", need="a program", got=f"{words[0]}: {error.strerror}"

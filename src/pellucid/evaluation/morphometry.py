@@ -15,10 +15,10 @@ from torch import nn
 
 from pellucid.errors import wrong
 from pellucid.evaluation.methods import shell
-from pellucid.io import resample
+from pellucid.evaluation.robustness import truth_mask
 from pellucid.io.volume import Volume
 from pellucid.ops.intensity import robust_range
-from pellucid.ops.labels import fill_holes, largest_component
+from pellucid.ops.labels import fill_holes
 from pellucid.pipelines.enhance import enhance_volume
 from pellucid.pipelines.options import EnhanceOptions
 from pellucid.synthesis.tables import TISSUES, load_table
@@ -30,8 +30,8 @@ CENTRAL_MM = 20.0
 """CSF deeper inside the brain than this is central: the ventricles, mostly."""
 STRUCTURES = {"ventricles": (4, 43), "hippocampus": (17, 53)}
 """FreeSurfer's numbers of structures, left and right."""
-MEASURES = ("CSF_ml", "GM_ml", "WM_ml", "ventricles_ml", "thickness_mm")
-"""What every label map gives; "ventricles" of a tissue map is its central CSF."""
+MEASURES = ("CSF_ml", "GM_ml", "WM_ml", "ventricles_ml", "hippocampus_ml", "thickness_mm")
+"""What is measured; "ventricles" of a tissue map is its central CSF, and it has no hippocampus."""
 
 
 def measure(labels: Volume) -> dict[str, float]:
@@ -45,7 +45,7 @@ def measure(labels: Volume) -> dict[str, float]:
         labels: Tissue classes 0..3, or FreeSurfer's numbers (any above 3).
 
     Returns:
-        `MEASURES`, and "hippocampus_ml" from FreeSurfer's numbers; NaN where there is nothing to measure.
+        `MEASURES`; NaN where there is nothing to measure.
     """
     numbers = labels.data[0].round().long()
     detailed = int(numbers.max()) >= len(TISSUES)
@@ -60,6 +60,7 @@ def measure(labels: Volume) -> dict[str, float]:
         depth = ndimage.distance_transform_edt(np.pad(brain.numpy(), 1), sampling=labels.grid.spacing)
         deep = torch.from_numpy(depth[1:-1, 1:-1, 1:-1] > CENTRAL_MM)
         found["ventricles_ml"] = ml * int(((tissue == 1) & deep).sum())
+        found["hippocampus_ml"] = math.nan
     inner, outer = (_area(tissue >= at, labels) for at in (3, 2))
     area = (inner + outer) / 2
     found["thickness_mm"] = 1000 * found["GM_ml"] / area if area else math.nan
@@ -114,7 +115,7 @@ def kmeans(volume: Volume) -> Volume:
         Tissue classes on the same grid.
     """
     image = robust_range(volume.data).scale(volume.data)[0]
-    brain = fill_holes(largest_component(image > 0.05))
+    brain = truth_mask(image[None])
     values = image[brain].numpy().astype(np.float64)
     if np.unique(values).size < 3:
         raise wrong(volume.name, need="a brain with three tissues", got="fewer than three intensities")
@@ -135,4 +136,4 @@ def _ours(volume: Volume, network: nn.Module, options: EnhanceOptions) -> Volume
     tissue = enhance_volume(volume, network, options).tissue
     if tissue is None:
         raise wrong("segment", need="a network that has tissue", got=options.weights)
-    return resample.to_grid(tissue, volume.grid, order=0)
+    return tissue

@@ -5,63 +5,24 @@ are independent: they run in any executor, and a run that was stopped goes on wi
 """
 
 import dataclasses
-import functools
 import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Executor, Future, as_completed
+from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torch import nn
-
-from pellucid import runtime, weights
-from pellucid.errors import PellucidError, did_you_mean, wrong
-from pellucid.evaluation import methods as baselines
-from pellucid.evaluation.classical import Function, cubic
+from pellucid import runtime
+from pellucid.errors import PellucidError, wrong
+from pellucid.evaluation.options import MethodOptions, check_methods, describe_ours
 from pellucid.evaluation.rows import Row, read_rows, write_rows
-from pellucid.io.disk import make_folder, replacing
-from pellucid.pipelines.enhance import enhance_volume
+from pellucid.io.disk import check_readable, make_folder, replacing
 from pellucid.pipelines.names import split_suffix
-from pellucid.pipelines.options import EnhanceOptions
-from pellucid.pipelines.record import describe_weights, file_digest
+from pellucid.pipelines.record import file_digest
 
 logger = logging.getLogger(__name__)
 
-INPUT, OURS = "input", "pellucid"
 ROWS = "rows.tsv"
-
-
-@dataclasses.dataclass(frozen=True)
-class MethodOptions:
-    """Which methods a protocol compares; the base of every protocol's options."""
-
-    methods: tuple[str, ...] = (INPUT, OURS)
-    """Keys of `methods.METHODS`, and "pellucid"; "input" is always measured."""
-    commands: tuple[tuple[str, str], ...] = ()
-    """Further methods: a name and a shell command with {in} and {out}."""
-    reference: Path | None = None
-    """Scan whose histogram the method "histogram" matches."""
-    seed: int = 0
-    """Seed of the corruptions."""
-    enhance: EnhanceOptions = dataclasses.field(default_factory=EnhanceOptions)
-    """Our weights, device, threads; the spacing must be native, since methods are compared on one grid."""
-
-    def __post_init__(self) -> None:
-        if self.enhance.spacing != "native" or self.enhance.contrast != "same":
-            got = f"{self.enhance.spacing} and {self.enhance.contrast}"
-            raise wrong("protocol", need="native spacing and the same contrast", got=got)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """All methods by name, the input first."""
-        named = (INPUT, *self.methods, *(name for name, _ in self.commands))
-        return tuple(dict.fromkeys(named))
-
-    @property
-    def measures(self) -> tuple[str, ...]:
-        """What each unit and method has a row of."""
-        raise NotImplementedError
 
 
 class Case(NamedTuple):
@@ -115,9 +76,9 @@ class Protocol:
             "protocol": kind,
             **(fixed or {}),
             "seed": options.seed,
-            "weights": _weights(options) if OURS in options.names else None,
+            "weights": describe_ours(options) if options.needs_weights else None,
             "commands": dict(options.commands),
-            "reference": None if options.reference is None else file_digest(options.reference),
+            "reference": options.reference_digest,
             "versions": runtime.versions(),
             "scans": {},
         }
@@ -165,18 +126,25 @@ class Protocol:
         """
         done = {(row.scan, row.condition, row.method, row.metric) for row in self.rows}
         units = []
-        for path, name, condition in plan:
+        plan = list(dict.fromkeys(plan))
+        for path in dict.fromkeys(case.scan for case in plan):
             self._note(path)
+        for path, name, condition in plan:
             methods = tuple(
                 method
                 for method in self.options.names
                 if any((name, condition, method, key) not in done for key in self.options.measures)
             )
             if methods:
-                units.append(Unit(path, name, condition, methods))
+                units.append(Unit(path.absolute(), name, condition, methods))
         unfinished = {(unit.name, unit.condition, method) for unit in units for method in unit.methods}
         # What will be measured again must not be there twice.
-        self.rows = [r for r in self.rows if (r.scan, r.condition, r.method) not in unfinished]
+        measured = set(self.options.measures)
+        self.rows = [
+            row
+            for row in self.rows
+            if row.metric not in measured or (row.scan, row.condition, row.method) not in unfinished
+        ]
         return units
 
     def _done(
@@ -197,6 +165,10 @@ class Protocol:
                 if str(error) not in map(str, failed):  # a scan that cannot be read fails in every condition
                     logger.error("%s", error)
                 failed.append(error)
+            except BrokenExecutor as error:
+                fix = "Fewer --jobs need less memory; the same command goes on."
+                got = f"one that died ({error})"
+                raise wrong(str(unit.scan), need="a process that finishes", got=got, fix=fix) from error
 
     def _write_record(self) -> None:
         """Write what the rows were measured with, and on which files."""
@@ -206,6 +178,7 @@ class Protocol:
 
     def _note(self, path: Path) -> None:
         """Remember a scan by its hash; refuse another one of the same name."""
+        check_readable(path)
         digest, name = file_digest(path), split_suffix(path)[0]
         known = self._record["scans"].setdefault(name, digest)
         if known != digest:
@@ -241,52 +214,6 @@ class Protocol:
         self.rows = read_rows(self.out / ROWS)
 
 
-def check_methods(options: MethodOptions) -> None:
-    """Refuse methods that cannot be had, before anything is measured.
-
-    Args:
-        options: With their names and commands.
-
-    Raises:
-        PellucidError: If a method is unknown, or lacks its package, reference or placeholders.
-    """
-    named = [name for name in options.names if name in baselines.METHODS]
-    baselines.find(named, dict(options.commands), options.reference)
-    unknown = set(options.names) - {OURS, *baselines.METHODS, *dict(options.commands)}
-    if unknown:
-        name = min(unknown)
-        fix = did_you_mean(name, (OURS, *baselines.METHODS))
-        raise wrong("methods", need="names of methods", got=repr(name), fix=fix)
-
-
-def repairer(method: str, options: MethodOptions) -> Function:
-    """The method of a name, ready to run.
-
-    Args:
-        method: One of `options.names`.
-        options: The protocol's.
-
-    Returns:
-        A function of a volume and the grid of the comparison.
-    """
-    if method == OURS:
-        ours = network(options)
-        return lambda volume, grid: enhance_volume(cubic(volume, grid), ours, options.enhance).volume
-    commands = {name: command for name, command in options.commands if name == method}
-    names = () if commands else (method,)
-    return baselines.find(names, commands, options.reference)[method]
-
-
-def network(options: MethodOptions) -> nn.Module:
-    """Our network, loaded once in each process."""
-    return _network(options.enhance.weights, options.enhance.device)
-
-
-@functools.lru_cache(maxsize=1)
-def _network(name: str, device: str) -> nn.Module:
-    return weights.load(name, runtime.device(device))[0]
-
-
 def _now(
     measure: Callable[[Unit, Any], list[Row]], unit: Unit, options: MethodOptions
 ) -> "Future[list[Row]]":
@@ -297,8 +224,3 @@ def _now(
     except PellucidError as error:
         future.set_exception(error)
     return future
-
-
-def _weights(options: MethodOptions) -> dict[str, Any]:
-    _, metadata = weights.load(options.enhance.weights, runtime.device("cpu"))
-    return describe_weights(options.enhance.weights, metadata)

@@ -13,7 +13,8 @@ from torch import Tensor
 from pellucid import runtime
 from pellucid.degradation import PRESETS
 from pellucid.errors import did_you_mean, wrong
-from pellucid.evaluation.protocol import Case, MethodOptions, Protocol, Unit, repairer
+from pellucid.evaluation.options import MethodOptions, repairer
+from pellucid.evaluation.protocol import Case, Protocol, Unit
 from pellucid.evaluation.rows import Row
 from pellucid.io import nifti
 from pellucid.io.volume import Volume
@@ -156,8 +157,9 @@ def measure(unit: Unit, options: RobustnessOptions) -> list[Row]:
     given = corrupted(clean, unit.condition, options.seed)
     rows = []
     for method in unit.methods:
+        repair = repairer(method, options)
         start = time.perf_counter()
-        made = repairer(method, options)(given, clean.grid)
+        made = repair(given, clean.grid)
         seconds = time.perf_counter() - start
         values = _values(levels.scale(made.data), truth, mask, options.metrics)
         rows += [Row(unit.name, unit.condition, method, key, value, seconds) for key, value in values.items()]

@@ -20,6 +20,8 @@ HEAD, AIR = 0.1, 0.05
 STATISTICS = SCALES * (7 + 7 + 3)
 """Length of `describe`'s answer."""
 HIDDEN = 128
+WEAKEST = 0.1
+"""The network's own change is never made weaker than this."""
 
 
 def describe(batch: Float[Tensor, "b 1 x y z"]) -> Float[Tensor, "b n"]:
@@ -104,7 +106,7 @@ class SceneFilter(nn.Module):
         for layer in hidden:
             x = F.dropout(F.relu(layer(x)), dropout, training=dropout > 0)
         mixed: Tensor = last(x)
-        return mixed
+        return torch.cat([mixed[:, :-1], mixed[:, -1:].clamp_min(WEAKEST - 1)], dim=1)
 
     def forward(
         self, batch: Float[Tensor, "b 1 x y z"], scene: Float[Tensor, "b n"]

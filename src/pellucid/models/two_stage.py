@@ -57,6 +57,9 @@ class TwoStageConfig:
     """Filters of the bank that is mixed for the image as a whole (efficient_unet)."""
 
     def __post_init__(self) -> None:
+        if self.scene and self.body != "efficient_unet":
+            need = "no filter of the whole image over another body than efficient_unet"
+            raise wrong("TwoStageConfig: scene", need=need, got=f"{self.scene} over {self.body}")
         if self.body not in ("efficient_unet", "dunet"):
             raise wrong("TwoStageConfig: body", need="efficient_unet or dunet", got=self.body)
 

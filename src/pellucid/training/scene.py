@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from pellucid.errors import wrong
 from pellucid.models import TwoStage, TwoStageConfig
-from pellucid.models.blocks import haar, space_to_depth
+from pellucid.models.blocks import haar, pad_to_multiple, space_to_depth
 from pellucid.models.experts import WIDTH
 from pellucid.models.scene import SceneFilter, describe
 from pellucid.ops.random import seeded
@@ -166,7 +166,8 @@ def collect(model: TwoStage, stream: ExampleStream, batches: int) -> Quadratic:
         same, now = model(batch.input).same, scene.shares(statistics)
         change, strength = scene(batch.input, statistics)
         own = (same - batch.input - change) / strength
-        missing, own, folded = (haar(space_to_depth(x)) for x in (batch.clean - same, own, batch.input))
+        parts = (batch.clean - same, own, batch.input)
+        missing, own, folded = (haar(space_to_depth(pad_to_multiple(x, 2))) for x in parts)
         padded = F.pad(folded, (WIDTH // 2,) * 6, mode="replicate")
         for place, wanted in enumerate(missing):
             filtered = F.conv3d(padded[place : place + 1], kernel)[0].view(scene.count, -1)
@@ -205,7 +206,7 @@ def _fit_shares(scene: SceneFilter, examples: Quadratic, config: SceneConfig) ->
         some = torch.randint(count, (min(128, count),), generator=generator)
         batch = Quadratic(*(part[some] for part in scaled))
         # Whole heads have other statistics than patches: the fit must bear some disagreement.
-        jitter = 0.1 * scene.std * torch.randn(batch.scene.shape, generator=generator)
+        jitter = 0.1 * scene.std * torch.randn(batch.scene.shape, generator=generator).to(scene.std.device)
         loss = batch.left(scene.shares(batch.scene + jitter, dropout=config.dropout)).mean()
         optimizer.zero_grad()
         torch.autograd.backward(loss)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pellucid.models.blocks import haar, space_to_depth
+from pellucid.models.blocks import haar, pad_to_multiple, space_to_depth
 from pellucid.models.experts import WIDTH
 from pellucid.training.data import DataConfig, ExampleStream
 
@@ -21,6 +21,7 @@ _ALONE = {
     "blur": 0.0,
     "thick": 0.0,
     "noise": 0.0,
+    "bias": 0.0,
     "single": 0.0,
 }
 KINDS: Mapping[str, Mapping[str, object]] = {
@@ -75,7 +76,7 @@ def fit(
         before = 0.0
         for step in range(batches):
             batch = stream.batch(1_000_000 * (number + 1) + step)
-            seen, wanted = _samples(batch.input, batch.clean, seed=step)
+            seen, wanted = (x.cpu() for x in _samples(batch.input, batch.clean, seed=step))
             square += (seen.T @ seen).double()
             cross += (seen.T @ wanted).double()
             before += float((seen[:, _middle()] - wanted).square().sum())
@@ -104,7 +105,7 @@ def _rest(square: Tensor, cross: Tensor, weights: Tensor) -> float:
 def _samples(corrupted: Tensor, clean: Tensor, *, seed: int) -> tuple[Tensor, Tensor]:
     """Neighborhoods (n, 8 w³) of random blocks, and the coefficients (n, 8) they should give."""
     edge = WIDTH // 2
-    seen, wanted = haar(space_to_depth(corrupted)), haar(space_to_depth(clean))
+    seen, wanted = (haar(space_to_depth(pad_to_multiple(x, 2))) for x in (corrupted, clean))
     generator = torch.Generator().manual_seed(seed)
     rows, targets = [], []
     for image, truth in zip(seen, wanted, strict=True):

@@ -1,0 +1,129 @@
+"""Which methods a protocol compares, and how each is had ready to run."""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from pellucid import runtime, weights
+from pellucid.errors import did_you_mean, wrong
+from pellucid.evaluation import methods as baselines
+from pellucid.evaluation.classical import Function, cubic
+from pellucid.io.disk import check_readable
+from pellucid.pipelines.enhance import enhance_volume
+from pellucid.pipelines.options import EnhanceOptions
+from pellucid.pipelines.record import describe_weights, file_digest
+
+INPUT, OURS = "input", "pellucid"
+
+
+@dataclasses.dataclass(frozen=True)
+class MethodOptions:
+    """Which methods a protocol compares; the base of every protocol's options."""
+
+    methods: tuple[str, ...] = (INPUT, OURS)
+    """Keys of `methods.METHODS`, and "pellucid"; "input" is always measured."""
+    commands: tuple[tuple[str, str], ...] = ()
+    """Further methods: a name and a shell command with {in} and {out}."""
+    reference: Path | None = None
+    """Scan whose histogram the method "histogram" matches."""
+    seed: int = 0
+    """Seed of the corruptions."""
+    enhance: EnhanceOptions = dataclasses.field(default_factory=EnhanceOptions)
+    """Our weights, device, threads; the spacing must be native, since methods are compared on one grid."""
+
+    def __post_init__(self) -> None:
+        if self.enhance.spacing != "native" or self.enhance.contrast != "same":
+            got = f"{self.enhance.spacing} and {self.enhance.contrast}"
+            raise wrong("protocol", need="native spacing and the same contrast", got=got)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All methods by name, the input first."""
+        named = (INPUT, *self.methods, *(name for name, _ in self.commands))
+        return tuple(dict.fromkeys(named))
+
+    @property
+    def needs_weights(self) -> bool:
+        """Whether our network is run at all."""
+        return OURS in self.names
+
+    @property
+    def reference_digest(self) -> str | None:
+        """Hash of the reference, if a method needs it."""
+        if self.reference is None or baselines.HISTOGRAM not in self.names:
+            return None
+        check_readable(self.reference)
+        return file_digest(self.reference)
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """What each unit and method has a row of."""
+        raise NotImplementedError
+
+
+def check_methods(options: MethodOptions) -> None:
+    """Refuse methods that cannot be had, before anything is measured.
+
+    Args:
+        options: With their names and commands.
+
+    Raises:
+        PellucidError: If a method is unknown, or lacks its package, reference or placeholders.
+    """
+    tools = [name for name, _ in options.commands]
+    taken = next((name for name in tools if name == OURS or tools.count(name) > 1), None)
+    if taken is not None:
+        raise wrong(f"method {taken}", need="a name that is free", got="that of another method")
+    named = [name for name in options.names if name in baselines.METHODS]
+    baselines.find(named, dict(options.commands), options.reference)
+    unknown = set(options.names) - {OURS, *baselines.METHODS, *dict(options.commands)}
+    if unknown:
+        name = min(unknown)
+        fix = did_you_mean(name, (OURS, *baselines.METHODS))
+        raise wrong("methods", need="names of methods", got=repr(name), fix=fix)
+
+
+def repairer(method: str, options: MethodOptions) -> Function:
+    """The method of a name, ready to run.
+
+    Args:
+        method: One of `options.names`.
+        options: The protocol's.
+
+    Returns:
+        A function of a volume and the grid of the comparison.
+    """
+    if method == OURS:
+        ours = network(options)
+        return lambda volume, grid: enhance_volume(cubic(volume, grid), ours, options.enhance).volume
+    commands = {name: command for name, command in options.commands if name == method}
+    names = () if commands else (method,)
+    return baselines.find(names, commands, options.reference)[method]
+
+
+def network(options: MethodOptions) -> nn.Module:
+    """Our network, loaded once in each process."""
+    name = options.enhance.weights
+    return _network(name, options.enhance.device, weights.path(name).stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=1)
+def _network(name: str, device: str, written: int) -> nn.Module:
+    """The network of a file as it was written then: a worker may outlive a file's content."""
+    return weights.load(name, runtime.device(device))[0]
+
+
+def describe_ours(options: MethodOptions) -> dict[str, Any]:
+    """Name, hash and metadata of our weights, for a record.
+
+    Args:
+        options: With their name.
+
+    Returns:
+        Plain data.
+    """
+    _, metadata = weights.load(options.enhance.weights, runtime.device("cpu"))
+    return describe_weights(options.enhance.weights, metadata)
