@@ -7,7 +7,7 @@ import torch
 
 from pellucid import cli
 from pellucid.apps import sheet
-from pellucid.apps.sheet import COLUMNS, TABLE, Sheets, same_geometry
+from pellucid.apps.sheet import COLUMNS, CONTACT, TABLE, Sheets, same_geometry
 from pellucid.io import nifti
 from pellucid.models import checkpoint
 from pellucid.models.two_stage import TwoStage, TwoStageConfig
@@ -39,6 +39,17 @@ def test_the_command_draws_every_scan_and_says_what_it_took(
     assert (facts["scan"], facts["shape"], facts["output_shape"]) == ("sub-01_T1w", "40x44x36", "40x53x108")
     assert facts["geometry_exact"] == "True"
     assert float(facts["seconds"]) > 0 and float(facts["peak_memory_mb"]) > 50
+
+
+def test_several_scans_are_put_on_one_page(
+    scan: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = scan.with_name("sub-02_T1w.nii.gz")
+    other.write_bytes(scan.read_bytes())
+    out = tmp_path / "sheets"
+    assert cli.main(["evaluate", "sheet", str(scan), str(other), "-o", str(out), "--weights", str(tiny)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(out / CONTACT)
+    assert (out / CONTACT).read_bytes().startswith(b"\xff\xd8")
 
 
 def test_a_scan_that_was_drawn_is_not_drawn_again(

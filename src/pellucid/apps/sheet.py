@@ -17,10 +17,11 @@ from pellucid.pipelines.enhance import enhance_volume
 from pellucid.pipelines.names import split_suffix
 from pellucid.pipelines.options import EnhanceOptions
 from pellucid.pipelines.result import Result
+from pellucid.report.contact import contact_sheet
 from pellucid.report.figures import sheet
 from pellucid.report.framing import Column, frame
 
-TABLE = "sheet.tsv"
+TABLE, CONTACT = "sheet.tsv", "contact.jpg"
 _LABELS = {1: "csf_ml", 2: "gm_ml", 3: "wm_ml"}
 _GEOMETRY = ("pixdim", "qform_code", "sform_code", "xyzt_units", "srow_x", "srow_y", "srow_z")
 _QUATERNION = ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z")
@@ -94,14 +95,32 @@ class Sheets:
             return picture
         volume = nifti.load(path, frame=self.options.frame)
         runtime.reset_peak_memory()
-        native = self._enhance(volume, "native")
         result = self._enhance(volume, "iso")
+        same = result.volume.grid == volume.grid
+        native = result if same else self._enhance(volume, "native")
         facts = _facts(name, volume, native, result)
         with replacing(picture, force=True) as place:
             place.write_bytes(draw(volume, result))
         self._lines[name] = [getattr(facts, column) for column in COLUMNS]
         write_table(self.out / TABLE, COLUMNS, self._lines.values())
         return picture
+
+    def contact(self) -> Path | None:
+        """Put all pictures of the folder on one.
+
+        Returns:
+            A JPEG; none if there are fewer than two pictures.
+
+        Raises:
+            PellucidError: If the folder cannot be written.
+        """
+        pictures = {name: self.out / f"{name}.png" for name in sorted(self._lines)}
+        there = {name: path for name, path in pictures.items() if path.exists()}
+        if len(there) < 2:
+            return None
+        with replacing(self.out / CONTACT, force=True) as place:
+            place.write_bytes(contact_sheet(there))
+        return self.out / CONTACT
 
     def _enhance(self, volume: Volume, spacing: str) -> Result:
         return enhance_volume(volume, self._network, dataclasses.replace(self.options, spacing=spacing))

@@ -270,4 +270,8 @@ class EvaluateSheet(_Evaluate):
         def work(source: Path) -> None:
             self.say(str(sheets.draw(source)))
 
-        return each(sources, work, quiet=self.quiet)
+        code = each(sources, work, quiet=self.quiet)
+        contact = sheets.contact()
+        if contact is not None:
+            self.say(str(contact))
+        return code
