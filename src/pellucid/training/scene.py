@@ -55,14 +55,17 @@ class SceneConfig:
     """Batches of examples that the network is run on."""
     steps: int = 3000
     """Steps of the fit from statistics to shares."""
-    floor: float = 0.02
-    """Examples count by the inverse of their error plus this share of the mean error."""
+    floor: float = 0.1
+    """Examples count by the inverse of their input's error plus this share of the mean error."""
+    harm: float = 6.0
+    """How much more an error above the input's own counts than one below it: first, do no harm."""
     dropout: float = 0.4
     """Share of hidden values left out at random: there are few subjects."""
 
     def __post_init__(self) -> None:
-        if self.batches < 1 or self.steps < 1 or self.floor <= 0 or not 0 <= self.dropout < 1:
-            need = "batches and steps of at least 1, a floor above 0, and dropout in [0, 1)"
+        numbers = min(self.batches, self.steps) >= 1 and self.floor > 0 and self.harm >= 0
+        if not numbers or not 0 <= self.dropout < 1:
+            need = "batches and steps of at least 1, a floor above 0, harm >= 0, and dropout in [0, 1)"
             raise wrong("scene", need=need, got=str(self))
 
 
@@ -185,17 +188,14 @@ def collect(model: TwoStage, stream: ExampleStream, batches: int) -> Quadratic:
 
 
 def _fit_shares(scene: SceneFilter, examples: Quadratic, config: SceneConfig) -> None:
-    """Fit the mixer to minimize the errors that are left, each relative to the example's own."""
+    """Fit the mixer to minimize the errors that are left, each relative to that of its input."""
     with torch.no_grad():
         scene.mean.copy_(examples.scene.mean(0))
         scene.std.copy_(examples.scene.std(0) + 1e-3)
-    weights = 1 / (examples.rest + config.floor * examples.rest.mean())
-    scaled = Quadratic(
-        examples.scene,
-        examples.square * weights[:, None, None],
-        examples.cross * weights[:, None],
-        examples.rest * weights,
-    )
+    nothing = torch.zeros_like(examples.cross)
+    nothing[:, -1] = -1  # neither the filter nor the network
+    given = examples.left(nothing)
+    weights = 1 / (given + config.floor * given.mean())
     torch.manual_seed(0)  # of the dropout
     scene.mixer.requires_grad_(True)
     optimizer = torch.optim.AdamW(scene.mixer.parameters(), lr=2e-3, weight_decay=1e-3)
@@ -204,10 +204,12 @@ def _fit_shares(scene: SceneFilter, examples: Quadratic, config: SceneConfig) ->
     count = len(examples.rest)
     for _ in range(config.steps):
         some = torch.randint(count, (min(128, count),), generator=generator)
-        batch = Quadratic(*(part[some] for part in scaled))
+        batch = Quadratic(*(part[some] for part in examples))
         # Whole heads have other statistics than patches: the fit must bear some disagreement.
         jitter = 0.1 * scene.std * torch.randn(batch.scene.shape, generator=generator).to(scene.std.device)
-        loss = batch.left(scene.shares(batch.scene + jitter, dropout=config.dropout)).mean()
+        left = batch.left(scene.shares(batch.scene + jitter, dropout=config.dropout))
+        worse = F.relu(left - given[some])
+        loss = ((left + config.harm * worse) * weights[some]).mean()
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(scene.mixer.parameters(), 1.0)
