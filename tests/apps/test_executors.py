@@ -8,6 +8,7 @@ import pytest
 from torch import Tensor
 
 from pellucid import cli
+from pellucid.evaluation.protocol import Protocol
 from pellucid.evaluation.rows import read_rows
 
 distributed = pytest.importorskip("distributed")
@@ -37,6 +38,23 @@ def test_a_dask_cluster_gives_the_same_rows(scheduler: str, scan: Path, tmp_path
         for name in ("here", "there")
     )
     assert here == pytest.approx(there)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_worker_that_dies_is_one_sentence(
+    scheduler: str,
+    scan: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def dies(*_: object) -> None:
+        raise distributed.scheduler.KilledWorker("measure", None, 3)
+
+    monkeypatch.setattr(Protocol, "run", dies)
+    where = f"dask://{scheduler.removeprefix('tcp://')}"
+    assert cli.main(words(scan, tmp_path / "out", "--executor", where)) == 2
+    assert "need workers that live" in capsys.readouterr().err
 
 
 def test_other_places_are_refused(

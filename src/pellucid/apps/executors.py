@@ -71,5 +71,10 @@ def _cluster(address: str) -> Iterator[Any]:
         raise wrong(f"--executor {DASK}{address}", need="a Dask scheduler", got="none", fix=fix) from error
     try:
         yield client
+    except distributed.scheduler.KilledWorker as error:
+        fix = "Give the workers more memory; the same command goes on."
+        raise wrong(
+            f"--executor {DASK}{address}", need="workers that live", got=str(error), fix=fix
+        ) from error
     finally:
         client.close()
