@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from torch import Tensor
@@ -49,7 +50,7 @@ def test_a_worker_that_dies_is_one_sentence(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def dies(*_: object) -> None:
-        raise distributed.scheduler.KilledWorker("measure", None, 3)
+        raise distributed.scheduler.KilledWorker("measure", SimpleNamespace(address="tcp://worker"), 3)
 
     monkeypatch.setattr(Protocol, "run", dies)
     where = f"dask://{scheduler.removeprefix('tcp://')}"
