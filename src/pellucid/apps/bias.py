@@ -1,5 +1,6 @@
 """The bias protocol's tables."""
 
+import dataclasses
 from pathlib import Path
 
 from pellucid.evaluation.bias import COLUMNS, Bias, deviations, to_markdown
@@ -25,7 +26,7 @@ def report(protocol: Bias) -> Path | None:
         return None
     options = protocol.options
     entries = deviations(protocol.rows, options.good)
-    write_table(protocol.out / SUMMARY, COLUMNS, [[getattr(e, name) for name in COLUMNS] for e in entries])
+    write_table(protocol.out / SUMMARY, COLUMNS, [dataclasses.astuple(entry) for entry in entries])
     page = protocol.out / PAGE
     text = [
         "# Bias",

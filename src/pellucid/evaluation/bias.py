@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import math
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -11,11 +10,11 @@ from pellucid import runtime
 from pellucid.errors import wrong
 from pellucid.evaluation import methods as baselines
 from pellucid.evaluation.morphometry import MEASURES, measure, segmenter
-from pellucid.evaluation.options import INPUT, OURS, MethodOptions, network, repairer
+from pellucid.evaluation.options import INPUT, OURS, MethodOptions, network, repaired
 from pellucid.evaluation.protocol import Case, Protocol, Unit
 from pellucid.evaluation.robustness import CLEAN, check_corruptions, corrupted
 from pellucid.evaluation.rows import MISSING, Row
-from pellucid.evaluation.statistics import Comparison, adjusted, cohens_d, compare
+from pellucid.evaluation.statistics import Comparison, adjusted_p, cohens_d, compare
 from pellucid.io import nifti
 from pellucid.pipelines.names import split_suffix
 
@@ -125,11 +124,7 @@ def measure_bias(unit: Unit, options: BiasOptions) -> list[Row]:
     given = scan if options.by else corrupted(scan, unit.condition, options.seed)
     segment = segmenter(options.segment, functools.partial(network, options), options.enhance)
     rows = []
-    for method in unit.methods:
-        repair = repairer(method, options)
-        start = time.perf_counter()
-        made = repair(given, scan.grid)
-        seconds = time.perf_counter() - start
+    for method, made, seconds in repaired(unit.methods, options, given, scan.grid):
         found = measure(segment(made))
         rows += [Row(unit.name, unit.condition, method, key, found[key], seconds) for key in MEASURES]
     return rows
@@ -192,11 +187,7 @@ def deviations(rows: Sequence[Row], good: str) -> list[Deviation]:
         if entry is not None:
             found.append(entry)
             tests.append(test)
-    corrected = iter(adjusted([test for test in tests if test is not None]))
-    return [
-        entry if test is None else dataclasses.replace(entry, p=next(corrected).p_adjusted)
-        for entry, test in zip(found, tests, strict=True)
-    ]
+    return [dataclasses.replace(entry, p=p) for entry, p in zip(found, adjusted_p(tests), strict=True)]
 
 
 def _deviation(

@@ -111,8 +111,7 @@ def ants(volume: Volume, grid: Grid) -> Volume:
     library: Any = importlib.import_module("ants")
     image = library.from_numpy(volume.data[0].numpy(), spacing=tuple(map(float, volume.grid.spacing)))
     clean = library.denoise_image(image, noise_model="Rician").numpy()
-    made = torch.from_numpy(np.ascontiguousarray(clean, dtype=np.float32))[None]
-    return cubic(volume.with_data(made), grid)
+    return cubic(volume.with_data(_image(clean)), grid)
 
 
 def n4(volume: Volume, grid: Grid) -> Volume:
@@ -212,8 +211,7 @@ def _denoiser(
         std = noise_std(image)
         if std < QUIET:
             return image.clone()
-        clean = function(image[0].numpy(), std)
-        return torch.from_numpy(np.ascontiguousarray(clean, dtype=np.float32))[None]
+        return _image(function(image[0].numpy(), std))
 
     return run
 
@@ -239,5 +237,9 @@ def _itk(volume: Volume) -> Any:
 
 
 def _from_itk(sitk: Any, image: Any) -> Image:
-    array: NDArray[np.float32] = sitk.GetArrayFromImage(image).astype(np.float32)
-    return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 1, 0)))[None]
+    return _image(sitk.GetArrayFromImage(image).transpose(2, 1, 0))
+
+
+def _image(array: NDArray[Any]) -> Image:
+    """A library's array (x, y, z) as an image of ours."""
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))[None]

@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from pellucid.errors import did_you_mean, wrong
 from pellucid.evaluation import methods as baselines
 from pellucid.evaluation.classical import Function, cubic
 from pellucid.io.disk import check_readable
+from pellucid.io.volume import Grid, Volume
 from pellucid.pipelines.enhance import enhance_volume
 from pellucid.pipelines.options import EnhanceOptions
 from pellucid.pipelines.record import describe_weights, file_digest
@@ -102,6 +105,27 @@ def repairer(method: str, options: MethodOptions) -> Function:
     commands = {name: command for name, command in options.commands if name == method}
     names = () if commands else (method,)
     return baselines.find(names, commands, options.reference)[method]
+
+
+def repaired(
+    methods: Iterable[str], options: MethodOptions, given: Volume, grid: Grid
+) -> Iterator[tuple[str, Volume, float]]:
+    """Try methods on one scan, one after the other.
+
+    Args:
+        methods: Of `options.names`.
+        options: The protocol's.
+        given: The scan as it was acquired.
+        grid: Of the comparison.
+
+    Yields:
+        Each method, what it made, and the seconds it took without getting ready.
+    """
+    for method in methods:
+        repair = repairer(method, options)
+        start = time.perf_counter()
+        made = repair(given, grid)
+        yield method, made, time.perf_counter() - start
 
 
 def network(options: MethodOptions) -> nn.Module:

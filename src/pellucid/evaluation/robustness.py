@@ -1,7 +1,6 @@
 """Protocol `robustness`: corrupt clean scans, let methods repair them, compare everything with the truth."""
 
 import dataclasses
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from torch import Tensor
 from pellucid import runtime
 from pellucid.degradation import PRESETS
 from pellucid.errors import did_you_mean, wrong
-from pellucid.evaluation.options import MethodOptions, repairer
+from pellucid.evaluation.options import MethodOptions, repaired
 from pellucid.evaluation.protocol import Case, Protocol, Unit
 from pellucid.evaluation.rows import Row
 from pellucid.io import nifti
@@ -156,11 +155,7 @@ def measure(unit: Unit, options: RobustnessOptions) -> list[Row]:
     mask = truth_mask(truth)
     given = corrupted(clean, unit.condition, options.seed)
     rows = []
-    for method in unit.methods:
-        repair = repairer(method, options)
-        start = time.perf_counter()
-        made = repair(given, clean.grid)
-        seconds = time.perf_counter() - start
+    for method, made, seconds in repaired(unit.methods, options, given, clean.grid):
         values = _values(levels.scale(made.data), truth, mask, options.metrics)
         rows += [Row(unit.name, unit.condition, method, key, value, seconds) for key, value in values.items()]
     return rows

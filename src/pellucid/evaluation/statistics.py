@@ -176,6 +176,19 @@ def adjusted(rows: Sequence[Comparison]) -> list[Comparison]:
     ]
 
 
+def adjusted_p(tests: Sequence[Comparison | None]) -> list[float]:
+    """Adjusted p of each test, all of them taken together; see `adjusted`.
+
+    Args:
+        tests: Of one question; None where there was nothing to test.
+
+    Returns:
+        One value for each; NaN where there was no test.
+    """
+    values = iter(adjusted([test for test in tests if test is not None]))
+    return [math.nan if test is None else next(values).p_adjusted for test in tests]
+
+
 def auroc(positive: ArrayLike, negative: ArrayLike) -> float:
     """Area under the ROC curve: the chance that a positive's value is above a negative's, ties counting half.
 

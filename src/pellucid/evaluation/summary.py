@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pellucid.evaluation.rows import MISSING, Row
-from pellucid.evaluation.statistics import Comparison, adjusted, compare
+from pellucid.evaluation.statistics import Comparison, adjusted_p, compare
 from pellucid.metrics import METRICS
 
 
@@ -62,11 +62,7 @@ def summarize(rows: Sequence[Row], *, against: str) -> list[Summary]:
         entry, test = _summary((condition, metric, method), values, pairs, against)
         found.append(entry)
         tests.append(test)
-    corrected = iter(adjusted([test for test in tests if test is not None]))
-    return [
-        entry if test is None else dataclasses.replace(entry, p=next(corrected).p_adjusted)
-        for entry, test in zip(found, tests, strict=True)
-    ]
+    return [dataclasses.replace(entry, p=p) for entry, p in zip(found, adjusted_p(tests), strict=True)]
 
 
 def _summary(

@@ -30,9 +30,7 @@ log = logging.getLogger(__name__)
 _FWHM = ((0.8, 1.4), (1.4, 2.0), (2.0, 2.5), (2.5, 3.0), (3.0, 3.5), (3.5, 4.2))
 _DISTANCE = ((2.0, 3.5), (3.5, 5.0), (5.0, 7.0))
 BANK: Mapping[str, Mapping[str, object]] = {
-    "noise-low": {"noise": 1.0, "noise_std": (0.02, 0.035)},
-    "noise-middle": {"noise": 1.0, "noise_std": (0.04, 0.065)},
-    "noise-high": {"noise": 1.0, "noise_std": (0.08, 0.12)},
+    **{name: wiener.KINDS[name] for name in ("noise-low", "noise-middle", "noise-high")},
     **{f"blur-{low:g}": {"blur": 1.0, "blur_fwhm_mm": (low, high)} for low, high in _FWHM},
     **{
         f"slices-{name}-{low:g}": {"thick": 1.0, "slice_distance_mm": (low, high), "slice_axes": (axis,)}
@@ -40,7 +38,7 @@ BANK: Mapping[str, Mapping[str, object]] = {
         for low, high in _DISTANCE
     },
     "blur-noise": {"blur": 1.0, "blur_fwhm_mm": (2.0, 3.5), "noise": 1.0, "noise_std": (0.015, 0.04)},
-    "motion": {"motion": 1.0},
+    "motion": wiener.KINDS["motion"],
 }
 """Kind of corruption -> what `DegradationConfig` says about it; one filter each, in this order."""
 
@@ -166,7 +164,7 @@ def collect(model: TwoStage, stream: ExampleStream, batches: int) -> Quadratic:
     for step in range(batches):
         batch = stream.batch(100_000_000 + step)
         statistics = describe(batch.input)
-        same, now = model(batch.input).same, scene.shares(statistics)
+        same, now = model(batch.input, statistics).same, scene.shares(statistics)
         change, strength = scene(batch.input, statistics)
         own = (same - batch.input - change) / strength
         parts = (batch.clean - same, own, batch.input)
