@@ -10,7 +10,8 @@ import pytest
 from pellucid import cli
 from pellucid.commands import COMMANDS
 from pellucid.errors import PellucidError, wrong
-from pellucid.pipelines.names import output_name, split_suffix
+from pellucid.io import nifti
+from pellucid.pipelines.names import output_name
 
 
 class FakeResult:
@@ -20,7 +21,7 @@ class FakeResult:
         self.source, self.kind, self.record = source, kind, record
 
     def save(self, out: Path, force: bool = False) -> list[Path]:
-        if not split_suffix(out)[1]:
+        if not nifti.split_suffix(out)[1]:
             out = out / output_name(self.source, "enhanced", kind=self.kind)
         record = out.with_name(out.name.split(".")[0] + ".json")
         out.parent.mkdir(parents=True, exist_ok=True)

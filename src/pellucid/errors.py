@@ -28,6 +28,23 @@ def wrong(where: str, *, need: str, got: str, fix: str = "") -> PellucidError:
     return PellucidError(f"{sentence} {fix}" if fix else sentence)
 
 
+def missing(package: str, *, install: str) -> PellucidError:
+    """Build the error for a package that an optional part needs and that is not installed.
+
+    Args:
+        package: Name of the module.
+        install: What to give pip: an extra of ours such as "pellucid[train]", or another package.
+
+    Returns:
+        The exception, to be raised by the caller.
+
+    Example:
+        >>> str(missing("ants", install="antspyx"))
+        "The package ants is not installed; get it with: pip install 'antspyx'"
+    """
+    return PellucidError(f"The package {package} is not installed; get it with: pip install '{install}'")
+
+
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """Say what the reader probably meant: the closest known name, or the list of them.
 

@@ -151,5 +151,7 @@ def test_wrong_names_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PellucidError, match="method nlm: need a name that is free"):
         find([], {"nlm": COPY})
     monkeypatch.setattr(methods, "_installed", lambda package: False)
-    with pytest.raises(PellucidError, match=r"need the package skimage.*pip install 'pellucid\[evaluate\]'"):
+    with pytest.raises(
+        PellucidError, match=r"package skimage is not installed.*pip install 'pellucid\[evaluate\]'"
+    ):
         find(["wavelet"])

@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from pellucid.degradation.kspace import Pose, rigid_motion
 from pellucid.models import EfficientUNetConfig, TwoStage, TwoStageConfig
-from pellucid.models.scene import SCALES, STATISTICS, SceneFilter, describe
+from pellucid.models.bands import FILTERED, weighed
+from pellucid.models.scene import ENERGIES, SCALES, STATISTICS, SceneFilter, describe
 from pellucid.ops.filters import gaussian_blur
 
 FINE = slice(0, 7)  # log mean square of the finest details
@@ -18,7 +20,7 @@ def test_statistics_tell_noise_from_blur(phantom_image: Tensor) -> None:
     clean, noisy, soft = describe(torch.stack(images))
     assert clean.shape == (STATISTICS,)
     assert (noisy[FINE] > clean[FINE]).all() and (soft[FINE] < clean[FINE]).all()
-    per = STATISTICS // SCALES
+    per = ENERGIES // SCALES
     # Blur takes from fine details more than from coarse ones; noise gives to fine ones more.
     change = [(other - clean)[[6, per + 6]] for other in (noisy, soft)]
     assert change[0][0] > change[0][1] and change[1][0] < change[1][1]
@@ -54,6 +56,40 @@ def test_shares_mix_the_bank(phantom_image: Tensor) -> None:
     torch.testing.assert_close(got, (-0.1 + 0.1) * means, atol=1e-5, rtol=0)
     detail = batch - means.repeat_interleave(2, 2).repeat_interleave(2, 3).repeat_interleave(2, 4)
     torch.testing.assert_close(change, -0.1 * detail, atol=1e-5, rtol=0)
+
+
+def test_bands_are_weighed_beside_the_bank(phantom_image: Tensor) -> None:
+    bank = SceneFilter(2)
+    bank.weigher[-1].bias.copy_(torch.tensor([-0.5, 0.0, 0.0, 0.2]))
+    batch = phantom_image[None]
+    shares = bank.shares(describe(batch))
+    assert shares.shape == (1, 2 + 3 * FILTERED + 1)
+    change, _ = bank(batch, describe(batch))
+    torch.testing.assert_close(change, weighed(batch, shares[:, 2:-1].view(1, 3, FILTERED)))
+    assert change.abs().max() > 0.01
+
+
+def test_an_axis_is_judged_alike_wherever_it_lies(phantom_image: Tensor) -> None:
+    bank = SceneFilter(1)
+    torch.manual_seed(0)
+    for weights in bank.weigher.parameters():
+        weights.normal_(std=0.2)
+    moved = rigid_motion(
+        phantom_image,
+        poses=[
+            Pose(0.0, translation_mm=(0.0, 3.0, 0.0)),
+            Pose(0.4),
+            Pose(0.6, (0.0, 0.0, 4.0), (1.0, -3.0, 0.0)),
+        ],
+        phase_axis=1,
+        spacing=(1.0, 1.0, 1.0),
+    )[..., :32, :32, :32]
+    turned = moved.permute(0, 2, 3, 1)
+    one, other = (
+        bank.shares(describe(image[None])).view(-1)[1:-1].view(3, FILTERED) for image in (moved, turned)
+    )
+    assert not torch.allclose(one[0], one[1], atol=1e-3)
+    torch.testing.assert_close(other, one[[1, 2, 0]], atol=1e-4, rtol=1e-4)
 
 
 def test_the_strength_scales_what_the_network_changes(phantom_image: Tensor) -> None:

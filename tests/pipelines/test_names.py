@@ -1,7 +1,7 @@
 import pytest
 
 from pellucid.io import nifti
-from pellucid.pipelines.names import SUFFIXES, output_name, split_suffix
+from pellucid.pipelines.names import output_name
 
 
 @pytest.mark.parametrize(
@@ -13,6 +13,7 @@ from pellucid.pipelines.names import SUFFIXES, output_name, split_suffix
         ("scan_2.nrrd", "scan_2_desc-enhanced.nrrd"),
         ("sub-01_run-1.nii.gz", "sub-01_run-1_desc-enhanced.nii.gz"),
         ("SCAN_T2w.NII.GZ", "SCAN_desc-enhanced_T2w.NII.GZ"),
+        ("pair_T1w.hdr", "pair_desc-enhanced_T1w.nii.gz"),
         ("odd.name.v1.nii", "odd.name.v1_desc-enhanced.nii"),
     ],
 )
@@ -26,10 +27,10 @@ def test_the_kind_follows_the_contrast() -> None:
 
 
 def test_a_path_without_an_image_ending_is_a_folder() -> None:
-    assert split_suffix("out.d/clear") == ("clear", "")
-    assert split_suffix("notes.txt")[1] == ""
+    assert nifti.split_suffix("out.d/clear") == ("clear", "")
+    assert nifti.split_suffix("notes.txt")[1] == ""
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", nifti.WRITABLE)
 def test_every_ending_is_a_format_that_can_be_written(suffix: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
-    assert nifti.file_format(tmp_path / f"scan{suffix}") is not None
+    assert nifti.file_format(tmp_path / f"scan{suffix}").write is not None

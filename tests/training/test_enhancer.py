@@ -120,6 +120,23 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(recipe: Recipe, tmp_pat
     assert not list(Path(killed.out).glob(".checkpoint*.tmp"))
 
 
+def test_told_to_terminate_it_saves_first(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, before = enhancer.enhancer_loss, signal.getsignal(signal.SIGTERM)
+    calls = []
+
+    def interrupted(*given: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        calls.append(given)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return plain(*given)
+
+    monkeypatch.setattr(enhancer, "enhancer_loss", interrupted)
+    config = recipe(schedule=ScheduleConfig(steps=1000))
+    fit(config)
+    assert state_of(config)["step"] == 3
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_its_minutes_end_with_a_checkpoint(recipe: Recipe) -> None:
     config = recipe(minutes=0.0, schedule=ScheduleConfig(steps=1000))
     weights = fit(config)
@@ -186,6 +203,29 @@ def test_it_starts_from_given_weights(recipe: Recipe, tmp_path: Path) -> None:
     wider = TwoStageConfig(tissue=EfficientUNetConfig(channels=(4, 8)), enhance=first.model.enhance)
     with pytest.raises(PellucidError, match="need weights of the recipe's network, got another"):
         fit(replace(second, out=str(tmp_path / "third"), model=wider))
+
+
+def test_frozen_weights_stay_and_the_others_learn(recipe: Recipe, tmp_path: Path) -> None:
+    weights = fit(recipe())
+    second = recipe(out=str(tmp_path / "second"), start_from=str(weights), frozen=("tissue.*",))
+    fit(second)
+    before, after = dict(models.load(weights)[0].state_dict()), state_of(second)["model"]
+    assert all(torch.equal(after[key], before[key]) for key in after if key.startswith("tissue."))
+    assert not torch.equal(after["enhance.stem.weight"], before["enhance.stem.weight"])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("tisue.*", r"need names of weights, such as .*, got tisue\.\*"),
+        ("*", "need some weights that are trained"),
+    ],
+)
+def test_frozen_patterns_that_fit_nothing_or_all_are_refused(
+    recipe: Recipe, pattern: str, message: str
+) -> None:
+    with pytest.raises(PellucidError, match=message):
+        fit(recipe(frozen=(pattern,)))
 
 
 def test_a_checkpoint_of_another_network_is_refused(recipe: Recipe) -> None:

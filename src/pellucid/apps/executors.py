@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from pellucid.errors import PellucidError, wrong
+from pellucid.errors import missing, wrong
 from pellucid.evaluation.protocol import Protocol
 
 DASK = "dask://"
@@ -61,9 +61,7 @@ def _cluster(address: str) -> Iterator[Any]:
     try:
         distributed: Any = importlib.import_module("distributed")
     except ImportError as error:
-        raise PellucidError(
-            "The package distributed is not installed; get it with: pip install 'pellucid[cluster]'"
-        ) from error
+        raise missing("distributed", install="pellucid[cluster]") from error
     try:
         client = distributed.Client(address, timeout="10s", set_as_default=False)
     except (OSError, ValueError) as error:

@@ -1,15 +1,14 @@
 """The robustness protocol's tables, box plots and sheets."""
 
-import io
 from pathlib import Path
 
 from pellucid.evaluation.options import INPUT, OURS, repairer
 from pellucid.evaluation.robustness import MASK, Robustness, corrupted
-from pellucid.evaluation.rows import Row, write_table
-from pellucid.evaluation.summary import COLUMNS, Summary, matrix_markdown, summarize, title, to_markdown
+from pellucid.evaluation.rows import write_table
+from pellucid.evaluation.summary import COLUMNS, Summary, matrix_markdown, summarize, to_markdown
 from pellucid.io import nifti, resample
 from pellucid.io.disk import make_folder, replacing
-from pellucid.pipelines.names import split_suffix
+from pellucid.report.boxes import box_plots
 from pellucid.report.figures import sheet
 from pellucid.report.framing import Column, frame
 
@@ -42,7 +41,7 @@ def report(protocol: Robustness) -> Path | None:
     if OURS in {row.method for row in rows}:
         write_table(folder / VERSUS, COLUMNS, [s.cells() for s in summarize(rows, against=OURS)])
     with replacing(folder / PLOT, force=True) as place:
-        place.write_bytes(_boxes(rows))
+        place.write_bytes(box_plots(rows))
     with replacing(folder / PAGE, force=True) as place:
         place.write_text(_page(protocol, summaries), encoding="utf-8")
     return folder / PAGE
@@ -67,7 +66,7 @@ def draw(protocol: Robustness, scan: Path) -> list[Path]:
     truth = resample.to_canonical(clean)
     pictures = []
     for corruption in options.corruptions:
-        picture = folder / f"{split_suffix(scan)[0]}_{corruption.replace('/', '_')}.png"
+        picture = folder / f"{nifti.split_suffix(scan)[0]}_{corruption.replace('/', '_')}.png"
         pictures.append(picture)
         given = corrupted(clean, corruption, options.seed)
         made = {
@@ -110,49 +109,3 @@ def _page(protocol: Robustness, summaries: list[Summary]) -> str:
             "",
         ]
     return "\n".join(lines)
-
-
-def _boxes(rows: list[Row]) -> bytes:
-    """A panel per metric: boxes of all scans, grouped by corruption, a color per method."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    metrics = list(dict.fromkeys(row.metric for row in rows))
-    corruptions = list(dict.fromkeys(row.condition for row in rows))
-    methods = list(dict.fromkeys(row.method for row in rows))
-    figure = Figure(figsize=(max(6.0, 0.32 * len(corruptions) * len(methods) + 2), 2.6 * len(metrics)))
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(len(metrics), 1, squeeze=False, sharex=True)[:, 0]
-    width = 0.8 / len(methods)
-    for panel, metric in zip(panels, metrics, strict=True):
-        for at, method in enumerate(methods):
-            values = [_finite(rows, corruption, method, metric) for corruption in corruptions]
-            places = [i + (at - (len(methods) - 1) / 2) * width for i in range(len(corruptions))]
-            kept = [(v, p) for v, p in zip(values, places, strict=True) if v]
-            if not kept:
-                continue
-            boxes = panel.boxplot(
-                [v for v, _ in kept],
-                positions=[p for _, p in kept],
-                widths=0.9 * width,
-                patch_artist=True,
-                manage_ticks=False,
-                medianprops={"color": "black"},
-                flierprops={"markersize": 2},
-            )
-            for box in boxes["boxes"]:
-                box.set_facecolor(f"C{at}")
-            boxes["boxes"][0].set_label(method)
-        panel.set_ylabel(title(metric))
-        panel.grid(axis="y", alpha=0.3)
-    panels[0].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
-    panels[-1].set_xticks(range(len(corruptions)), corruptions, rotation=30, ha="right")
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=120, bbox_inches="tight")
-    return out.getvalue()
-
-
-def _finite(rows: list[Row], corruption: str, method: str, metric: str) -> list[float]:
-    wanted = (corruption, method, metric)
-    values = [row.value for row in rows if (row.condition, row.method, row.metric) == wanted]
-    return [value for value in values if abs(value) != float("inf")]

@@ -14,7 +14,6 @@ from pellucid.io import nifti, resample
 from pellucid.io.disk import make_folder, replacing
 from pellucid.io.volume import Volume
 from pellucid.pipelines.enhance import enhance_volume
-from pellucid.pipelines.names import split_suffix
 from pellucid.pipelines.options import EnhanceOptions
 from pellucid.pipelines.result import Result
 from pellucid.report.contact import contact_sheet
@@ -89,7 +88,7 @@ class Sheets:
         Raises:
             PellucidError: If the scan cannot be used or the folder cannot be written.
         """
-        name = split_suffix(path)[0]
+        name = nifti.split_suffix(path)[0]
         picture = self.out / f"{name}.png"
         if name in self._lines and picture.exists():
             return picture
@@ -171,7 +170,7 @@ def same_geometry(first: Volume, second: Volume) -> bool:
 
 def _facts(name: str, volume: Volume, native: Result, result: Result) -> Facts:
     """What the table says about one scan."""
-    ending = split_suffix(volume.path or "")[1] or ".nii.gz"
+    ending = nifti.split_suffix(volume.path or "")[1] or ".nii.gz"
     with tempfile.TemporaryDirectory() as folder:
         saved = nifti.load(nifti.save(native.volume, Path(folder) / f"native{ending}"))
     milliliters = _milliliters(result)

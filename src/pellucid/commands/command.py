@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from pellucid.errors import PellucidError
+from pellucid.errors import missing
 
 OK, FAILED, INTERRUPTED = 0, 2, 130
 """Exit codes: every output was written; something was refused; the user stopped it."""
@@ -55,6 +55,4 @@ def needing_training() -> Iterator[None]:
     except ModuleNotFoundError as problem:
         if problem.name not in _TRAINING_PACKAGES:
             raise
-        raise PellucidError(
-            f"The package {problem.name} is not installed; get it with: pip install 'pellucid[train]'"
-        ) from problem
+        raise missing(problem.name, install="pellucid[train]") from problem

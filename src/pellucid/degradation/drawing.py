@@ -1,5 +1,6 @@
 """Random chains: how often each effect occurs, and how strong it is."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +28,8 @@ class DegradationConfig:
     """Standard deviation limit of a pose's rotation; each scan draws its own up to this."""
     translation_mm: float = 4.0
     """The same for translation."""
+    phase_axes: tuple[int, ...] = (0, 1, 2)
+    """Axes along which lines of k-space may be filled."""
     ghosting: float = 0.08
     """Probability of periodic ghosts."""
     blur: float = 0.3
@@ -70,7 +73,9 @@ def draw(config: DegradationConfig, generator: torch.Generator) -> list[Step]:
             {"effect": "bias_field", "strength": dice.uniform(*config.bias_strength), "seed": dice.seed()}
         )
     if dice.happens(config.motion):
-        steps.append(draw_motion(config.rotation_deg, config.translation_mm, generator))
+        steps.append(
+            draw_motion(config.rotation_deg, config.translation_mm, generator, phase_axes=config.phase_axes)
+        )
     if dice.happens(config.ghosting):
         strength, count = dice.uniform(0.1, 0.6), dice.integer(2, 6)
         steps.append(
@@ -89,12 +94,19 @@ def draw(config: DegradationConfig, generator: torch.Generator) -> list[Step]:
     return [dice.choice(steps)] if len(steps) > 1 and dice.happens(config.single) else steps
 
 
-def draw_motion(rotation_deg: float, translation_mm: float, generator: torch.Generator) -> Step:
+def draw_motion(
+    rotation_deg: float,
+    translation_mm: float,
+    generator: torch.Generator,
+    *,
+    phase_axes: Sequence[int] = (0, 1, 2),
+) -> Step:
     """Draw a motion step: two to six poses at random times.
 
     Args:
         rotation_deg: Largest standard deviation of the rotation; the scan's own is uniform up to it.
         translation_mm: The same for translation.
+        phase_axes: Axes to choose from.
         generator: Source of randomness, on the CPU.
 
     Returns:
@@ -111,7 +123,7 @@ def draw_motion(rotation_deg: float, translation_mm: float, generator: torch.Gen
         }
         for start in starts
     ]
-    return {"effect": "rigid_motion", "poses": poses, "phase_axis": dice.integer(0, 2)}
+    return {"effect": "rigid_motion", "poses": poses, "phase_axis": dice.choice(phase_axes)}
 
 
 def _draw_slices(config: DegradationConfig, dice: Dice) -> Step:

@@ -16,7 +16,6 @@ from pellucid.evaluation.robustness import CLEAN, check_corruptions, corrupted
 from pellucid.evaluation.rows import MISSING, Row
 from pellucid.evaluation.statistics import Comparison, adjusted_p, cohens_d, compare
 from pellucid.io import nifti
-from pellucid.pipelines.names import split_suffix
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +42,7 @@ class BiasOptions(MethodOptions):
             raise wrong("bias", need="the entity that --good is a value of", got="none", fix=fix)
         if not self.by:
             check_corruptions(self.corruptions)
-        baselines.require("evaluate bias", "skimage")
+        baselines.require("skimage")
         segmenter(self.segment, lambda: network(self), self.enhance)
 
     @property
@@ -87,7 +86,7 @@ class Bias(Protocol):
         options = self.options
         if not options.by:
             kinds = dict.fromkeys((CLEAN, *options.corruptions))
-            return [Case(scan, split_suffix(scan)[0], kind) for scan in scans for kind in kinds]
+            return [Case(scan, nifti.split_suffix(scan)[0], kind) for scan in scans for kind in kinds]
         cases = [_case(scan, options.by) for scan in scans]
         if options.good not in {case.condition for case in cases}:
             groups = ", ".join(sorted({case.condition for case in cases})) or "none"
@@ -97,7 +96,7 @@ class Bias(Protocol):
 
 def _case(scan: Path, entity: str) -> Case:
     """Whose scan it is and of which group, from its name."""
-    stem = split_suffix(scan)[0]
+    stem = nifti.split_suffix(scan)[0]
     words = stem.split("_")
     mine = [word for word in words if word.startswith(f"{entity}-")]
     if len(mine) != 1:

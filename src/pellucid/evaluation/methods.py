@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pellucid.errors import did_you_mean, wrong
+from pellucid.errors import did_you_mean, missing, wrong
 from pellucid.evaluation import classical
 from pellucid.evaluation.classical import Function
 from pellucid.io import nifti, resample
@@ -101,7 +101,7 @@ def find(
     for name in names:
         if name not in METHODS:
             raise wrong("method", need="a method", got=repr(name), fix=did_you_mean(name, METHODS))
-        require(f"method {name}", *METHODS[name].packages)
+        require(*METHODS[name].packages)
         found[name] = METHODS[name].function
         if name == HISTOGRAM:
             if reference is None:
@@ -117,11 +117,10 @@ def find(
     return found
 
 
-def require(what: str, *packages: str) -> None:
+def require(*packages: str) -> None:
     """Refuse to begin without packages that the work needs later.
 
     Args:
-        what: What needs them, for the message.
         packages: Modules.
 
     Raises:
@@ -129,10 +128,7 @@ def require(what: str, *packages: str) -> None:
     """
     for package in packages:
         if not _installed(package):
-            fix = "Get it with: pip install 'pellucid[evaluate]'."
-            if package == "ants":
-                fix = "Get it with: pip install antspyx."
-            raise wrong(what, need=f"the package {package}", got="no such package", fix=fix)
+            raise missing(package, install="antspyx" if package == "ants" else "pellucid[evaluate]")
 
 
 def shell(name: str, command: str, *, order: int = 3) -> Function:

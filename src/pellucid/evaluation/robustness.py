@@ -21,7 +21,6 @@ from pellucid.metrics import METRICS
 from pellucid.ops.intensity import robust_range
 from pellucid.ops.labels import fill_holes, largest_component
 from pellucid.pipelines.degrade import degrade
-from pellucid.pipelines.names import split_suffix
 from pellucid.types import Image
 
 CLEAN = "clean"
@@ -116,7 +115,7 @@ class Robustness(Protocol):
             What `run` takes.
         """
         kinds = self.options.corruptions
-        return [Case(scan, split_suffix(scan)[0], kind) for scan in scans for kind in kinds]
+        return [Case(scan, nifti.split_suffix(scan)[0], kind) for scan in scans for kind in kinds]
 
 
 def check_corruptions(names: Iterable[str]) -> None:

@@ -2,26 +2,7 @@
 
 from pathlib import Path
 
-SUFFIXES = (".nii.gz", ".nii", ".mgz", ".mgh", ".nrrd", ".nhdr")
-"""Endings of image files; an output path with any other ending is a folder."""
-
-
-def split_suffix(path: str | Path) -> tuple[str, str]:
-    """Split a file name into its stem and the ending of its format.
-
-    Args:
-        path: A name or path.
-
-    Returns:
-        Stem and ending; an empty ending if it is not an image's.
-
-    Example:
-        >>> split_suffix("data/sub-01_T1w.nii.gz")
-        ('sub-01_T1w', '.nii.gz')
-    """
-    name = Path(path).name
-    ending = next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
-    return name[: len(name) - len(ending)], name[len(name) - len(ending) :]
+from pellucid.io import nifti
 
 
 def split_kind(stem: str) -> tuple[str, str]:
@@ -51,12 +32,13 @@ def output_name(source: str | Path, description: str, *, kind: str | None = None
         kind: Kind of the output if it is not that of the input, for instance "T1w".
 
     Returns:
-        A file name; inputs of an unknown format give NIfTI.
+        A file name; inputs of a format that is unknown or only read (header and image apart) give NIfTI.
 
     Example:
         >>> output_name("sub-01_T2w.mgz", "enhanced", kind="T1w")
         'sub-01_desc-enhanced_T1w.mgz'
     """
-    stem, ending = split_suffix(source)
+    stem, ending = nifti.split_suffix(source)
+    ending = ending if ending.lower() in nifti.WRITABLE else ".nii.gz"
     before, own_kind = split_kind(stem)
-    return f"{before}_desc-{description}{own_kind if kind is None else f'_{kind}'}{ending or '.nii.gz'}"
+    return f"{before}_desc-{description}{own_kind if kind is None else f'_{kind}'}{ending}"

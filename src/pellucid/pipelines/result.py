@@ -12,7 +12,7 @@ from typing import Any
 from pellucid.errors import wrong
 from pellucid.io import nifti
 from pellucid.io.volume import Volume
-from pellucid.pipelines.names import output_name, split_suffix
+from pellucid.pipelines.names import output_name
 
 EXTRAS = {"mask": ("brain", "mask"), "tissue": ("enhanced", "dseg"), "t1w": ("synthetic", "T1w")}
 """Description and kind in the name of each extra output, in an output folder."""
@@ -89,7 +89,7 @@ class Result:
 
     def _targets(self, out: Path) -> dict[str, Path]:
         """Path of every file to write."""
-        stem, ending = split_suffix(out)
+        stem, ending = nifti.split_suffix(out)
         if ending and not out.is_dir():
             extras = {name: out.with_name(f"{stem}_{name}{ending}") for name in self.extras}
             return {"image": out, **extras, "record": out.with_name(f"{stem}.json")}
@@ -99,7 +99,7 @@ class Result:
         extras = {
             name: out / output_name(source, EXTRAS[name][0], kind=EXTRAS[name][1]) for name in self.extras
         }
-        return {"image": image, **extras, "record": out / f"{split_suffix(image)[0]}.json"}
+        return {"image": image, **extras, "record": out / f"{nifti.split_suffix(image)[0]}.json"}
 
     def _refuse(self, targets: dict[str, Path], force: bool) -> None:
         """Stop before anything is written if a file would be lost."""

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from pellucid import runtime
-from pellucid.errors import wrong
+from pellucid.errors import missing
 
 
 def launch(name: str, *, devices: int, precision: str, threads: int | None) -> Any:
@@ -26,8 +26,7 @@ def launch(name: str, *, devices: int, precision: str, threads: int | None) -> A
     try:
         from lightning_fabric import Fabric
     except ImportError as error:
-        fix = "Install it: pip install 'pellucid[train]'."
-        raise wrong("pellucid train", need="lightning-fabric", got="no such package", fix=fix) from error
+        raise missing("lightning_fabric", install="pellucid[train]") from error
     runtime.set_threads(threads)
     device = runtime.device(name)
     half = precision == "bf16" or (precision == "auto" and runtime.has_fast_bf16(device))

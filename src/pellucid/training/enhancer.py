@@ -3,6 +3,7 @@
 Run it with `pellucid train recipes/enhance.yaml`. It resumes from the last checkpoint in its run folder.
 """
 
+import fnmatch
 import json
 import logging
 import math
@@ -59,7 +60,7 @@ class RecipeConfig:
     """CPU threads of each process; all by default."""
     minutes: float | None = None
     """Stop, with a checkpoint, after this long, the set-up included; the run is resumed by the same command.
-    The step or the judgement that is under way is finished first: leave room for it."""
+    The step or the judgement that is under way is finished first: leave room for it. SIGTERM does the same."""
     checkpoint_minutes: float = 3.0
     """Time between checkpoints."""
     log_every: int = 25
@@ -72,6 +73,8 @@ class RecipeConfig:
     """Largest norm of the gradient."""
     start_from: str = ""
     """Weights (.safetensors) to begin with instead of random ones."""
+    frozen: tuple[str, ...] = ()
+    """Names of weights that stay as they are, with wildcards: `tissue.*` trains stage 2 alone."""
     model: TwoStageConfig = field(default_factory=TwoStageConfig)
     data: DataConfig = field(default_factory=DataConfig)
     scene: SceneConfig = field(default_factory=SceneConfig)
@@ -125,26 +128,27 @@ def fit(config: RecipeConfig) -> Path:
     ):
         training.fit_scene(stream)
     pace = Pace()
-    for step in range(training.first, config.schedule.steps):
-        asked = time.monotonic()
-        batch = stream.batch(step, rank=fabric.global_rank)
-        if fabric.device.type == "cuda":
-            torch.cuda.synchronize(fabric.device)  # or the data's time would be counted as the network's
-        waited = time.monotonic() - asked
-        pace.add(training.step(step, batch), waited)
-        done = step + 1
-        if done % config.log_every == 0:
-            training.write(done, pace.flush() | {"learning_rate": config.schedule.at(step)})
-        asked = time.monotonic()
-        training.judge(done)
-        # One clock decides for all processes.
-        out_of_time = any_of(fabric, deadline.passed())
-        if deadline.checkpoint_due() or out_of_time or done == config.schedule.steps:
-            training.checkpoint(done)
-        pace.leave_out(time.monotonic() - asked)
-        if out_of_time:
-            log.info("out of time at step %d; the same command goes on from here", done)
-            break
+    with deadline:
+        for step in range(training.first, config.schedule.steps):
+            asked = time.monotonic()
+            batch = stream.batch(step, rank=fabric.global_rank)
+            if fabric.device.type == "cuda":
+                torch.cuda.synchronize(fabric.device)  # or the data's time would be counted as the network's
+            waited = time.monotonic() - asked
+            pace.add(training.step(step, batch), waited)
+            done = step + 1
+            if done % config.log_every == 0:
+                training.write(done, pace.flush() | {"learning_rate": config.schedule.at(step)})
+            asked = time.monotonic()
+            training.judge(done)
+            # One clock decides for all processes.
+            out_of_time = any_of(fabric, deadline.passed())
+            if deadline.checkpoint_due() or out_of_time or done == config.schedule.steps:
+                training.checkpoint(done)
+            pace.leave_out(time.monotonic() - asked)
+            if out_of_time:
+                log.info("stopped at step %d; the same command goes on from here", done)
+                break
     training.close()
     return training.folder / "weights.safetensors"
 
@@ -161,6 +165,7 @@ class _Training:
         for weights in self.model.parameters():
             if weights.dim() == 5:
                 weights.data = weights.data.contiguous(memory_format=torch.channels_last_3d)
+        _freeze(self.model, config.frozen)
         optimizer = Muon(
             self.model.parameters(), lr=config.schedule.learning_rate, weight_decay=config.weight_decay
         )
@@ -263,6 +268,19 @@ class _Training:
         """Write what the log still holds back."""
         if self.journal is not None:
             self.journal.close()
+
+
+def _freeze(model: TwoStage, patterns: tuple[str, ...]) -> None:
+    """Keep the gradients from weights whose names match; each pattern must match some."""
+    names = [name for name, _ in model.named_parameters()]
+    for pattern in patterns:
+        if not fnmatch.filter(names, pattern):
+            raise wrong("frozen", need=f"names of weights, such as {names[0]}", got=pattern)
+    for name, weights in model.named_parameters():
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
+            weights.requires_grad_(False)
+    if not any(weights.requires_grad for weights in model.parameters()):
+        raise wrong("frozen", need="some weights that are trained", got="patterns that match all of them")
 
 
 def _check_same_network(path: Path, state: Mapping[str, Any], config: RecipeConfig) -> None:

@@ -5,7 +5,9 @@ import logging
 import math
 import os
 import pickle
+import signal
 import subprocess
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -211,6 +213,9 @@ class Pace:
 class Deadline:
     """When to save and when to stop.
 
+    Used as a context, it is also over when the process is told to terminate (SIGTERM: a cluster that wants its
+    node back says so some seconds before it kills), so that the step that is under way is finished and saved.
+
     Args:
         minutes: Length of this session, from now; none for no end.
         checkpoint_minutes: Time between checkpoints.
@@ -221,9 +226,23 @@ class Deadline:
         self.end = math.inf if minutes is None else now + 60 * minutes
         self.interval = 60 * checkpoint_minutes
         self.saved = now
+        self._before: Any = None
+
+    def __enter__(self) -> "Deadline":
+        # Python hands signals to the main thread only, and only there may they be asked for.
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGTERM, self._terminate)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
+
+    def _terminate(self, *_: object) -> None:
+        self.end = -math.inf
 
     def passed(self) -> bool:
-        """Whether the session is over."""
+        """Whether the session is over, by the clock or by a signal."""
         return time.monotonic() >= self.end
 
     def checkpoint_due(self) -> bool:

@@ -19,10 +19,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from pellucid.errors import wrong
-from pellucid.io.nifti import load
+from pellucid.io.nifti import SECOND_HALVES, load, split_suffix
 from pellucid.io.resample import to_canonical, to_spacing
 from pellucid.io.volume import Grid, Volume
 from pellucid.ops.filters import noise_std, nonlocal_means
@@ -130,21 +131,17 @@ def _parse_rules(tables: Sequence[str]) -> dict[str, str]:
     return rules
 
 
-def _stem(path: Path) -> str:
-    name = path.name
-    for suffix in (".nii.gz", ".nii", ".mgz", ".mgh", ".nrrd", ".hdr"):
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)]
-    return ""
-
-
 def _find(root: Path, exclude: Sequence[str]) -> dict[str, dict[str, Path]]:
     """Subject -> contrast or "labels" -> file."""
     found: dict[str, dict[str, Path]] = {}
     for folder in ("scans", "labels"):
         for path in sorted((root / folder).glob("*")) if (root / folder).is_dir() else []:
-            stem = _stem(path)
-            if not stem or any(fnmatch.fnmatch(stem, pattern) for pattern in exclude):
+            stem, ending = split_suffix(path)
+            if (
+                not ending
+                or ending.lower() in SECOND_HALVES
+                or any(fnmatch.fnmatch(stem, pattern) for pattern in exclude)
+            ):
                 continue
             subject, _, suffix = stem.rpartition("_")
             if folder == "labels":
@@ -164,7 +161,7 @@ def _read_subject(
     _check_one_grid(name, [volume.grid for volume in volumes.values()])
     volumes = {key: _isotropic(v, nearest=key == "labels") for key, v in volumes.items()}
     spacing = next(iter(volumes.values())).grid.spacing
-    labels = volumes.pop("labels").data[0].round().to(torch.int16) if "labels" in volumes else None
+    labels = _labels(volumes.pop("labels")) if "labels" in volumes else None
     images = {key: _reference(v.data, denoise=denoise) for key, v in volumes.items()}
     shape = labels.shape if labels is not None else next(iter(images.values())).shape[1:]
     inside = torch.zeros(shape, dtype=torch.bool)
@@ -181,6 +178,17 @@ def _read_subject(
         None if labels is None else labels[box].contiguous(),
         table,
     )
+
+
+def _labels(volume: Volume) -> Int[Tensor, "x y z"]:
+    numbers = volume.data[0].round()
+    low, high = int(numbers.min()), int(numbers.max())
+    if low < 0 or high > torch.iinfo(torch.int16).max:
+        need = f"labels 0..{torch.iinfo(torch.int16).max}"
+        raise wrong(
+            str(volume.path), need=need, got=f"labels {low}..{high}", fix="Exclude it, or renumber it."
+        )
+    return numbers.to(torch.int16)
 
 
 def _check_one_grid(name: str, grids: Sequence[Grid]) -> None:

@@ -7,23 +7,27 @@ examples in seconds.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from pellucid.degradation import DegradationConfig, apply, draw
 from pellucid.errors import wrong
 from pellucid.models import TwoStage, TwoStageConfig
+from pellucid.models.bands import bands
 from pellucid.models.blocks import haar, pad_to_multiple, space_to_depth
 from pellucid.models.experts import WIDTH
-from pellucid.models.scene import SceneFilter, describe
-from pellucid.ops.random import seeded
+from pellucid.models.scene import ENERGIES, SceneFilter, describe
+from pellucid.ops.intensity import robust_range
+from pellucid.ops.random import Dice, seeded
 from pellucid.training import wiener
-from pellucid.training.data import DataConfig, ExampleStream
+from pellucid.training.data import DataConfig, ExampleStream, seed_of
+from pellucid.types import Batch
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +53,12 @@ class SceneConfig:
 
     again: bool = False
     """Fit anew also where the weights that a run starts from have been fitted already."""
-    batches: int = 350
+    batches: int = 180
     """Batches of examples that the network is run on."""
+    whole: int = 240
+    """Whole scans that it is run on, with their own statistics."""
+    whole_counts: int = 3
+    """How often each of them counts."""
     steps: int = 3000
     """Steps of the fit from statistics to shares."""
     floor: float = 0.1
@@ -61,16 +69,25 @@ class SceneConfig:
     """Share of hidden values left out at random: there are few subjects."""
 
     def __post_init__(self) -> None:
-        numbers = min(self.batches, self.steps) >= 1 and self.floor > 0 and self.harm >= 0
+        counts = min(self.batches, self.steps, self.whole_counts) >= 1 and self.whole >= 0
+        numbers = counts and self.floor > 0 and self.harm >= 0
         if not numbers or not 0 <= self.dropout < 1:
-            need = "batches and steps of at least 1, a floor above 0, harm >= 0, and dropout in [0, 1)"
+            need = "batches, steps, whole_counts >= 1, whole, harm >= 0, floor > 0 and dropout in [0, 1)"
             raise wrong("scene", need=need, got=str(self))
+
+
+_Row: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]
+BOX = 96
+"""Largest side in voxels of what is compared of a whole scan."""
+_WHOLE = 7
+"""Keeps the seeds of whole scans apart from those of batches."""
 
 
 class Quadratic(NamedTuple):
     """What shares g leave of examples' squared errors: `square g g - 2 cross g + rest`.
 
-    Shares are those of the bank, and the last is what is added to the strength of the network's own change.
+    Shares are those of the bank, then the gains of the bands along x, y and z, and the last is what is added to the
+    strength of the network's own change.
     """
 
     scene: Float[Tensor, "n s"]
@@ -125,8 +142,13 @@ def fit(model: TwoStage, stream: ExampleStream, data: DataConfig, config: SceneC
     if not is_fitted(model):
         scene.changes.copy_(_bank(stream, data))
     examples = collect(model, stream, config.batches)
-    for weights in scene.mixer[-1].parameters():
-        weights.zero_()
+    if config.whole and stream.scans:
+        whole = collect_whole(model, stream, data.generator.degradation, config.whole)
+        parts = [examples] + [whole] * config.whole_counts
+        examples = Quadratic(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    for perceptron in scene.perceptrons:
+        for weights in perceptron[-1].parameters():
+            weights.zero_()
     _fit_shares(scene, examples, config)
     with torch.no_grad():
         left = examples.left(scene.shares(examples.scene))
@@ -155,48 +177,99 @@ def collect(model: TwoStage, stream: ExampleStream, batches: int) -> Quadratic:
     Returns:
         One entry for each example, per coefficient.
     """
+    model.eval()
+    rows = []
+    for step in range(batches):
+        batch = stream.batch(100_000_000 + step)
+        rows += _rows(model, batch.input, batch.clean, describe(batch.input))
+    return _stacked(rows)
+
+
+@torch.no_grad()
+def collect_whole(
+    model: TwoStage, stream: ExampleStream, degradation: DegradationConfig, count: int
+) -> Quadratic:
+    """The same for boxes of whole scans, each with the statistics of its scan.
+
+    A whole head has more air, and less tissue at its border, than a patch: shares that were fitted to patches
+    alone are off for it.
+
+    Args:
+        model: The network.
+        stream: Whose scans to take.
+        degradation: What is done to them.
+        count: How many examples.
+
+    Returns:
+        One entry for each; no entry if there are no scans.
+    """
+    model.eval()
+    rows: list[_Row] = []
+    for number in range(count if stream.scans else 0):
+        generator = seeded(seed_of(stream.seed, _WHOLE, number))
+        dice = Dice(generator)
+        subject = dice.choice(stream.scans)
+        clean = subject.images[dice.choice(sorted(subject.images))]
+        seen = apply(clean, draw(degradation, generator), spacing=subject.spacing)
+        # As in use: the range is that of the image that is seen.
+        range_seen = robust_range(seen)
+        seen, clean = range_seen.scale(seen), range_seen.scale(clean)
+        box = (slice(None), *(_stretch(size, dice) for size in seen.shape[1:]))
+        rows += _rows(model, seen[box][None], clean[box][None], describe(seen[None]))
+    return _stacked(rows)
+
+
+def _stretch(size: int, dice: Dice) -> slice:
+    """At most `BOX` voxels, not at the ends where there is mostly air."""
+    free = max(0, size - BOX)
+    start = dice.integer(free // 4, free - free // 4)
+    return slice(start, start + min(size, BOX))
+
+
+def _rows(model: TwoStage, seen: Batch, clean: Batch, statistics: Float[Tensor, "b s"]) -> list[_Row]:
+    """Statistics, square, cross and rest of each example of a batch."""
     scene = model.scene
     if scene is None:
         raise wrong("collect", need="a network with a scene filter", got="one without")
-    model.eval()
-    kernel = scene.changes.flatten(0, 1)
-    rows: list[tuple[Tensor, ...]] = []
-    for step in range(batches):
-        batch = stream.batch(100_000_000 + step)
-        statistics = describe(batch.input)
-        same, now = model(batch.input, statistics).same, scene.shares(statistics)
-        change, strength = scene(batch.input, statistics)
-        own = (same - batch.input - change) / strength
-        parts = (batch.clean - same, own, batch.input)
-        missing, own, folded = (haar(space_to_depth(pad_to_multiple(x, 2))) for x in parts)
-        padded = F.pad(folded, (WIDTH // 2,) * 6, mode="replicate")
-        for place, wanted in enumerate(missing):
-            filtered = F.conv3d(padded[place : place + 1], kernel)[0].view(scene.count, -1)
-            changes = torch.cat([filtered, own[place].view(1, -1)])
-            target, size = wanted.flatten() + now[place] @ changes, wanted.numel()
-            rows.append(
-                (
-                    statistics[place],
-                    changes @ changes.T / size,
-                    changes @ target / size,
-                    target @ target / size,
-                )
-            )
+    same, now = model(seen, statistics).same, scene.shares(statistics)
+    change, strength = scene(seen, statistics)
+    own = (same - seen - change) / strength
+    missing, own, folded = (haar(space_to_depth(pad_to_multiple(x, 2))) for x in (clean - same, own, seen))
+    padded = F.pad(folded, (WIDTH // 2,) * 6, mode="replicate")
+    along = torch.stack([band for axis in range(3) for band in bands(seen, axis)])
+    rows = []
+    for place, wanted in enumerate(missing):
+        filtered = F.conv3d(padded[place : place + 1], scene.changes.flatten(0, 1))[0].view(scene.count, -1)
+        weighed = haar(space_to_depth(pad_to_multiple(along[:, place], 2))).flatten(1)
+        changes = torch.cat([filtered, weighed, own[place].view(1, -1)])
+        target, size = wanted.flatten() + now[place] @ changes, wanted.numel()
+        rows.append(
+            (statistics[place], changes @ changes.T / size, changes @ target / size, target @ target / size)
+        )
+    return rows
+
+
+def _stacked(rows: Sequence[_Row]) -> Quadratic:
     return Quadratic(*(torch.stack(column) for column in zip(*rows, strict=True)))
 
 
 def _fit_shares(scene: SceneFilter, examples: Quadratic, config: SceneConfig) -> None:
     """Fit the mixer to minimize the errors that are left, each relative to that of its input."""
     with torch.no_grad():
-        scene.mean.copy_(examples.scene.mean(0))
-        scene.std.copy_(examples.scene.std(0) + 1e-3)
+        mean, std = examples.scene.mean(0), examples.scene.std(0) + 1e-3
+        for moments in (mean, std):  # one for all axes
+            moments[ENERGIES:] = moments[ENERGIES:].view(3, -1).mean(0).repeat(3)
+        scene.mean.copy_(mean)
+        scene.std.copy_(std)
     nothing = torch.zeros_like(examples.cross)
     nothing[:, -1] = -1  # neither the filter nor the network
     given = examples.left(nothing)
-    weights = 1 / (given + config.floor * given.mean())
+    counts = 1 / (given + config.floor * given.mean())
     torch.manual_seed(0)  # of the dropout
-    scene.mixer.requires_grad_(True)
-    optimizer = torch.optim.AdamW(scene.mixer.parameters(), lr=2e-3, weight_decay=1e-3)
+    fitted = [weights for perceptron in scene.perceptrons for weights in perceptron.parameters()]
+    for weights in fitted:
+        weights.requires_grad_(True)
+    optimizer = torch.optim.AdamW(fitted, lr=2e-3, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
     generator = seeded(0)
     count = len(examples.rest)
@@ -207,10 +280,10 @@ def _fit_shares(scene: SceneFilter, examples: Quadratic, config: SceneConfig) ->
         jitter = 0.1 * scene.std * torch.randn(batch.scene.shape, generator=generator).to(scene.std.device)
         left = batch.left(scene.shares(batch.scene + jitter, dropout=config.dropout))
         worse = F.relu(left - given[some])
-        loss = ((left + config.harm * worse) * weights[some]).mean()
+        loss = ((left + config.harm * worse) * counts[some]).mean()
         optimizer.zero_grad()
         torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(scene.mixer.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(fitted, 1.0)
         optimizer.step()
         schedule.step()
     scene.requires_grad_(False)
