@@ -57,13 +57,13 @@ class SceneConfig:
     """Batches of examples that the network is run on."""
     whole: int = 240
     """Whole scans that it is run on, with their own statistics."""
-    whole_counts: int = 3
+    whole_counts: int = 8
     """How often each of them counts."""
     steps: int = 3000
     """Steps of the fit from statistics to shares."""
     floor: float = 0.1
     """Examples count by the inverse of their input's error plus this share of the mean error."""
-    harm: float = 6.0
+    harm: float = 10.0
     """How much more an error above the input's own counts than one below it: first, do no harm."""
     dropout: float = 0.4
     """Share of hidden values left out at random: there are few subjects."""
