@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from pellucid import cli
+from pellucid import cli, endings
 from pellucid.commands import COMMANDS
 from pellucid.errors import PellucidError, wrong
-from pellucid.io import nifti
 from pellucid.pipelines.names import output_name
 
 
@@ -21,7 +20,7 @@ class FakeResult:
         self.source, self.kind, self.record = source, kind, record
 
     def save(self, out: Path, force: bool = False) -> list[Path]:
-        if not nifti.split_suffix(out)[1]:
+        if not endings.split_suffix(out)[1]:
             out = out / output_name(self.source, "enhanced", kind=self.kind)
         record = out.with_name(out.name.split(".")[0] + ".json")
         out.parent.mkdir(parents=True, exist_ok=True)

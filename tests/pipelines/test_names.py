@@ -1,5 +1,6 @@
 import pytest
 
+from pellucid import endings
 from pellucid.io import nifti
 from pellucid.pipelines.names import output_name
 
@@ -27,10 +28,10 @@ def test_the_kind_follows_the_contrast() -> None:
 
 
 def test_a_path_without_an_image_ending_is_a_folder() -> None:
-    assert nifti.split_suffix("out.d/clear") == ("clear", "")
-    assert nifti.split_suffix("notes.txt")[1] == ""
+    assert endings.split_suffix("out.d/clear") == ("clear", "")
+    assert endings.split_suffix("notes.txt")[1] == ""
 
 
-@pytest.mark.parametrize("suffix", nifti.WRITABLE)
+@pytest.mark.parametrize("suffix", endings.WRITABLE)
 def test_every_ending_is_a_format_that_can_be_written(suffix: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
     assert nifti.file_format(tmp_path / f"scan{suffix}").write is not None

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pellucid import endings
 from pellucid.evaluation.options import INPUT, OURS, repairer
 from pellucid.evaluation.robustness import MASK, Robustness, corrupted
 from pellucid.evaluation.rows import write_table
@@ -66,7 +67,7 @@ def draw(protocol: Robustness, scan: Path) -> list[Path]:
     truth = resample.to_canonical(clean)
     pictures = []
     for corruption in options.corruptions:
-        picture = folder / f"{nifti.split_suffix(scan)[0]}_{corruption.replace('/', '_')}.png"
+        picture = folder / f"{endings.split_suffix(scan)[0]}_{corruption.replace('/', '_')}.png"
         pictures.append(picture)
         given = corrupted(clean, corruption, options.seed)
         made = {

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pellucid import runtime, weights
+from pellucid import endings, runtime, weights
 from pellucid.evaluation.rows import write_table
 from pellucid.io import nifti, resample
 from pellucid.io.disk import make_folder, replacing
@@ -88,7 +88,7 @@ class Sheets:
         Raises:
             PellucidError: If the scan cannot be used or the folder cannot be written.
         """
-        name = nifti.split_suffix(path)[0]
+        name = endings.split_suffix(path)[0]
         picture = self.out / f"{name}.png"
         if name in self._lines and picture.exists():
             return picture
@@ -170,7 +170,7 @@ def same_geometry(first: Volume, second: Volume) -> bool:
 
 def _facts(name: str, volume: Volume, native: Result, result: Result) -> Facts:
     """What the table says about one scan."""
-    ending = nifti.split_suffix(volume.path or "")[1] or ".nii.gz"
+    ending = endings.split_suffix(volume.path or "")[1] or ".nii.gz"
     with tempfile.TemporaryDirectory() as folder:
         saved = nifti.load(nifti.save(native.volume, Path(folder) / f"native{ending}"))
     milliliters = _milliliters(result)

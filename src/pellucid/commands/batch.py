@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from pellucid import endings
 from pellucid.commands.command import FAILED, OK
 from pellucid.errors import PellucidError, wrong
-from pellucid.io import nifti
 from pellucid.pipelines.names import output_name, split_kind
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def find_inputs(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         inside = sorted(filter(_is_scan, path.iterdir())) if path.is_dir() else [path]
         if not inside:
-            raise wrong(str(path), need=f"images ({' '.join(nifti.WRITABLE)}) in the folder", got="none")
+            raise wrong(str(path), need=f"images ({' '.join(endings.WRITABLE)}) in the folder", got="none")
         found += inside
     return list(dict.fromkeys(found))
 
@@ -70,7 +70,7 @@ def plan(paths: Sequence[Path], out: Path, description: str, *, kind: str | None
             output would be an input.
     """
     sources = find_inputs(paths)
-    if nifti.split_suffix(out)[1] and not out.is_dir():
+    if endings.split_suffix(out)[1] and not out.is_dir():
         if len(sources) > 1 or paths[0].is_dir():
             raise wrong("-o", need="a folder for several inputs", got=f"the file {out}")
         jobs = [Job(sources[0], out)]
@@ -213,7 +213,7 @@ def progress(total: int, *, quiet: bool) -> Iterator[Callable[[str, int], None]]
 
 def _is_scan(path: Path) -> bool:
     """Whether a file of a folder is an input: an image, not hidden, not derived."""
-    stem, ending = nifti.split_suffix(path)
+    stem, ending = endings.split_suffix(path)
     derived = "_desc-" in stem or split_kind(stem)[1] in _NOT_SCANS
-    is_image = ending and ending.lower() not in nifti.SECOND_HALVES
+    is_image = ending and ending.lower() not in endings.SECOND_HALVES
     return bool(is_image) and path.is_file() and not path.name.startswith(".") and not derived

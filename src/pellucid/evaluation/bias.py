@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from pellucid import runtime
+from pellucid import endings, runtime
 from pellucid.errors import wrong
 from pellucid.evaluation import methods as baselines
 from pellucid.evaluation.morphometry import MEASURES, measure, segmenter
@@ -86,7 +86,7 @@ class Bias(Protocol):
         options = self.options
         if not options.by:
             kinds = dict.fromkeys((CLEAN, *options.corruptions))
-            return [Case(scan, nifti.split_suffix(scan)[0], kind) for scan in scans for kind in kinds]
+            return [Case(scan, endings.split_suffix(scan)[0], kind) for scan in scans for kind in kinds]
         cases = [_case(scan, options.by) for scan in scans]
         if options.good not in {case.condition for case in cases}:
             groups = ", ".join(sorted({case.condition for case in cases})) or "none"
@@ -96,7 +96,7 @@ class Bias(Protocol):
 
 def _case(scan: Path, entity: str) -> Case:
     """Whose scan it is and of which group, from its name."""
-    stem = nifti.split_suffix(scan)[0]
+    stem = endings.split_suffix(scan)[0]
     words = stem.split("_")
     mine = [word for word in words if word.startswith(f"{entity}-")]
     if len(mine) != 1:

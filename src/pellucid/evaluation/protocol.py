@@ -12,11 +12,10 @@ from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pellucid import runtime
+from pellucid import endings, runtime
 from pellucid.errors import PellucidError, wrong
 from pellucid.evaluation.options import MethodOptions, check_methods, describe_ours
 from pellucid.evaluation.rows import Row, read_rows, write_rows
-from pellucid.io import nifti
 from pellucid.io.disk import check_readable, make_folder, replacing
 from pellucid.pipelines.record import file_digest
 
@@ -110,7 +109,7 @@ class Protocol:
         failed: list[PellucidError] = []
         for unit, rows in self._done(self.missing(plan), executor, failed):
             self.rows += rows
-            self._measured.add(nifti.split_suffix(unit.scan)[0])
+            self._measured.add(endings.split_suffix(unit.scan)[0])
             write_rows(self.out / ROWS, self.rows)
             self._write_record()
         return failed
@@ -179,7 +178,7 @@ class Protocol:
     def _note(self, path: Path) -> None:
         """Remember a scan by its hash; refuse another one of the same name."""
         check_readable(path)
-        digest, name = file_digest(path), nifti.split_suffix(path)[0]
+        digest, name = file_digest(path), endings.split_suffix(path)[0]
         known = self._record["scans"].setdefault(name, digest)
         if known != digest:
             need = "the scan that the rows of this name were measured on"

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from pellucid import runtime
+from pellucid import endings, runtime
 from pellucid.degradation import PRESETS
 from pellucid.errors import did_you_mean, wrong
 from pellucid.evaluation.options import MethodOptions, repaired
@@ -115,7 +115,7 @@ class Robustness(Protocol):
             What `run` takes.
         """
         kinds = self.options.corruptions
-        return [Case(scan, nifti.split_suffix(scan)[0], kind) for scan in scans for kind in kinds]
+        return [Case(scan, endings.split_suffix(scan)[0], kind) for scan in scans for kind in kinds]
 
 
 def check_corruptions(names: Iterable[str]) -> None:

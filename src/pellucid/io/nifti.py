@@ -10,6 +10,7 @@ import numpy as np
 from nibabel.freesurfer.mghformat import MGHImage
 from numpy.typing import DTypeLike, NDArray
 
+from pellucid import endings
 from pellucid.errors import PellucidError, wrong
 from pellucid.io import disk, mgh_file, nifti_file, nrrd_file
 from pellucid.io.finding import Finding, raise_first, refusal
@@ -54,12 +55,6 @@ FORMATS: dict[str, FileFormat] = {
     ".img": _NIFTI_PAIR,
 }
 """How each name's ending is read and written; a new format is one file and its lines here."""
-
-WRITABLE = tuple(ending for ending, kind in FORMATS.items() if kind.write)
-"""Endings that images are written with."""
-
-SECOND_HALVES = (".img", ".img.gz")
-"""Endings of files that go with a header of their own: in a folder, the header stands for both."""
 
 
 def load(source: str | Path | nib.spatialimages.SpatialImage | Volume, *, frame: int | None = None) -> Volume:
@@ -132,27 +127,9 @@ def file_format(path: Path) -> FileFormat:
     return FORMATS[_ending(path)]
 
 
-def split_suffix(path: str | Path) -> tuple[str, str]:
-    """Split a file name into its stem and the ending of its format.
-
-    Args:
-        path: A name or path.
-
-    Returns:
-        Stem and ending, as it is written; an empty ending if it is not an image's.
-
-    Example:
-        >>> split_suffix("data/sub-01_T1w.nii.gz")
-        ('sub-01_T1w', '.nii.gz')
-    """
-    name = Path(path).name
-    ending = next((ending for ending in FORMATS if name.lower().endswith(ending)), "")
-    return name[: len(name) - len(ending)], name[len(name) - len(ending) :]
-
-
 def _ending(path: Path) -> str:
     """The ending of a name, as in `FORMATS`."""
-    ending = split_suffix(path)[1].lower()
+    ending = endings.split_suffix(path)[1].lower()
     if ending:
         return ending
     got = f"'{path.suffix}'" if path.suffix else "no ending"

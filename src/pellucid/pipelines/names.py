@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pellucid.io import nifti
+from pellucid import endings
 
 
 def split_kind(stem: str) -> tuple[str, str]:
@@ -38,7 +38,7 @@ def output_name(source: str | Path, description: str, *, kind: str | None = None
         >>> output_name("sub-01_T2w.mgz", "enhanced", kind="T1w")
         'sub-01_desc-enhanced_T1w.mgz'
     """
-    stem, ending = nifti.split_suffix(source)
-    ending = ending if ending.lower() in nifti.WRITABLE else ".nii.gz"
+    stem, ending = endings.split_suffix(source)
+    ending = ending if ending.lower() in endings.WRITABLE else ".nii.gz"
     before, own_kind = split_kind(stem)
     return f"{before}_desc-{description}{own_kind if kind is None else f'_{kind}'}{ending}"

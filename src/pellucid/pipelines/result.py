@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pellucid import endings
 from pellucid.errors import wrong
 from pellucid.io import nifti
 from pellucid.io.volume import Volume
@@ -89,7 +90,7 @@ class Result:
 
     def _targets(self, out: Path) -> dict[str, Path]:
         """Path of every file to write."""
-        stem, ending = nifti.split_suffix(out)
+        stem, ending = endings.split_suffix(out)
         if ending and not out.is_dir():
             extras = {name: out.with_name(f"{stem}_{name}{ending}") for name in self.extras}
             return {"image": out, **extras, "record": out.with_name(f"{stem}.json")}
@@ -99,7 +100,7 @@ class Result:
         extras = {
             name: out / output_name(source, EXTRAS[name][0], kind=EXTRAS[name][1]) for name in self.extras
         }
-        return {"image": image, **extras, "record": out / f"{nifti.split_suffix(image)[0]}.json"}
+        return {"image": image, **extras, "record": out / f"{endings.split_suffix(image)[0]}.json"}
 
     def _refuse(self, targets: dict[str, Path], force: bool) -> None:
         """Stop before anything is written if a file would be lost."""

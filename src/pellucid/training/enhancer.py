@@ -3,7 +3,6 @@
 Run it with `pellucid train recipes/enhance.yaml`. It resumes from the last checkpoint in its run folder.
 """
 
-import fnmatch
 import json
 import logging
 import math
@@ -34,7 +33,7 @@ from pellucid.training.loop import (
     save_state,
 )
 from pellucid.training.losses import LossConfig, enhancer_loss
-from pellucid.training.optimizer import Muon
+from pellucid.training.optimizer import Muon, freeze
 from pellucid.training.pack import unpack
 from pellucid.training.scene import SceneConfig
 from pellucid.training.validation import ValidationConfig, held_back, save_picture, validate
@@ -165,7 +164,7 @@ class _Training:
         for weights in self.model.parameters():
             if weights.dim() == 5:
                 weights.data = weights.data.contiguous(memory_format=torch.channels_last_3d)
-        _freeze(self.model, config.frozen)
+        freeze(self.model, config.frozen)
         optimizer = Muon(
             self.model.parameters(), lr=config.schedule.learning_rate, weight_decay=config.weight_decay
         )
@@ -268,19 +267,6 @@ class _Training:
         """Write what the log still holds back."""
         if self.journal is not None:
             self.journal.close()
-
-
-def _freeze(model: TwoStage, patterns: tuple[str, ...]) -> None:
-    """Keep the gradients from weights whose names match; each pattern must match some."""
-    names = [name for name, _ in model.named_parameters()]
-    for pattern in patterns:
-        if not fnmatch.filter(names, pattern):
-            raise wrong("frozen", need=f"names of weights, such as {names[0]}", got=pattern)
-    for name, weights in model.named_parameters():
-        if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
-            weights.requires_grad_(False)
-    if not any(weights.requires_grad for weights in model.parameters()):
-        raise wrong("frozen", need="some weights that are trained", got="patterns that match all of them")
 
 
 def _check_same_network(path: Path, state: Mapping[str, Any], config: RecipeConfig) -> None:

@@ -3,6 +3,7 @@
 Training here is short of steps, not of memory, and a step of Muon goes further than one of AdamW.
 """
 
+import fnmatch
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from pellucid.errors import wrong
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the quintic iteration that pushes all singular values towards 1 (Jordan et al. 2024)."""
@@ -81,6 +84,27 @@ class Muon(torch.optim.Optimizer):
         square = state["square"].lerp_(gradient.square(), 1 - slow)
         count = float(state["step"])
         return (mean / (1 - fast**count)) / ((square / (1 - slow**count)).sqrt() + 1e-8)
+
+
+def freeze(model: nn.Module, patterns: tuple[str, ...]) -> None:
+    """Keep the gradients from weights whose names match.
+
+    Args:
+        model: The network, changed in place.
+        patterns: Names with wildcards, such as `tissue.*`.
+
+    Raises:
+        PellucidError: If a pattern matches nothing, or nothing is left to train.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    for pattern in patterns:
+        if not fnmatch.filter(names, pattern):
+            raise wrong("frozen", need=f"names of weights, such as {names[0]}", got=pattern)
+    for name, weights in model.named_parameters():
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
+            weights.requires_grad_(False)
+    if not any(weights.requires_grad for weights in model.parameters()):
+        raise wrong("frozen", need="some weights that are trained", got="patterns that match all of them")
 
 
 def orthogonalized(matrix: Float[Tensor, "m n"], *, iterations: int = 5) -> Float[Tensor, "m n"]:

@@ -22,8 +22,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from pellucid.endings import SECOND_HALVES, split_suffix
 from pellucid.errors import wrong
-from pellucid.io.nifti import SECOND_HALVES, load, split_suffix
+from pellucid.io.nifti import load
 from pellucid.io.resample import to_canonical, to_spacing
 from pellucid.io.volume import Grid, Volume
 from pellucid.ops.filters import noise_std, nonlocal_means
