@@ -26,3 +26,20 @@ def split_suffix(path: str | Path) -> tuple[str, str]:
     name = Path(path).name
     ending = next((ending for ending in ENDINGS if name.lower().endswith(ending)), "")
     return name[: len(name) - len(ending)], name[len(name) - len(ending) :]
+
+
+def output_ending(source: str | Path) -> str:
+    """Ending of what is made from a file: its own, or NIfTI's if its format is unknown or only read.
+
+    Args:
+        source: A name or path.
+
+    Returns:
+        One of `WRITABLE`, as it is written in the name.
+
+    Example:
+        >>> output_ending("scan.mgz"), output_ending("pair.hdr")
+        ('.mgz', '.nii.gz')
+    """
+    ending = split_suffix(source)[1]
+    return ending if ending.lower() in WRITABLE else ".nii.gz"

@@ -32,6 +32,11 @@ def test_a_path_without_an_image_ending_is_a_folder() -> None:
     assert endings.split_suffix("notes.txt")[1] == ""
 
 
+def test_the_endings_are_those_of_the_formats() -> None:
+    assert set(endings.ENDINGS) == set(nifti.FORMATS)
+    assert set(endings.WRITABLE) == {ending for ending, kind in nifti.FORMATS.items() if kind.write}
+
+
 @pytest.mark.parametrize("suffix", endings.WRITABLE)
 def test_every_ending_is_a_format_that_can_be_written(suffix: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
     assert nifti.file_format(tmp_path / f"scan{suffix}").write is not None

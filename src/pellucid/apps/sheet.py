@@ -170,7 +170,7 @@ def same_geometry(first: Volume, second: Volume) -> bool:
 
 def _facts(name: str, volume: Volume, native: Result, result: Result) -> Facts:
     """What the table says about one scan."""
-    ending = endings.split_suffix(volume.path or "")[1] or ".nii.gz"
+    ending = endings.output_ending(volume.path or "")
     with tempfile.TemporaryDirectory() as folder:
         saved = nifti.load(nifti.save(native.volume, Path(folder) / f"native{ending}"))
     milliliters = _milliliters(result)

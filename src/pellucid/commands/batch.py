@@ -215,5 +215,5 @@ def _is_scan(path: Path) -> bool:
     """Whether a file of a folder is an input: an image, not hidden, not derived."""
     stem, ending = endings.split_suffix(path)
     derived = "_desc-" in stem or split_kind(stem)[1] in _NOT_SCANS
-    is_image = ending and ending.lower() not in endings.SECOND_HALVES
-    return bool(is_image) and path.is_file() and not path.name.startswith(".") and not derived
+    is_image = bool(ending) and ending.lower() not in endings.SECOND_HALVES
+    return is_image and path.is_file() and not path.name.startswith(".") and not derived

@@ -38,7 +38,6 @@ def output_name(source: str | Path, description: str, *, kind: str | None = None
         >>> output_name("sub-01_T2w.mgz", "enhanced", kind="T1w")
         'sub-01_desc-enhanced_T1w.mgz'
     """
-    stem, ending = endings.split_suffix(source)
-    ending = ending if ending.lower() in endings.WRITABLE else ".nii.gz"
-    before, own_kind = split_kind(stem)
+    before, own_kind = split_kind(endings.split_suffix(source)[0])
+    ending = endings.output_ending(source)
     return f"{before}_desc-{description}{own_kind if kind is None else f'_{kind}'}{ending}"

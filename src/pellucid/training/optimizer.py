@@ -96,13 +96,13 @@ def freeze(model: nn.Module, patterns: tuple[str, ...]) -> None:
     Raises:
         PellucidError: If a pattern matches nothing, or nothing is left to train.
     """
-    names = [name for name, _ in model.named_parameters()]
+    named = dict(model.named_parameters())
     for pattern in patterns:
-        if not fnmatch.filter(names, pattern):
-            raise wrong("frozen", need=f"names of weights, such as {names[0]}", got=pattern)
-    for name, weights in model.named_parameters():
-        if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
-            weights.requires_grad_(False)
+        matching = fnmatch.filter(named, pattern)
+        if not matching:
+            raise wrong("frozen", need=f"names of weights, such as {next(iter(named))}", got=pattern)
+        for name in matching:
+            named[name].requires_grad_(False)
     if not any(weights.requires_grad for weights in model.parameters()):
         raise wrong("frozen", need="some weights that are trained", got="patterns that match all of them")
 

@@ -196,16 +196,16 @@ def collect_whole(
 
     Args:
         model: The network.
-        stream: Whose scans to take.
+        stream: Whose scans to take; it must have some.
         degradation: What is done to them.
         count: How many examples.
 
     Returns:
-        One entry for each; no entry if there are no scans.
+        One entry for each.
     """
     model.eval()
     rows: list[_Row] = []
-    for number in range(count if stream.scans else 0):
+    for number in range(count):
         generator = seeded(seed_of(stream.seed, _WHOLE, number))
         dice = Dice(generator)
         subject = dice.choice(stream.scans)
@@ -254,7 +254,7 @@ def _stacked(rows: Sequence[_Row]) -> Quadratic:
 
 
 def _fit_shares(scene: SceneFilter, examples: Quadratic, config: SceneConfig) -> None:
-    """Fit the mixer to minimize the errors that are left, each relative to that of its input."""
+    """Fit the perceptrons to minimize the errors that are left, each relative to that of its input."""
     with torch.no_grad():
         mean, std = examples.scene.mean(0), examples.scene.std(0) + 1e-3
         for moments in (mean, std):  # one for all axes
