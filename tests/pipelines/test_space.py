@@ -4,6 +4,7 @@ import torch
 
 from pellucid.errors import PellucidError
 from pellucid.io.volume import Grid
+from pellucid.ops.head import Box
 from pellucid.pipelines import space
 
 
@@ -49,28 +50,8 @@ def test_a_spacing_follows_the_stored_axes(orientation, stored):
     assert space.stored_order((1.0, 2.0, 3.0), orientation) == stored
 
 
-def test_the_box_holds_the_head_and_its_margin(generator):
-    image = 0.03 * torch.rand(1, 60, 50, 40, generator=generator)
-    image[:, 22:41, 20:30, 18:25] = 0.8
-    box = space.head_box(image, (1.0, 1.0, 2.0), margin_mm=6.0)
-    for axis, (first, last, margin) in enumerate([(22, 41, 6), (20, 30, 6), (18, 25, 3)]):
-        assert first - margin - 4 < box.start[axis] <= first - margin
-        assert last + margin <= box.stop[axis] < last + margin + 4
-
-
-def test_a_bright_speck_far_away_does_not_widen_the_box():
-    image = torch.zeros(1, 60, 50, 40)
-    image[:, 22:41, 20:30, 18:25] = 0.8
-    image[:, 56:, 46:, 36:] = 5.0
-    assert space.head_box(image, (1.0, 1.0, 1.0), margin_mm=2.0).stop[0] < 50
-
-
-def test_an_empty_image_keeps_the_whole_volume():
-    assert space.head_box(torch.zeros(1, 17, 19, 23), (1.0, 1.0, 1.0)).stop == (17, 19, 23)
-
-
 def test_the_fade_is_one_inside_and_zero_at_inner_faces_only():
-    box = space.Box((5, 0, 3), (25, 19, 23))
+    box = Box((5, 0, 3), (25, 19, 23))
     lines = [line.flatten() for line in space.fade(box, (30, 19, 23), (1.0, 1.0, 1.0), width_mm=4.0)]
     assert [len(line) for line in lines] == [20, 19, 20]
     assert lines[0][0] == lines[0][-1] == 0
@@ -83,7 +64,7 @@ def test_the_fade_is_one_inside_and_zero_at_inner_faces_only():
 
 def test_a_crop_keeps_its_place_in_the_world():
     whole = grid((30, 19, 23), (1.0, 1.2, 3.0), (-10.0, 5.0, 7.0))
-    box = space.Box((5, 2, 3), (25, 12, 20))
+    box = Box((5, 2, 3), (25, 12, 20))
     part = space.crop_grid(whole, box)
     assert part.shape == (20, 10, 17)
     np.testing.assert_allclose(part.affine @ [0, 0, 0, 1], whole.affine @ [5, 2, 3, 1])

@@ -47,39 +47,6 @@ def test_the_fit_leaves_less_error_than_the_network(
     assert after < 0.97 * before
 
 
-def test_the_quadratic_form_is_the_squared_error(few: None, packed: Path, grown: RecipeConfig) -> None:
-    network = TwoStage(grown.model)
-    assert network.scene is not None
-    network.scene.changes.normal_(std=0.02)
-    network.scene.mixer[-1].bias.copy_(torch.tensor([0.1, 0.2, -0.4]))
-    network.scene.weigher[-1].bias.fill_(0.05)
-    network.enhance.head.weight.data.normal_(std=0.1)
-    network.enhance.stem.weight.data[:, -8:] = 0  # what the network does must not depend on the filter here
-    stream = ExampleStream(unpack(str(packed)), grown.data, seed=0, device=torch.device("cpu"))
-    examples = scene.collect(network, stream, 1)
-    gains = torch.tensor([-0.3, 0.2, 0.1, -0.1])
-    network.scene.mixer[-1].bias.copy_(torch.tensor([0.3, -0.7, 0.5]))
-    network.scene.weigher[-1].bias.copy_(gains)
-    shares = torch.cat([torch.tensor([0.3, -0.7]), gains.repeat(3), torch.tensor([0.5])])
-    batch = stream.batch(100_000_000)
-    with torch.no_grad():
-        error = (network(batch.input).same - batch.clean).square().mean((1, 2, 3, 4)) / 8
-    left = examples.left(shares.expand(len(error), -1))
-    torch.testing.assert_close(left, error, rtol=1e-3, atol=1e-7)
-
-
-def test_whole_scans_bring_their_own_statistics(few: None, packed: Path, grown: RecipeConfig) -> None:
-    network = TwoStage(grown.model)
-    stream = ExampleStream(unpack(str(packed)), grown.data, seed=0, device=torch.device("cpu"))
-    noisy = replace(grown.data.generator.degradation, clean=0.0, noise=1.0, single=1.0)
-    examples = scene.collect_whole(network, stream, noisy, 3)
-    again = scene.collect_whole(network, stream, noisy, 3)
-    assert all(torch.equal(one, other) for one, other in zip(examples, again, strict=True))
-    assert examples.scene.shape[0] == 3 and (examples.rest > 0).all()
-    nothing = torch.zeros_like(examples.cross)
-    torch.testing.assert_close(examples.left(nothing), examples.rest)
-
-
 def test_a_run_that_begins_fits_it_once_and_training_leaves_it_alone(
     grown: RecipeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

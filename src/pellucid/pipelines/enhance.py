@@ -14,6 +14,7 @@ from pellucid.inference.predictor import predict
 from pellucid.io import nifti, resample
 from pellucid.io.volume import Volume
 from pellucid.models import TwoStage
+from pellucid.ops.head import Box, head_box
 from pellucid.ops.intensity import IntensityRange, robust_range
 from pellucid.ops.labels import bounding_box, fill_holes, largest_component
 from pellucid.pipelines import space
@@ -99,7 +100,7 @@ def enhance_volume(
             template = _template(volume, options)
             target = resample.to_canonical(template)
             work = _work(volume, target)
-            box = space.head_box(levels.scale(work.data), work.grid.spacing)
+            box = head_box(levels.scale(work.data), work.grid.spacing)
             crop = levels.scale(work.data[box.slices])
             place = _Place(work, target, box, average=options.spacing != "native")
         with run.step("predict"):
@@ -131,7 +132,7 @@ def enhance_volume(
 class _Place:
     """Brings values from the network's box to the output grid."""
 
-    def __init__(self, work: Volume, target: Volume, box: space.Box, *, average: bool) -> None:
+    def __init__(self, work: Volume, target: Volume, box: Box, *, average: bool) -> None:
         self.box, self.shape, self.target = box, target.grid.shape, target.grid
         # The scan's own thick slices show the clear image at the slice centers; a coarser grid that the
         # user asked for shows means over its voxels.

@@ -1,8 +1,5 @@
 """Where the network works: its grid, the box around the head, the way from one parallel grid to another."""
 
-import math
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -11,7 +8,7 @@ from torch import Tensor
 from pellucid.errors import wrong
 from pellucid.inference.tiling import ramp
 from pellucid.io.volume import Grid
-from pellucid.ops.labels import bounding_box, largest_component
+from pellucid.ops.head import MARGIN_MM, Box
 from pellucid.ops.resize import apply_along, box_matrix, interpolation_matrix
 from pellucid.types import Image, Spacing
 
@@ -23,23 +20,6 @@ NATIVE_MM = (0.7, 1.3)
 
 NEARLY_ISOTROPIC = 1.05
 """Largest ratio of voxel sides that still counts as isotropic."""
-
-MARGIN_MM = 10.0
-"""Air kept around the head, and the width over which the result fades into the untouched input."""
-
-
-@dataclass(frozen=True)
-class Box:
-    """A block of voxels, `start` included, `stop` excluded."""
-
-    start: tuple[int, int, int]
-    stop: tuple[int, int, int]
-
-    @property
-    def slices(self) -> tuple[slice, slice, slice, slice]:
-        """Index of the block in an image `(c, x, y, z)`."""
-        x, y, z = (slice(low, high) for low, high in zip(self.start, self.stop, strict=True))
-        return slice(None), x, y, z
 
 
 def working_spacing(native: Spacing) -> Spacing:
@@ -103,31 +83,6 @@ def stored_order(spacing: Spacing, orientation: str) -> Spacing:
 def _axis(letter: str) -> int:
     """World axis of an orientation letter."""
     return next(axis for axis, pair in enumerate(("LR", "PA", "IS")) if letter in pair)
-
-
-def head_box(scaled: Image, spacing: Spacing, *, margin_mm: float = MARGIN_MM) -> Box:
-    """Bounding box of the head (or of a stripped brain) plus a margin.
-
-    Foreground is what rises 0.08 above the darkest corner in blocks of about 4 mm: noisy air stays air.
-
-    Args:
-        scaled: One channel; 0 is air, 1 about the brightest tissue.
-        spacing: Voxel size in mm.
-        margin_mm: Air kept on every side.
-
-    Returns:
-        A box inside the image; the whole image if nothing stands out.
-    """
-    shape = scaled.shape[1:]
-    block = [max(1, min(size, round(4.0 / mm))) for size, mm in zip(shape, spacing, strict=True)]
-    coarse = torch.nn.functional.avg_pool3d(scaled[None], block, block, ceil_mode=True)[0, 0]
-    corners = [coarse[x, y, z].item() for x in (0, -1) for y in (0, -1) for z in (0, -1)]
-    # An empty mask has the whole volume as its box.
-    found = bounding_box(largest_component(coarse > min(corners) + 0.08))
-    margin = [math.ceil(margin_mm / mm) for mm in spacing]
-    start = [max(0, found[axis].start * block[axis] - margin[axis]) for axis in range(3)]
-    stop = [min(shape[axis], found[axis].stop * block[axis] + margin[axis]) for axis in range(3)]
-    return Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
 
 
 def crop_grid(grid: Grid, box: Box) -> Grid:

@@ -7,27 +7,22 @@ examples in seconds.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from pellucid.degradation import DegradationConfig, apply, draw
 from pellucid.errors import wrong
 from pellucid.models import TwoStage, TwoStageConfig
-from pellucid.models.bands import bands
-from pellucid.models.blocks import haar, pad_to_multiple, space_to_depth
 from pellucid.models.experts import WIDTH
-from pellucid.models.scene import ENERGIES, SceneFilter, describe
-from pellucid.ops.intensity import robust_range
-from pellucid.ops.random import Dice, seeded
+from pellucid.models.scene import ENERGIES, SceneFilter
+from pellucid.ops.random import seeded
 from pellucid.training import wiener
-from pellucid.training.data import DataConfig, ExampleStream, seed_of
-from pellucid.types import Batch
+from pellucid.training.data import DataConfig, ExampleStream
+from pellucid.training.quadratic import Quadratic, collect, collect_whole
 
 log = logging.getLogger(__name__)
 
@@ -74,33 +69,6 @@ class SceneConfig:
         if not numbers or not 0 <= self.dropout < 1:
             need = "batches, steps, whole_counts >= 1, whole, harm >= 0, floor > 0 and dropout in [0, 1)"
             raise wrong("scene", need=need, got=str(self))
-
-
-_Row: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]
-BOX = 96
-"""Largest side in voxels of what is compared of a whole scan."""
-_WHOLE = 7
-"""Keeps the seeds of whole scans apart from those of batches."""
-
-
-class Quadratic(NamedTuple):
-    """What shares g leave of examples' squared errors: `square g g - 2 cross g + rest`.
-
-    Shares are those of the bank, then the gains of the bands along x, y and z, and the last is what is added to the
-    strength of the network's own change.
-    """
-
-    scene: Float[Tensor, "n s"]
-    """Statistics of the inputs."""
-    square: Float[Tensor, "n k k"]
-    cross: Float[Tensor, "n k"]
-    rest: Float[Tensor, " n"]
-    """Squared error of the network's output without any share."""
-
-    def left(self, shares: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
-        """Squared error of each example with these shares."""
-        curved = torch.einsum("nk,nkl,nl->n", shares, self.square, shares)
-        return self.rest + curved - 2 * (shares * self.cross).sum(1)
 
 
 def grown(model: TwoStage, config: TwoStageConfig) -> TwoStage:
@@ -163,94 +131,6 @@ def _bank(stream: ExampleStream, data: DataConfig) -> Float[Tensor, "k 8 8 w w w
     middle = WIDTH // 2
     changes[:, torch.arange(8), torch.arange(8), middle, middle, middle] -= 1
     return changes
-
-
-@torch.no_grad()
-def collect(model: TwoStage, stream: ExampleStream, batches: int) -> Quadratic:
-    """Run a network over examples and keep each as a quadratic function of the shares.
-
-    Args:
-        model: The network. What it changes beside its scene filter is taken as it is now.
-        stream: Where examples come from; the batches are others than those of training.
-        batches: How many.
-
-    Returns:
-        One entry for each example, per coefficient.
-    """
-    model.eval()
-    rows = []
-    for step in range(batches):
-        batch = stream.batch(100_000_000 + step)
-        rows += _rows(model, batch.input, batch.clean, describe(batch.input))
-    return _stacked(rows)
-
-
-@torch.no_grad()
-def collect_whole(
-    model: TwoStage, stream: ExampleStream, degradation: DegradationConfig, count: int
-) -> Quadratic:
-    """The same for boxes of whole scans, each with the statistics of its scan.
-
-    A whole head has more air, and less tissue at its border, than a patch: shares that were fitted to patches
-    alone are off for it.
-
-    Args:
-        model: The network.
-        stream: Whose scans to take; it must have some.
-        degradation: What is done to them.
-        count: How many examples.
-
-    Returns:
-        One entry for each.
-    """
-    model.eval()
-    rows: list[_Row] = []
-    for number in range(count):
-        generator = seeded(seed_of(stream.seed, _WHOLE, number))
-        dice = Dice(generator)
-        subject = dice.choice(stream.scans)
-        clean = subject.images[dice.choice(sorted(subject.images))]
-        seen = apply(clean, draw(degradation, generator), spacing=subject.spacing)
-        # As in use: the range is that of the image that is seen.
-        range_seen = robust_range(seen)
-        seen, clean = range_seen.scale(seen), range_seen.scale(clean)
-        box = (slice(None), *(_stretch(size, dice) for size in seen.shape[1:]))
-        rows += _rows(model, seen[box][None], clean[box][None], describe(seen[None]))
-    return _stacked(rows)
-
-
-def _stretch(size: int, dice: Dice) -> slice:
-    """At most `BOX` voxels, not at the ends where there is mostly air."""
-    free = max(0, size - BOX)
-    start = dice.integer(free // 4, free - free // 4)
-    return slice(start, start + min(size, BOX))
-
-
-def _rows(model: TwoStage, seen: Batch, clean: Batch, statistics: Float[Tensor, "b s"]) -> list[_Row]:
-    """Statistics, square, cross and rest of each example of a batch."""
-    scene = model.scene
-    if scene is None:
-        raise wrong("collect", need="a network with a scene filter", got="one without")
-    same, now = model(seen, statistics).same, scene.shares(statistics)
-    change, strength = scene(seen, statistics)
-    own = (same - seen - change) / strength
-    missing, own, folded = (haar(space_to_depth(pad_to_multiple(x, 2))) for x in (clean - same, own, seen))
-    padded = F.pad(folded, (WIDTH // 2,) * 6, mode="replicate")
-    along = torch.stack([band for axis in range(3) for band in bands(seen, axis)])
-    rows = []
-    for place, wanted in enumerate(missing):
-        filtered = F.conv3d(padded[place : place + 1], scene.changes.flatten(0, 1))[0].view(scene.count, -1)
-        weighed = haar(space_to_depth(pad_to_multiple(along[:, place], 2))).flatten(1)
-        changes = torch.cat([filtered, weighed, own[place].view(1, -1)])
-        target, size = wanted.flatten() + now[place] @ changes, wanted.numel()
-        rows.append(
-            (statistics[place], changes @ changes.T / size, changes @ target / size, target @ target / size)
-        )
-    return rows
-
-
-def _stacked(rows: Sequence[_Row]) -> Quadratic:
-    return Quadratic(*(torch.stack(column) for column in zip(*rows, strict=True)))
 
 
 def _fit_shares(scene: SceneFilter, examples: Quadratic, config: SceneConfig) -> None:
