@@ -1,5 +1,8 @@
 import json
+import os
+import signal
 import sys
+import time
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -16,12 +19,12 @@ from pellucid.pipelines.names import output_name
 class FakeResult:
     """Writes what a pipeline's result would write."""
 
-    def __init__(self, source: str = "scan.nii", kind: str | None = None, **record: Any) -> None:
-        self.source, self.kind, self.record = source, kind, record
+    def __init__(self, source: str, kind: str | None = None, *, description: str = "enhanced") -> None:
+        self.source, self.kind, self.description = source, kind, description
 
     def save(self, out: Path, force: bool = False) -> list[Path]:
         if not endings.split_suffix(out)[1]:
-            out = out / output_name(self.source, "enhanced", kind=self.kind)
+            out = out / output_name(self.source, self.description, kind=self.kind)
         record = out.with_name(out.name.split(".")[0] + ".json")
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text("image")
@@ -42,7 +45,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
 
     def degrade(source: str, **options: Any) -> FakeResult:
         seen.append((source, options))
-        return FakeResult()
+        return FakeResult(source, description="degraded")
 
     _replace(monkeypatch, "pellucid.pipelines.enhance", enhance=enhance)
     _replace(monkeypatch, "pellucid.pipelines.degrade", degrade=degrade)
@@ -129,7 +132,7 @@ def test_commands_of_two_words_are_listed_by_their_first(capsys: pytest.CaptureF
     [
         (("enhance", "a.nii", "-o", "b.nii", "--contrst", "t1w"), "--contrst"),
         (("enhance", "a.nii"), "--out"),
-        (("enhance", "a.nii", "-o", "b.nii", "--frame", "x"), "invalid"),
+        (("enhance", "a.nii", "-o", "b.nii", "--frame", "x"), "need a whole number"),
         (("enhance", "a.nii", "-o", "b.nii", "--contrast", "t2w"), "t1w"),
         (("degrade", "a.nii", "-o", "b.nii"), "--preset"),
         (("weights", "show"), "list"),
@@ -185,7 +188,7 @@ def test_a_folder_goes_to_a_folder_with_names_after_the_inputs(scans: Path, call
 
 def test_a_t1w_output_is_named_so(scans: Path, calls: list[Any]) -> None:
     assert _run("enhance", scans / "sub-02_FLAIR.mgz", "-o", "clear", "--contrast", "t1w", "-q") == 0
-    assert (scans.parent / "clear" / "sub-02_desc-enhanced_T1w.mgz").exists()
+    assert (scans.parent / "clear" / "sub-02_mod-FLAIR_desc-enhanced_T1w.mgz").exists()
 
 
 def test_degrade_passes_preset_and_seed(scans: Path, calls: list[Any]) -> None:
@@ -204,6 +207,21 @@ def test_degrade_passes_preset_and_seed(scans: Path, calls: list[Any]) -> None:
         (("empty", "-o", "out"), "empty: need images"),
         (("in/scan.nrrd", "-o", "in/scan.nrrd", "--force"), "-o: need an output other than the input"),
         (("in/scan.nrrd", "twin/scan.nrrd", "-o", "out"), "IN: need files of different names"),
+        (
+            ("in/scan.nrrd", "other/scan.mgz", "-o", "out"),
+            "for which scan_desc-enhanced.json would be written",
+        ),
+        (("in/scan.nrrd", "-o", "out.tif"), "out.tif: need a name ending in .nii.gz"),
+        (("in/scan.nrrd", "-o", "m.nii", "--mask", "m.nii"), "-o: need an output other than the input"),
+        (("in/scan.nrrd", "-o", "out", "--threads", "two"), "--threads: need a whole number, got 'two'."),
+        (
+            ("in/scan.nrrd", "-o", "out", "--contrast", "flair"),
+            "--contrast: need one of same, t1w, got 'flair'.",
+        ),
+        (
+            ("in/scan.nrrd", "-o", "out", "--bogus"),
+            "Unrecognized options: --bogus. See pellucid enhance --help.",
+        ),
     ],
 )
 def test_impossible_plans_stop_before_any_work(
@@ -216,8 +234,11 @@ def test_impossible_plans_stop_before_any_work(
     (scans.parent / "empty").mkdir()
     (scans.parent / "twin").mkdir()
     (scans.parent / "twin" / "scan.nrrd").write_text("scan")
+    (scans.parent / "other").mkdir()
+    (scans.parent / "other" / "scan.mgz").write_text("scan")
     assert _run("enhance", *words) == 2
-    assert message in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
     assert calls == []
     assert not (scans.parent / "out").exists()
 
@@ -228,13 +249,56 @@ def test_nothing_is_replaced_without_force(
     out = scans.parent / "clear.nii"
     out.write_text("precious")
     assert _run("enhance", scans / "scan.nrrd", "-o", out) == 2
-    assert (
-        "need a path that is free, got an existing file. Replace it with --force." in capsys.readouterr().err
-    )
+    assert "need a new file, got one that exists. Use --force" in capsys.readouterr().err
     assert out.read_text() == "precious"
     assert calls == []
     assert _run("enhance", scans / "scan.nrrd", "-o", out, "--force", "-q") == 0
     assert out.read_text() == "image"
+
+
+def test_a_record_that_exists_is_noticed_before_the_work(scans: Path, calls: list[Any]) -> None:
+    (scans.parent / "clear.json").write_text("precious")
+    assert _run("enhance", scans / "scan.nrrd", "-o", scans.parent / "clear.nii") == 2
+    assert calls == []
+
+
+def test_memory_that_runs_out_is_said_of_the_scan(
+    scans: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def enhance(source: str, options: Any) -> FakeResult:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes")
+
+    _replace(monkeypatch, "pellucid.pipelines.enhance", enhance=enhance)
+    assert _run("enhance", scans / "scan.nrrd", "-o", "clear") == 2
+    assert "scan.nrrd: need more memory than this machine has" in capsys.readouterr().err
+
+
+def test_a_folder_that_may_not_be_read_is_one_sentence(
+    scans: Path, calls: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def denied(self: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "is_dir", denied)
+    assert _run("enhance", scans / "scan.nrrd", "-o", "clear") == 2
+    assert capsys.readouterr().err == f"pellucid: {scans / 'scan.nrrd'}: Permission denied.\n"
+
+
+def test_a_request_to_stop_unwinds_the_program(scans: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cleaned = []
+
+    def enhance(source: str, options: Any) -> FakeResult:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        finally:
+            cleaned.append(source)
+        raise AssertionError("went on")
+
+    before = signal.getsignal(signal.SIGTERM)
+    _replace(monkeypatch, "pellucid.pipelines.enhance", enhance=enhance)
+    assert _run("enhance", scans / "scan.nrrd", "-o", "clear") == 143
+    assert len(cleaned) == 1 and signal.getsignal(signal.SIGTERM) == before
 
 
 def test_one_bad_scan_does_not_stop_the_others(
@@ -254,7 +318,7 @@ def test_a_folder_that_cannot_be_written_is_found_before_the_work(
 ) -> None:
     monkeypatch.setattr("os.access", lambda path, mode: False)
     assert _run("enhance", scans / "scan.nrrd", "-o", "clear") == 2
-    assert "-o: need a folder that can be written" in capsys.readouterr().err
+    assert "need a folder we may write to, got a read-only folder" in capsys.readouterr().err
     assert calls == []
 
 
@@ -367,12 +431,7 @@ def test_quiet_and_verbose_choose_what_is_said(
         logger = logging.getLogger("pellucid.io")
         logger.warning("odd")
         logger.info("step")
-        return FakeResult(
-            findings=[
-                {"level": "warn", "message": "No units."},
-                {"level": "info", "message": "Anisotropic."},
-            ]
-        )
+        return FakeResult(source)
 
     _replace(monkeypatch, "pellucid.pipelines.enhance", enhance=enhance)
     said = {}
@@ -380,6 +439,5 @@ def test_quiet_and_verbose_choose_what_is_said(
         assert _run("enhance", scans / "scan.nrrd", "-o", "clear.nii", "--force", flag) == 0
         said[flag] = capsys.readouterr()
     assert said["-q"] == ("", "")
-    warned = f"pellucid: {scans / 'scan.nrrd'}: No units.\n"
-    assert said["--force"].err == f"pellucid: odd\n{warned}"
-    assert said["-v"].err == f"pellucid: odd\npellucid: step\n{warned}"
+    assert said["--force"].err == "pellucid: odd\n"
+    assert said["-v"].err == "pellucid: odd\npellucid: step\n"

@@ -78,3 +78,14 @@ def test_bundled_files_are_the_registered_ones_and_small() -> None:
 
 def _file(entry: weights.WeightsEntry) -> Path:
     return Path(weights.__file__).parent / "weights" / entry.file
+
+
+def test_what_weights_are_unfit_for_is_known_by_their_content(registry: Path, tmp_path: Path) -> None:
+    table = registry / "weights.toml"
+    table.write_text(table.read_text().replace('card = "c"\n', 'card = "c"\nunfit = ["t1w"]\n', 1))
+    weights._registry.cache_clear()
+    copy = tmp_path / "mine.safetensors"
+    copy.write_bytes(b"abc")
+    assert weights.unfit("good") == weights.unfit(str(copy)) == ("t1w",)
+    copy.write_bytes(b"another")
+    assert weights.unfit(str(copy)) == ()

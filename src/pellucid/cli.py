@@ -1,7 +1,13 @@
 """The command line: parse, run one command, turn problems into one sentence and an exit code."""
 
+import contextlib
+import io
+import itertools
 import logging
+import re
+import signal
 import sys
+import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -44,10 +50,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return OK
     try:
         command = parse(words)
-        with _logging(command):
+        with _logging(command), _stopping():
             return command.run()
     except PellucidError as problem:
         print(f"pellucid: {problem}", file=sys.stderr)
+        return FAILED
+    except OSError as problem:
+        # A folder we may not look into, a name too long, a full disk.
+        where = f"{problem.filename}: " if problem.filename else ""
+        print(f"pellucid: {where}{problem.strerror or problem}.", file=sys.stderr)
         return FAILED
     except SystemExit as stop:
         # The parser exits: with 0 after --help, with 2 after a mistake.
@@ -88,13 +99,45 @@ def parse(words: Sequence[str]) -> Command:
         SystemExit: After `--help`, and after a message for words that cannot be read.
     """
     name, rest = _split(list(words))
-    return tyro.cli(
-        COMMANDS[name],
-        prog=f"pellucid {name}",
-        args=rest,
-        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
-        registry=_registry(),
-    )
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(
+                COMMANDS[name],
+                prog=f"pellucid {name}",
+                args=rest,
+                config=(tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
+                registry=_registry(),
+            )
+    except SystemExit as stop:
+        if stop.code in (None, OK):
+            raise
+        raise PellucidError(f"{_sentence(said.getvalue())} See pellucid {name} --help.") from None
+
+
+_NUMBERS = {"INT": "a whole number", "FLOAT": "a number"}
+
+
+def _sentence(box: str) -> str:
+    """What the parser says in a box of several lines, in one sentence."""
+    lines = [line.strip(" │") for line in box.splitlines()]
+    parts = [
+        " ".join(part)
+        for is_rule, part in itertools.groupby(
+            lines, lambda line: not line.strip("╭╮╰╯─- ") or line[:1] == "╭"
+        )
+        if not is_rule
+    ]
+    # The box has its title in its upper edge, or, where it is drawn with hyphens, in a part of its own.
+    text = next(iter(parts if "╭" in box else parts[1:]), "")
+    if bad := re.match(r"Error parsing (\S+): no type matching (\w+) .*? from \['(.*?)'\]", text):
+        option, kind, got = bad.groups()
+        return str(wrong(option, need=_NUMBERS.get(kind, kind), got=repr(got)))
+    if bad := re.match(r"invalid choice '(.*?)' for argument '(.*?)'. Expected one of \((.*?)\)", text):
+        got, option, choices = bad.groups()
+        return str(wrong(option, need=f"one of {choices.replace(chr(39), '')}", got=repr(got)))
+    text = text or box.strip()
+    return text if text.endswith(".") else f"{text}."
 
 
 def _split(words: list[str]) -> tuple[str, list[str]]:
@@ -138,6 +181,23 @@ class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         # Looked up each time: a progress bar replaces sys.stderr while it is shown.
         print(f"pellucid: {record.getMessage()}", file=sys.stderr)
+
+
+@contextmanager
+def _stopping() -> Iterator[None]:
+    """Let SIGTERM unwind the program as Ctrl-C does, so that what is half written is removed."""
+
+    def stop(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -45,6 +45,22 @@ def missing(package: str, *, install: str) -> PellucidError:
     return PellucidError(f"The package {package} is not installed; get it with: pip install '{install}'")
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that memory ran out.
+
+    Torch raises an ordinary RuntimeError when the CPU has none left.
+
+    Args:
+        error: Any error.
+
+    Returns:
+        True if less work, or a larger machine, would help.
+    """
+    words = str(error)
+    told = "DefaultCPUAllocator" in words or "can't allocate memory" in words or "out of memory" in words
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and told)
+
+
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """Say what the reader probably meant: the closest known name, or the list of them.
 

@@ -110,16 +110,18 @@ def unfit(name_or_path: str) -> tuple[str, ...]:
         name_or_path: Name in the registry, or path of a .safetensors file.
 
     Returns:
-        Of "mask", "tissue" and "t1w"; none for a file of the user's own.
+        Of "mask", "tissue" and "t1w"; none for a file that is not in the registry.
     """
-    entry = _registry().get(name_or_path)
-    return () if entry is None else entry.unfit
+    entries = _registry()
+    if name_or_path in entries:
+        return entries[name_or_path].unfit
+    digest = file_digest(path(name_or_path))
+    return next((entry.unfit for entry in entries.values() if entry.sha256 == digest), ())
 
 
 def _check(entry: WeightsEntry, file: Path) -> None:
     """Refuse a file that is not the one the registry describes."""
-    with file.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    found = file_digest(file)
     if found != entry.sha256:
         raise wrong(
             str(file),
@@ -128,6 +130,19 @@ def _check(entry: WeightsEntry, file: Path) -> None:
             fix="The file is damaged: install pellucid again. If you replaced it, register its hash in "
             "weights.toml.",
         )
+
+
+def file_digest(file: Path) -> str:
+    """SHA-256 of a file's bytes.
+
+    Args:
+        file: A file.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _folder() -> Path:

@@ -39,8 +39,8 @@ def test_the_scan_itself_is_perfect_and_noise_is_not(
 ) -> None:
     assert _run("metrics", scan, scan, noisy, "--json") == 0
     rows = json.loads(capsys.readouterr().out)
-    first = {row["metric"]: float(row["value"]) for row in rows if row["image"] == scan.name}
-    second = {row["metric"]: float(row["value"]) for row in rows if row["image"] == noisy.name}
+    first = {row["metric"]: float(row["value"]) for row in rows if row["image"] == str(scan)}
+    second = {row["metric"]: float(row["value"]) for row in rows if row["image"] == str(noisy)}
     assert set(first) == {n for n, e in METRICS.items() if e.needs in (("reference",), ())}
     assert first["mae"] == 0 and first["ssim"] == pytest.approx(1)
     assert second["mae"] > 0 and second["psnr"] < 40
@@ -67,7 +67,7 @@ def test_a_tissue_map_and_a_mask(
     difference = (nib.load(noisy).get_fdata() - nib.load(scan).get_fdata())[inside]
     assert float(lines[0][2]) == pytest.approx((difference**2).mean(), rel=1e-4)
     assert _run("metrics", scan, noisy, "-o", table) == 2
-    assert "need a path that is free" in capsys.readouterr().err
+    assert "need a new file" in capsys.readouterr().err
     assert _run("metrics", scan, noisy, "--tissue", tissue, "--json") == 0
     assert _values(capsys.readouterr().out)["quality_index"] > 0
 

@@ -206,7 +206,10 @@ def test_dimensions_of_zero_are_refused(write, name):
 def test_nan_is_counted_and_replaced(write, values):
     values[3, 4, 5], values[6, 7, 8] = np.nan, np.inf
     path = write(data=values, dtype=np.float32)
-    assert level(path, "nan") == ("warn", "2 of 7429 voxels were NaN or infinite and are taken as 0.")
+    assert level(path, "nan") == (
+        "warn",
+        "2 of 7429 voxels were NaN, infinite or beyond 3.4e38, and are taken as 0.",
+    )
     data = load(path).data
     assert data[0, 3, 4, 5] == data[0, 6, 7, 8] == 0
     assert data.isfinite().all()

@@ -8,7 +8,7 @@ import torch
 from scans import SHAPE, affine
 
 from pellucid.errors import PellucidError
-from pellucid.io.nifti import load, save, to_nibabel
+from pellucid.io.nifti import load, load_mask, save, to_nibabel
 from pellucid.io.volume import Grid, Volume
 
 ORIENTATIONS = ["RAS", "LAS", "LPI", "PSR", "SLA"]
@@ -261,3 +261,21 @@ def test_other_nibabel_images_become_nifti(values):
     volume = load(image)
     assert volume.header.format == "nifti"
     np.testing.assert_allclose(volume.grid.affine, image.affine)
+
+
+def test_a_mask_may_be_the_same_everywhere_but_has_one_frame(write):
+    path = write(dtype=np.uint8)
+    image = nib.load(path)
+    nib.save(nib.Nifti1Image(np.ones(image.shape, np.uint8), image.affine), path)
+    with pytest.raises(PellucidError, match="the same value"):
+        load(path)
+    assert load_mask(path).data.min() == 1
+    nib.save(nib.Nifti1Image(np.ones((*image.shape, 3), np.uint8), image.affine), path)
+    with pytest.raises(PellucidError, match="need one 3-D mask, got .* x 3. Save the one"):
+        load_mask(path)
+
+
+@pytest.mark.parametrize("source", [None, 3, np.zeros((20, 20, 20))])
+def test_what_is_no_image_is_one_sentence(source):
+    with pytest.raises(PellucidError, match="load: need a file name, a nibabel image or a Volume, got a"):
+        load(source)

@@ -93,3 +93,11 @@ def test_decode_reorders_and_counts():
     assert values.is_contiguous()
     np.testing.assert_array_equal(values[:, :, :3], stored[:, :, :3])
     assert values[1, 2, 3] == 0
+
+
+def test_what_float32_cannot_hold_is_counted_and_not_warned_of(recwarn):
+    values, bad = decode(np.array([[[1.0, 1e300, -1e300, np.nan]]]), 1.0, 0.0)
+    assert bad == 3 and values.tolist() == [[[1.0, 0.0, 0.0, 0.0]]]
+    _, bad = decode(np.full((2, 2, 2), 500, np.int16), 1e37, 0.0)
+    assert bad == 8
+    assert not recwarn.list

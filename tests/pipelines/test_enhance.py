@@ -1,7 +1,9 @@
 import hashlib
 import json
 import logging
+from datetime import datetime
 from typing import NamedTuple
+from unittest.mock import ANY
 
 import nibabel as nib
 import numpy as np
@@ -122,6 +124,30 @@ def test_a_scan_with_negative_values_keeps_them():
     result = enhance_volume(volume, Stub(), EnhanceOptions())
     assert (result.volume.data - volume.data).abs().max() < 1
     assert result.volume.data.min() < -900
+    darker = enhance_volume(volume, Stub(shift=-0.5), EnhanceOptions())
+    assert darker.volume.data.min() == volume.data.min()
+
+
+@pytest.mark.parametrize("offset", [-50_000.0, 900.0, 50_000.0])
+def test_an_offset_changes_nothing_else(offset, caplog):
+    volume = head((40, 42, 44), (1.0, 1.0, 1.0))
+    shifted = volume.with_data(volume.data + offset)
+    plain, other = (enhance_volume(v, Stub(factor=1.2), EnhanceOptions()) for v in (volume, shifted))
+    torch.testing.assert_close(other.volume.data - offset, plain.volume.data, atol=0.5, rtol=0)
+    told = [text for text in other.record["warnings"] if "taken as air" in text]
+    assert len(told) == (offset > 0)
+
+
+def test_the_scale_does_not_depend_on_how_the_scan_is_stored():
+    noise = torch.rand(1, 101, 103, 107, generator=torch.Generator().manual_seed(3)).pow(3)
+    grid = Grid((101, 103, 107), np.eye(4))
+    stored = Grid((107, 101, 103), np.array([[0, -1, 0, 100], [0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 1.0]]))
+    turned = Volume(noise.permute(0, 3, 1, 2).flip(2), stored)
+    ranges = [
+        enhance_volume(volume, Stub(), EnhanceOptions()).record["intensity"]
+        for volume in (Volume(noise, grid), turned)
+    ]
+    assert ranges[0] == ranges[1]
 
 
 @pytest.mark.parametrize(
@@ -215,6 +241,8 @@ def test_the_record_is_plain_data_and_complete():
     assert set(record["seconds"]) == {"prepare", "predict", "finish", "back", "total"}
     assert record["peak_memory_mb"] > 0
     assert record["versions"]["torch"]
+    assert record["used"] == {"device": "cpu", "precision": ANY, "threads": torch.get_num_threads()}
+    assert datetime.fromisoformat(record["date"]).tzinfo is not None
 
 
 def test_warnings_of_the_run_are_in_the_record():
@@ -225,6 +253,24 @@ def test_warnings_of_the_run_are_in_the_record():
 
     record = enhance_volume(head((40, 42, 44), (1.0, 1.0, 1.0)), Talking(), EnhanceOptions()).record
     assert record["warnings"] == ["something is odd"]
+
+
+@pytest.mark.usefixtures("bundled")
+def test_python_users_see_the_warnings_too(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest's own
+    volume = head((40, 42, 44), (1.0, 1.0, 1.0))
+    image = nib.Nifti1Image(volume.data[0].numpy(), volume.grid.affine)
+    image.header.set_qform(np.diag([1, 1, 1.1, 1.0]), 1)
+    image.header.set_sform(volume.grid.affine, 1)
+    nib.save(image, tmp_path / "scan.nii.gz")
+    ones = nib.Nifti1Image(np.ones(volume.grid.shape, np.uint8), volume.grid.affine)
+    nib.save(ones, tmp_path / "ones.nii.gz")
+    options = EnhanceOptions(mask=str(tmp_path / "ones.nii.gz"))
+    record = enhance(tmp_path / "scan.nii.gz", options).record
+    assert "sform and qform" in capsys.readouterr().err
+    assert [entry["path"] for entry in record["inputs"]] == [
+        str(tmp_path / f"{n}.nii.gz") for n in ("scan", "ones")
+    ]
 
 
 def test_several_channels_are_refused():
@@ -279,8 +325,8 @@ def test_a_file_with_sixteen_bit_integers_goes_all_the_way(tmp_path):
     files = result.save(tmp_path / "out")
     assert [file.name for file in files] == [
         "sub-1_desc-enhanced_T2w.nii.gz",
-        "sub-1_desc-brain_mask.nii.gz",
-        "sub-1_desc-enhanced_dseg.nii.gz",
+        "sub-1_mod-T2w_desc-brain_mask.nii.gz",
+        "sub-1_mod-T2w_desc-enhanced_dseg.nii.gz",
         "sub-1_desc-enhanced_T2w.json",
     ]
     back = nib.load(files[0])

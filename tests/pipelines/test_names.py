@@ -1,8 +1,11 @@
+from pathlib import Path
+
 import pytest
 
 from pellucid import endings
+from pellucid.errors import PellucidError
 from pellucid.io import nifti
-from pellucid.pipelines.names import output_name
+from pellucid.pipelines.names import is_file, output_name, output_paths
 
 
 @pytest.mark.parametrize(
@@ -23,8 +26,34 @@ def test_outputs_are_named_after_inputs_in_their_format(source: str, expected: s
 
 
 def test_the_kind_follows_the_contrast() -> None:
-    assert output_name("sub-01_T2w.nii.gz", "enhanced", kind="T1w") == "sub-01_desc-enhanced_T1w.nii.gz"
+    assert output_name("sub-01_T1w.nii.gz", "enhanced", kind="T1w") == "sub-01_desc-enhanced_T1w.nii.gz"
     assert output_name("scan.nii", "enhanced", kind="T1w") == "scan_desc-enhanced_T1w.nii"
+
+
+def test_what_is_made_from_two_contrasts_of_a_person_has_two_names() -> None:
+    names = [
+        list(
+            output_paths(
+                f"sub-01_{kind}.nii.gz", Path("out"), "enhanced", extras=("mask", "tissue", "t1w")
+            ).values()
+        )
+        for kind in ("T2w", "FLAIR")
+    ]
+    assert not set(names[0]) & set(names[1])
+    assert names[1][1].name == "sub-01_mod-FLAIR_desc-brain_mask.nii.gz"
+
+
+def test_an_output_is_a_file_by_its_ending_or_else_a_folder(tmp_path: Path) -> None:
+    assert is_file(tmp_path / "x.nii.gz") and is_file(tmp_path / "x.MGZ")
+    assert not is_file(tmp_path / "clear") and not is_file(tmp_path / "version-1.2")
+    (tmp_path / "odd.tif").mkdir()
+    assert not is_file(tmp_path / "odd.tif")
+
+
+@pytest.mark.parametrize("name", ["x.tif", "x.nii.gx", "x.txt", "x.img", "x.hdr"])
+def test_a_name_that_is_neither_is_refused_before_any_work(name: str, tmp_path: Path) -> None:
+    with pytest.raises(PellucidError, match=r"need a name ending in \.nii\.gz.*or a folder, got '\.\w+'"):
+        is_file(tmp_path / name)
 
 
 def test_a_path_without_an_image_ending_is_a_folder() -> None:

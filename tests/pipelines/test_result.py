@@ -1,13 +1,15 @@
+import dataclasses
 import json
 
 import nibabel as nib
+import nrrd
 import numpy as np
 import pytest
 import torch
 
 from pellucid.errors import PellucidError
 from pellucid.io import nifti
-from pellucid.io.volume import Grid, Volume
+from pellucid.io.volume import Grid, Header, Volume
 from pellucid.pipelines.result import Result
 
 
@@ -44,7 +46,7 @@ def test_the_image_is_a_nibabel_image(result):
 
 def test_existing_files_are_kept_unless_forced(result, tmp_path):
     (tmp_path / "clear.json").write_text("precious")
-    with pytest.raises(PellucidError, match=r"clear\.json: need a path that is free.*--force"):
+    with pytest.raises(PellucidError, match=r"clear\.json: need a new file.*--force"):
         result.save(tmp_path / "clear.nii.gz")
     assert [path.name for path in tmp_path.iterdir()] == ["clear.json"]
     assert (tmp_path / "clear.json").read_text() == "precious"
@@ -88,4 +90,50 @@ def test_t1w_is_named_so_in_a_folder(result, tmp_path):
     volume = Volume(result.volume.data, result.volume.grid, path="/data/sub-2_FLAIR.nii.gz")
     t1w = Result(volume, volume, volume, record={"contrast": "t1w"})
     files = t1w.save(tmp_path / "out")
-    assert [file.name for file in files] == ["sub-2_desc-enhanced_T1w.nii.gz", "sub-2_desc-enhanced_T1w.json"]
+    stem = "sub-2_mod-FLAIR_desc-enhanced_T1w"
+    assert [file.name for file in files] == [f"{stem}.nii.gz", f"{stem}.json"]
+
+
+def test_a_header_beside_its_data_is_written_with_its_data(result, tmp_path):
+    files = result.save(tmp_path / "clear.nhdr")
+    np.testing.assert_allclose(nrrd.read(str(files[0]))[0], result.volume.data[0])
+    np.testing.assert_array_equal(nrrd.read(str(files[1]))[0], result.mask.data[0])
+
+
+def test_no_input_is_replaced_whatever_it_was(result, tmp_path):
+    mask = nifti.save(result.mask, tmp_path / "clear_mask.nii.gz")
+    before = mask.read_bytes()
+    given = dataclasses.replace(result, record={"inputs": [{"path": None}, {"path": str(mask)}]})
+    with pytest.raises(PellucidError, match="the input itself"):
+        given.save(tmp_path / "clear.nii.gz", force=True)
+    assert mask.read_bytes() == before
+
+
+def test_the_file_of_a_nibabel_image_is_an_input_too(tmp_path):
+    scan = Volume(torch.rand(1, 17, 19, 23), Grid((17, 19, 23), np.eye(4)))
+    path = nifti.save(scan, tmp_path / "scan.nii.gz")
+    read = nifti.load(nib.load(path))
+    assert read.path == str(path)
+    assert nifti.load(nib.Nifti1Image(np.random.rand(17, 19, 23), np.eye(4))).path is None
+
+
+def test_a_failed_move_is_found_before_anything_is_moved(result, tmp_path):
+    (tmp_path / "clear.json").mkdir()
+    with pytest.raises(PellucidError, match=r"clear\.json: need a file to save to, got a folder"):
+        result.save(tmp_path / "clear.nii.gz", force=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["clear.json"]
+
+
+def test_labels_do_not_inherit_how_the_scan_is_displayed(result, tmp_path):
+    image = nib.Nifti1Image(result.volume.data[0].numpy(), result.volume.grid.affine)
+    image.header["cal_max"], image.header["descrip"] = 4000, b"a scan"
+    nib.save(image, tmp_path / "scan.nii.gz")
+    with pytest.raises(PellucidError):
+        nifti.load(tmp_path / "scan.nii.gz")  # too small to be a head, so the header is taken as it is
+    header = Header(
+        "nifti", nib.load(tmp_path / "scan.nii.gz").header, np.dtype("f8"), 1.0, 0.0, (7, 8, 9), None
+    )
+    mask = dataclasses.replace(result.mask, header=header)
+    files = dataclasses.replace(result, mask=mask, extras=("mask",)).save(tmp_path / "clear.nii.gz")
+    saved = nib.load(files[1]).header
+    assert saved["cal_max"] == 0 and saved["descrip"].item() == b""

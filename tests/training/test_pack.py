@@ -75,7 +75,7 @@ def test_scans_are_denoised_unless_asked_not_to(phantom: Tensor, tmp_path: Path)
     white = phantom[cropped(phantom)] == 3
     spread = {}
     for denoise in (True, False):
-        image = unpack(pack(tmp_path, tmp_path / "out.zip", denoise=denoise))[0].images["T1w"][0]
+        image = unpack(pack(tmp_path, tmp_path / "out.zip", denoise=denoise, force=True))[0].images["T1w"][0]
         spread[denoise] = float(image[white].std())
     assert spread[False] == pytest.approx(0.03, rel=0.1)
     assert spread[True] < 0.5 * spread[False]
@@ -149,3 +149,17 @@ def test_what_is_no_packed_dataset_is_refused(packed: Path, tmp_path: Path) -> N
         ) as caught:
             unpack(tmp_path / f"{name}.zip")
         assert "\n" not in str(caught.value)
+
+
+def test_nothing_is_replaced_unasked_and_no_input_ever(folder: Path, packed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "train.zip"
+    out.write_text("precious")
+    with pytest.raises(PellucidError, match="need a new file, got one that exists"):
+        pack(folder, out)
+    assert out.read_text() == "precious"
+    assert pack(folder, out, force=True).read_bytes()[:2] == b"PK"
+    scan = folder / "scans" / "one_T1w.nii.gz"
+    with pytest.raises(PellucidError, match="the input itself"):
+        pack(folder, scan, force=True)
+    with pytest.raises(PellucidError, match="got a folder"):
+        pack(folder, tmp_path, force=True)

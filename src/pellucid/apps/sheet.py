@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from pellucid import endings, runtime, weights
+from pellucid.evaluation.morphometry import tissue_volumes
 from pellucid.evaluation.rows import write_table
 from pellucid.io import nifti, resample
-from pellucid.io.disk import make_folder, replacing
+from pellucid.io.disk import check_folder, make_folder, replacing
 from pellucid.io.volume import Volume
 from pellucid.pipelines.enhance import enhance_volume
 from pellucid.pipelines.options import EnhanceOptions
@@ -21,7 +23,6 @@ from pellucid.report.figures import sheet
 from pellucid.report.framing import Column, frame
 
 TABLE, CONTACT = "sheet.tsv", "contact.jpg"
-_LABELS = {1: "csf_ml", 2: "gm_ml", 3: "wm_ml"}
 _GEOMETRY = ("pixdim", "qform_code", "sform_code", "xyzt_units", "srow_x", "srow_y", "srow_z")
 _QUATERNION = ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z")
 
@@ -44,9 +45,9 @@ class Facts:
     """Most memory this process held meanwhile."""
     geometry_exact: bool
     """Whether the native output, written and read again, has the scan's geometry bit for bit."""
-    csf_ml: float
-    gm_ml: float
-    wm_ml: float
+    csf_ml: float = math.nan
+    gm_ml: float = math.nan
+    wm_ml: float = math.nan
 
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Facts))
@@ -72,7 +73,7 @@ class Sheets:
         self.out, self.options = out, options
         runtime.set_threads(options.threads)
         self._network, _ = weights.load(options.weights, runtime.device(options.device))
-        make_folder(out)
+        check_folder(out)
         self._lines: dict[str, list[Any]] = {} if force else _read_table(out / TABLE)
 
     def draw(self, path: Path) -> Path:
@@ -98,6 +99,7 @@ class Sheets:
         same = result.volume.grid == volume.grid
         native = result if same else self._enhance(volume, "native")
         facts = _facts(name, volume, native, result)
+        make_folder(self.out)
         with replacing(picture, force=True) as place:
             place.write_bytes(draw(volume, result))
         self._lines[name] = [getattr(facts, column) for column in COLUMNS]
@@ -173,7 +175,7 @@ def _facts(name: str, volume: Volume, native: Result, result: Result) -> Facts:
     ending = endings.output_ending(volume.path or "")
     with tempfile.TemporaryDirectory() as folder:
         saved = nifti.load(nifti.save(native.volume, Path(folder) / f"native{ending}"))
-    milliliters = _milliliters(result)
+    volumes = {} if result.tissue is None else tissue_volumes(result.tissue)
     return Facts(
         name,
         "x".join(map(str, volume.grid.shape)),
@@ -183,18 +185,8 @@ def _facts(name: str, volume: Volume, native: Result, result: Result) -> Facts:
         seconds_native=native.record["seconds"]["total"],
         peak_memory_mb=round(runtime.peak_memory_mb(), 1),
         geometry_exact=same_geometry(volume, saved),
-        **milliliters,
+        **{name.lower(): round(ml, 1) for name, ml in volumes.items()},
     )
-
-
-def _milliliters(result: Result) -> dict[str, float]:
-    """Volume of each tissue."""
-    if result.tissue is None:
-        return dict.fromkeys(_LABELS.values(), float("nan"))
-    voxel = float(np.prod(result.tissue.grid.spacing)) / 1000
-    return {
-        name: round(voxel * int((result.tissue.data == label).sum()), 1) for label, name in _LABELS.items()
-    }
 
 
 def _read_table(path: Path) -> dict[str, list[Any]]:

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from pellucid import endings
 from pellucid.commands.command import FAILED, OK
-from pellucid.errors import PellucidError, wrong
-from pellucid.pipelines.names import output_name, split_kind
+from pellucid.errors import PellucidError, is_out_of_memory, wrong
+from pellucid.pipelines.names import is_file, output_paths, split_kind
 
 logger = logging.getLogger(__name__)
 
@@ -22,12 +22,13 @@ _NOT_SCANS = ("_mask", "_dseg", "_probseg")
 
 
 class Job(NamedTuple):
-    """One input and the image to write for it."""
+    """One input and what is to be written for it."""
 
     source: Path
-    target: Path
-    folder: Path | None = None
-    """The folder the user named; None if the user named the file."""
+    out: Path
+    """The file or folder that the user named."""
+    targets: tuple[Path, ...]
+    """Every file that will be written, the image first."""
 
 
 def find_inputs(paths: Sequence[Path]) -> list[Path]:
@@ -53,14 +54,24 @@ def find_inputs(paths: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def plan(paths: Sequence[Path], out: Path, description: str, *, kind: str | None = None) -> list[Job]:
-    """Decide which file is written for which input, before any work is done.
+def plan(
+    paths: Sequence[Path],
+    out: Path,
+    description: str,
+    *,
+    kind: str | None = None,
+    extras: Sequence[str] = (),
+    others: Sequence[Path] = (),
+) -> list[Job]:
+    """Decide which files are written for which input, before any work is done.
 
     Args:
         paths: Files or folders, as the user named them.
         out: An image file for one input file, else a folder; it need not exist.
         description: Goes into the names, for instance "enhanced".
         kind: Kind of the outputs if it is not that of the inputs, for instance "T1w".
+        extras: What is written beside each image, see `names.EXTRAS`.
+        others: Further files that are read, such as a mask.
 
     Returns:
         One job per input.
@@ -70,20 +81,23 @@ def plan(paths: Sequence[Path], out: Path, description: str, *, kind: str | None
             output would be an input.
     """
     sources = find_inputs(paths)
-    if endings.split_suffix(out)[1] and not out.is_dir():
-        if len(sources) > 1 or paths[0].is_dir():
-            raise wrong("-o", need="a folder for several inputs", got=f"the file {out}")
-        jobs = [Job(sources[0], out)]
-    else:
-        jobs = [Job(source, out / output_name(source, description, kind=kind), out) for source in sources]
+    if is_file(out) and (len(sources) > 1 or paths[0].is_dir()):
+        raise wrong("-o", need="a folder for several inputs", got=f"the file {out}")
+    jobs = []
+    for source in sources:
+        targets = output_paths(source, out, description, extras=extras, kind=kind)
+        jobs.append(Job(source, out, tuple(targets.values())))
     takers: dict[Path, Path] = {}
-    inputs = {source.resolve() for source in sources}
-    for source, target, _ in jobs:
-        if target.resolve() in inputs:
-            raise wrong("-o", need="an output other than the input", got=str(target))
-        other = takers.setdefault(target, source)
-        if other != source:
-            raise wrong("IN", need="files of different names", got=f"{other} and {source}")
+    # `realpath` and not `resolve`, which fails on links that go in circles.
+    inputs = {os.path.realpath(path) for path in (*sources, *others)}
+    for job in jobs:
+        for target in job.targets:
+            if os.path.realpath(target) in inputs:
+                raise wrong("-o", need="an output other than the input", got=str(target))
+            other = takers.setdefault(target, job.source)
+            if other != job.source:
+                got = f"{other} and {job.source}, for which {target.name} would be written"
+                raise wrong("IN", need="files of different names", got=got)
     return jobs
 
 
@@ -125,36 +139,34 @@ def each(sources: Sequence[Path], work: Callable[[Path], None], *, quiet: bool) 
             advance(source.name, 0)
             try:
                 work(source)
-            except (PellucidError, OSError, MemoryError) as problem:
+            except (PellucidError, OSError, MemoryError, RuntimeError) as problem:
+                if isinstance(problem, RuntimeError) and not is_out_of_memory(problem):
+                    raise
                 logger.error("%s", sentence(problem, source))
                 code = FAILED
             advance(source.name, 1)
     return code
 
 
-def check(job: Job, *, force: bool) -> None:
+def check(job: Job, *, force: bool, inputs: Sequence[Path] = ()) -> None:
     """Refuse what cannot end well, before time is spent on it.
 
     Args:
         job: Input and output.
         force: Whether the output may exist.
+        inputs: Further files that are read.
 
     Raises:
-        PellucidError: If the input is missing, the output exists without `force`, or its folder cannot be
-            made or written.
+        PellucidError: If the input is missing, an output exists without `force` or is an input, or its folder
+            cannot be made or written.
     """
+    from pellucid.io.disk import check_folder, check_free
+
     if not job.source.exists():
         raise wrong(str(job.source), need="a file or folder", got="nothing of that name")
-    if job.target.exists() and not force:
-        raise wrong(
-            str(job.target),
-            need="a path that is free",
-            got="an existing file",
-            fix="Replace it with --force.",
-        )
-    folder = next(parent for parent in job.target.absolute().parents if parent.exists())
-    if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
-        raise wrong("-o", need="a folder that can be written", got=str(folder))
+    for target in job.targets:
+        check_free(target, force=force, inputs=[job.source, *inputs])
+    check_folder(job.targets[0].parent)
 
 
 def sentence(problem: Exception, source: Path) -> str:
@@ -167,7 +179,7 @@ def sentence(problem: Exception, source: Path) -> str:
     Returns:
         One sentence that names the file.
     """
-    if isinstance(problem, MemoryError):
+    if is_out_of_memory(problem):
         text = "need more memory than this machine has."
     elif isinstance(problem, OSError):
         words = problem.strerror or str(problem)

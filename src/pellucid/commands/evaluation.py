@@ -52,7 +52,7 @@ class Metrics(Command):
         if not self.tests:
             raise wrong("TEST", need="at least one image to judge", got="none")
         if self.out is not None:
-            check(Job(self.reference, self.out), force=self.force)
+            check(Job(self.reference, self.out, (self.out,)), force=self.force, inputs=self.tests)
         names = () if self.metrics == "all" else tuple(self.metrics.split(","))
         options = ScoresOptions(names, self.mask, self.tissue, self.labels, self.data_range)
         scores = Scores(self.reference, options)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import logging
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,8 +11,6 @@ from pellucid.commands.batch import Job, find_inputs, plan, run_jobs, sentence
 from pellucid.commands.command import FAILED, OK, Command
 from pellucid.errors import PellucidError
 from pellucid.pipelines.options import EnhanceOptions
-
-logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,19 +27,17 @@ class Enhance(Command):
 
     def run(self) -> int:
         """Enhance one scan after another."""
-        kind = "T1w" if self.enhancement.contrast == "t1w" else None
-        jobs = plan(self.inputs, self.out, "enhanced", kind=kind)
+        options = self.enhancement
+        kind = "T1w" if options.contrast == "t1w" else None
+        others = [] if options.mask is None else [Path(options.mask)]
+        jobs = plan(self.inputs, self.out, "enhanced", kind=kind, extras=options.save, others=others)
 
         def work(job: Job) -> None:
             from pellucid.pipelines.enhance import enhance
 
-            result = enhance(str(job.source), self.enhancement)
-            # In a folder the result names its files itself; `plan` named the image by the same function.
-            written = result.save(job.folder or job.target, force=self.force)
-            for finding in result.record.get("findings", ()):
-                if finding["level"] == "warn":
-                    logger.warning("%s: %s", job.source, finding["message"])
-            for path in written:
+            result = enhance(str(job.source), options)
+            # The result names its files by the same function as `plan`.
+            for path in result.save(job.out, force=self.force):
                 self.say(str(path))
 
         return run_jobs(jobs, work, force=self.force, quiet=self.quiet)
@@ -81,7 +76,7 @@ class Degrade(Command):
                 as_acquired=self.as_acquired,
                 frame=self.frame,
             )
-            for path in result.save(job.target, force=self.force):
+            for path in result.save(job.out, force=self.force):
                 self.say(str(path))
 
         return run_jobs(jobs, work, force=self.force, quiet=self.quiet)

@@ -43,12 +43,21 @@ class Pack(Command):
     """File names (without suffix) to leave out."""
     keep_noise: bool = False
     """Do not denoise the scans; a network shown noisy references learns to copy noise."""
+    force: bool = False
+    """Replace the file if it exists."""
 
     def run(self) -> int:
         """Pack, and say where."""
         from pellucid.training import pack
 
         denoise = not self.keep_noise
-        made = pack.pack(self.root, self.out, tables=self.tables, exclude=self.exclude, denoise=denoise)
+        made = pack.pack(
+            self.root,
+            self.out,
+            tables=self.tables,
+            exclude=self.exclude,
+            denoise=denoise,
+            force=self.force,
+        )
         self.say(str(made))
         return OK

@@ -51,7 +51,7 @@ def measure(labels: Volume) -> dict[str, float]:
     detailed = int(numbers.max()) >= len(TISSUES)
     tissue = load_table("freesurfer").tissue_map(numbers) if detailed else numbers
     ml = float(np.prod(labels.grid.spacing)) / 1000
-    found = {f"{name}_ml": ml * int((tissue == at).sum()) for at, name in enumerate(TISSUES) if at}
+    found = tissue_volumes(labels.with_data(tissue[None]))
     if detailed:
         for name, pair in STRUCTURES.items():
             found[f"{name}_ml"] = ml * int(torch.isin(numbers, torch.tensor(pair)).sum())
@@ -65,6 +65,19 @@ def measure(labels: Volume) -> dict[str, float]:
     area = (inner + outer) / 2
     found["thickness_mm"] = 1000 * found["GM_ml"] / area if area else math.nan
     return found
+
+
+def tissue_volumes(tissue: Volume) -> dict[str, float]:
+    """Milliliters of each tissue, by counting voxels.
+
+    Args:
+        tissue: Classes 0..3.
+
+    Returns:
+        `CSF_ml`, `GM_ml` and `WM_ml`.
+    """
+    ml = float(np.prod(tissue.grid.spacing)) / 1000
+    return {f"{name}_ml": ml * int((tissue.data == at).sum()) for at, name in enumerate(TISSUES) if at}
 
 
 def _area(inside: Bool[torch.Tensor, "x y z"], labels: Volume) -> float:

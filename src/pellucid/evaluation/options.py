@@ -17,7 +17,8 @@ from pellucid.io.disk import check_readable
 from pellucid.io.volume import Grid, Volume
 from pellucid.pipelines.enhance import enhance_volume
 from pellucid.pipelines.options import EnhanceOptions
-from pellucid.pipelines.record import describe_weights, file_digest
+from pellucid.pipelines.record import describe_weights
+from pellucid.weights import file_digest
 
 INPUT, OURS = "input", "pellucid"
 

@@ -16,8 +16,8 @@ from pellucid import endings, runtime
 from pellucid.errors import PellucidError, wrong
 from pellucid.evaluation.options import MethodOptions, check_methods, describe_ours
 from pellucid.evaluation.rows import Row, read_rows, write_rows
-from pellucid.io.disk import check_readable, make_folder, replacing
-from pellucid.pipelines.record import file_digest
+from pellucid.io.disk import check_folder, check_readable, make_folder, replacing
+from pellucid.weights import file_digest
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class Protocol:
         self.rows: list[Row] = []
         if not force:
             self._go_on()
-        make_folder(out)
+        check_folder(out)
 
     @property
     def weights(self) -> dict[str, Any] | None:
@@ -110,6 +110,7 @@ class Protocol:
         for unit, rows in self._done(self.missing(plan), executor, failed):
             self.rows += rows
             self._measured.add(endings.split_suffix(unit.scan)[0])
+            make_folder(self.out)
             write_rows(self.out / ROWS, self.rows)
             self._write_record()
         return failed

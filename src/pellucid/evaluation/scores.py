@@ -12,6 +12,7 @@ from pellucid.errors import did_you_mean, wrong
 from pellucid.io import nifti
 from pellucid.io.volume import Volume, shape_text
 from pellucid.metrics import METRICS, MetricEntry, quality_index
+from pellucid.pipelines.record import announce
 
 QI = "quality_index"
 """Needs three things (test image, original, tissue), so it has no row in `METRICS`."""
@@ -75,6 +76,7 @@ class Scores:
     def __init__(self, reference: Path, options: ScoresOptions) -> None:
         self.options = options
         self.reference = nifti.load(reference)
+        announce(self.reference)
         self.mask = self._companion(options.mask, "mask")
         self.tissue = self._companion(options.tissue, "tissue map")
         if self.mask is not None and not bool((self.mask > 0).any()):
@@ -94,6 +96,7 @@ class Scores:
                 by name cannot be computed.
         """
         volume = nifti.load(path)
+        announce(volume)
         self._check_grid(volume)
         scores = []
         for name in self.options.names or tuple(METRICS):
@@ -104,12 +107,12 @@ class Scores:
                     raise _missing(name, entry)
                 continue
             value = self._value(entry, volume, against)
-            scores.append(Score(path.name, name, value, entry.unit, entry.direction))
+            scores.append(Score(str(path), name, value, entry.unit, entry.direction))
         if self.tissue is not None and not self.options.names and not self.options.labels:
             value = float(
                 quality_index(volume.data[None], self._data(), tissue=self.tissue, mask=self._inside())
             )
-            scores.append(Score(path.name, QI, value, "", "higher"))
+            scores.append(Score(str(path), QI, value, "", "higher"))
         return scores
 
     def _value(self, entry: MetricEntry, volume: Volume, against: Tensor) -> float:
@@ -138,7 +141,8 @@ class Scores:
         """A mask or map on the reference's grid."""
         if path is None:
             return None
-        volume = nifti.load(path)
+        volume = nifti.load_mask(path)
+        announce(volume)
         self._check_grid(volume, what)
         return volume.data[None]
 

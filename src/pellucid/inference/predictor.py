@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pellucid import runtime
-from pellucid.errors import wrong
+from pellucid.errors import is_out_of_memory, wrong
 from pellucid.inference.tiling import run_tiled
 from pellucid.models import blocks
 from pellucid.types import Image
@@ -67,7 +67,9 @@ def predict(
         try:
             answer = _run(function, padded, (side, shared, multiple), device, precision)
             break
-        except torch.OutOfMemoryError:
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
             device, side = _with_less_memory(device, side, tile, multiple)
             shared = min(overlap, side // 2)
             torch.cuda.empty_cache()
@@ -99,12 +101,26 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     Returns:
         An autocast context, or one that does nothing.
     """
-    fast = precision == "auto" and runtime.has_fast_bf16(device)
-    if precision == "bf16" or fast:
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    if precision == "auto" and device.type == "cuda":
-        return torch.autocast("cuda", dtype=torch.float16)
-    return nullcontext()
+    kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
+    kind = precision_of(device, precision)
+    return torch.autocast(device.type, dtype=kinds[kind]) if kind in kinds else nullcontext()
+
+
+def precision_of(device: torch.device, precision: Precision) -> str:
+    """Say what a precision comes to on a device.
+
+    Args:
+        device: Where the work runs.
+        precision: What was asked for.
+
+    Returns:
+        "bf16", "fp16" or "fp32".
+    """
+    if precision == "auto" and runtime.has_fast_bf16(device):
+        return "bf16"
+    if precision == "auto":
+        return "fp16" if device.type == "cuda" else "fp32"
+    return precision
 
 
 def _run(
@@ -131,7 +147,7 @@ def _run(
 def _with_less_memory(device: torch.device, side: int, tile: int, multiple: int) -> tuple[torch.device, int]:
     """The next device and tile side to try after memory ran out."""
     smaller = tile if side > tile else _round_up(side // 2, multiple)
-    if device.type != "cpu" and smaller >= SMALLEST_TILE and smaller < side:
+    if smaller >= SMALLEST_TILE and smaller < side:
         logger.warning(
             "The memory of %s is too small; trying again with tiles of %d voxels.", device, smaller
         )

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,6 +136,28 @@ def read_array(
     return np.ndarray(shape, dtype, buffer=buffer, order="F")
 
 
+def check_free(path: Path, *, force: bool, inputs: Iterable[Path] = ()) -> None:
+    """Refuse a path where something would be lost.
+
+    Args:
+        path: The file to write.
+        force: Whether an existing file may be replaced.
+        inputs: Files that were read for it; they are never replaced.
+
+    Raises:
+        PellucidError: If the path is a folder, an input, or a file that may not be replaced.
+    """
+    if not path.exists():
+        return
+    if path.is_dir():
+        raise wrong(str(path), need="a file to save to", got="a folder", fix="Add a file name.")
+    if any(source.exists() and path.samefile(source) for source in inputs):
+        raise wrong(str(path), need="an output other than the input", got="the input itself")
+    if not force:
+        fix = "Use --force (force=True in Python) or another name."
+        raise wrong(str(path), need="a new file", got="one that exists", fix=fix)
+
+
 def check_writable(path: Path, force: bool) -> None:
     """Refuse a place where nothing can or should be written.
 
@@ -150,13 +172,25 @@ def check_writable(path: Path, force: bool) -> None:
     if not folder.is_dir():
         got = "no such folder" if not folder.exists() else "a file of that name"
         raise wrong(str(path), need=f"the folder {folder} to save in", got=got, fix="Make it first.")
-    if path.is_dir():
-        raise wrong(str(path), need="a file to save to", got="a folder", fix="Add a file name.")
-    if path.exists() and not force:
-        fix = "Use --force (force=True in Python) or another name."
-        raise wrong(str(path), need="a new file", got="one that exists", fix=fix)
+    check_free(path, force=force)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise _not_writable(path, "a read-only folder")
+
+
+def check_folder(path: Path) -> None:
+    """Refuse a folder that could not be made or written to, without making it.
+
+    Args:
+        path: The folder; it need not exist.
+
+    Raises:
+        PellucidError: If the nearest folder that exists is read-only, or is a file.
+    """
+    there = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise _not_writable(there, "a file of that name")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise _not_writable(there, "a read-only folder")
 
 
 def make_folder(path: Path) -> None:

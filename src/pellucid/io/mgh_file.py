@@ -55,8 +55,13 @@ def describe(path: Path, frame: int | None) -> Described:
         fields = _HEADER(head + behind[: footer_dtype.itemsize], check=False)
     except (MGHError, HeaderDataError) as error:
         raise wrong(str(path), need="an MGH file", got=f"a damaged header ({error})") from error
+    unoriented = head[_GOOD_RAS] == b"\0\0"
+    if unoriented:
+        # FreeSurfer's, not nibabel's, which points up and back (mriio.cpp, mghRead).
+        fields["delta"], fields["Pxyz_c"] = 1.0, 0.0
+        fields["Mdc"] = ((-1, 0, 0), (0, 0, -1), (0, 1, 0))
     header, found = describe_fields(fields, frame, tail=behind[footer_dtype.itemsize :])
-    if head[_GOOD_RAS] == b"\0\0":
+    if unoriented:
         message = (
             "The header has no orientation (goodRASFlag 0): FreeSurfer's default (LIA, 1 mm) is assumed."
         )

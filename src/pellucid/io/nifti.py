@@ -16,7 +16,7 @@ from pellucid.io import disk, mgh_file, nifti_file, nrrd_file
 from pellucid.io.finding import Finding, raise_first, refusal
 from pellucid.io.geometry import describe_grid
 from pellucid.io.numbers import Storage, choose, decode, encode
-from pellucid.io.volume import Format, Grid, Header, Volume
+from pellucid.io.volume import Format, Grid, Header, Volume, shape_text
 
 # nibabel's constructors are untyped.
 _NIFTI1_IMAGE: Any = nib.Nifti1Image
@@ -57,7 +57,9 @@ FORMATS: dict[str, FileFormat] = {
 """How each name's ending is read and written; a new format is one file and its lines here."""
 
 
-def load(source: str | Path | nib.spatialimages.SpatialImage | Volume, *, frame: int | None = None) -> Volume:
+def load(
+    source: str | Path | nib.spatialimages.SpatialImage | Volume | Any, *, frame: int | None = None
+) -> Volume:
     """Load an image in its stored orientation, refusing what cannot be trusted.
 
     Values are float32 with slope and inter applied; NaN and infinity become 0 and are counted.
@@ -77,12 +79,39 @@ def load(source: str | Path | nib.spatialimages.SpatialImage | Volume, *, frame:
     path: str | None = None
     if isinstance(source, nib.spatialimages.SpatialImage):
         described, name = _describe_image(source, frame), source.get_filename() or "image"
-    else:
+        # Voxels that are still on disk: the image is that file. Others were made by the caller.
+        path = source.get_filename() if hasattr(source.dataobj, "get_unscaled") else None
+    elif isinstance(source, str | Path):
         described, name = _describe(Path(source), frame), str(source)
         path = str(source)
+    else:
+        need = "a file name, a nibabel image or a Volume"
+        raise wrong("load", need=need, got=f"a {type(source).__name__}")
     raise_first(name, described.findings)
     volume, found = _read(described, frame, path)
     raise_first(name, found)
+    return volume
+
+
+def load_mask(path: str | Path) -> Volume:
+    """Load a mask or label map: unlike an image, it may be the same everywhere.
+
+    Args:
+        path: A file (see `FORMATS`).
+
+    Returns:
+        The volume.
+
+    Raises:
+        PellucidError: As for `load`.
+    """
+    described = _describe(Path(path), None)
+    if any(finding.code == "frames" for finding in described.findings):
+        fix = "Save the one you mean as a file of its own."
+        raise wrong(str(path), need="one 3-D mask", got=shape_text(described.header.shape), fix=fix)
+    raise_first(str(path), described.findings)
+    volume, found = _read(described, None, str(path))
+    raise_first(str(path), [finding for finding in found if finding.code != "constant"])
     return volume
 
 
@@ -175,10 +204,13 @@ def _read(
         found.append(refusal("nan", need="numbers", got="NaN or infinity in every voxel"))
     elif low == high:
         got = "0 in every voxel" if low == 0 else f"the same value ({low:g}) in every voxel"
+        got += f", but for {bad} that are NaN, infinite or beyond 3.4e38" if bad else ""
         found.append(refusal("constant", need="an image", got=got, fix="The file is empty of content."))
     elif bad:
         share = f"{bad} of {image.numel()} voxels"
-        found.append(Finding("nan", "warn", f"{share} were NaN or infinite and are taken as 0."))
+        found.append(
+            Finding("nan", "warn", f"{share} were NaN, infinite or beyond 3.4e38, and are taken as 0.")
+        )
     if header.dtype.kind in "iu" and header.slope == 1 and max(-low, high) > _EXACT:
         found.append(Finding("precision", "info", "Numbers above 2^24 are rounded to seven digits."))
     return Volume(image[None], grid, header, path, tuple(found)), tuple(found)

@@ -1,5 +1,6 @@
 """NIfTI-1 and NIfTI-2, one file or a pair: raw header and voxels as they are, nothing repaired on the way."""
 
+import dataclasses
 import io
 import math
 import warnings
@@ -198,6 +199,23 @@ def fields_for(header: Header, grid: Grid, shape: tuple[int, ...], storage: Stor
     if old != grid:
         write_affine(fields, old, grid)
     return fields
+
+
+def undisplayed(header: Header) -> Header:
+    """Drop what a header says of how its voxels look and how they came about: for labels made from an image.
+
+    Args:
+        header: Header of any format.
+
+    Returns:
+        The same without NIfTI's display range and description.
+    """
+    if header.format != "nifti":
+        return header
+    fields = header.fields.copy()
+    fields["cal_min"] = fields["cal_max"] = 0
+    fields["descrip"] = b""
+    return dataclasses.replace(header, fields=fields)
 
 
 def _single(fields: Any) -> Any:

@@ -196,12 +196,13 @@ def _affine(
     if not np.isfinite(steps).all() or (np.linalg.norm(steps, axis=1) == 0).any():
         got = f"space directions {steps.tolist()}"
         return None, [refusal("spacing", need=need, got=got, fix=fix)]
+    origin = np.array(fields.get("space origin", (0, 0, 0)), dtype=np.float64)
+    if not np.isfinite(origin).all():
+        return None, [refusal("origin", need="a finite space origin", got=str(origin.tolist()), fix=fix)]
     affine = np.eye(4)
     unit = _unit_mm(fields) or 1.0
     affine[:3, :3] = np.array(signs)[:, None] * steps.T * unit
-    affine[:3, 3] = (
-        np.array(signs) * np.nan_to_num(np.array(fields.get("space origin", (0, 0, 0)), float)) * unit
-    )
+    affine[:3, 3] = np.array(signs) * origin * unit
     return affine, check_affine(affine) + found
 
 

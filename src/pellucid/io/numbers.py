@@ -34,17 +34,18 @@ def decode(stored: NDArray[Any], slope: float, inter: float) -> tuple[Float[Tens
         inter: What is added then.
 
     Returns:
-        Float32 values (contiguous), and how many of them were NaN or infinite.
+        Float32 values (contiguous), and how many of them were NaN, infinite or too large for float32.
     """
-    if slope == 1 and inter == 0:
-        values = stored.astype(np.float32, order="K")
-    elif stored.dtype.itemsize <= 2:
-        # Up to 16 bits float32 loses nothing; wider types are scaled in double precision.
-        values = stored.astype(np.float32, order="K") * np.float32(slope) + np.float32(inter)
-    else:
-        values = (stored * np.float64(slope) + np.float64(inter)).astype(np.float32, order="K")
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is counted below
+        if slope == 1 and inter == 0:
+            values = stored.astype(np.float32, order="K")
+        elif stored.dtype.itemsize <= 2:
+            # Up to 16 bits float32 loses nothing; wider types are scaled in double precision.
+            values = stored.astype(np.float32, order="K") * np.float32(slope) + np.float32(inter)
+        else:
+            values = (stored * np.float64(slope) + np.float64(inter)).astype(np.float32, order="K")
     image = torch.from_numpy(values.T).permute(2, 1, 0).contiguous()
-    if stored.dtype.kind not in "fc":
+    if stored.dtype.kind not in "fc" and abs(slope) < 1e28:  # no 64-bit integer overflows then
         return image, 0
     bad = ~torch.isfinite(image)
     count = int(bad.sum())

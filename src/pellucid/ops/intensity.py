@@ -8,6 +8,9 @@ from torch import Tensor
 MAX_SAMPLES = 250_000
 """Quantiles are those of a subsample of about this size: the same to three digits."""
 
+OFFSET = 0.45
+"""An image with hardly a value below this share of its brightest tissue has no air, or an offset was added to it."""
+
 FOREGROUND = 0.1
 """Share of the way from the darkest to the brightest values that parts background from tissue."""
 
@@ -42,7 +45,7 @@ def robust_range(image: Float[Tensor, "c x y z"], *, percentile: float = 99.5) -
     """Range from the background level to a high percentile of the foreground.
 
     MRI magnitudes have their zero at 0, and keeping it keeps ratios; only an image with values clearly below
-    0 (CT, some normalized images) gets another zero.
+    0 (CT, some normalized images), or with none near it (an offset was added), gets another zero.
 
     Args:
         image: Any unit.
@@ -55,7 +58,8 @@ def robust_range(image: Float[Tensor, "c x y z"], *, percentile: float = 99.5) -
     darkest, brightest = _quantiles(values, (0.01, 0.999))
     inside = values[values > darkest + FOREGROUND * (brightest - darkest)]
     high = _quantiles(inside if inside.numel() else values, (percentile / 100,))[0]
-    low = darkest if darkest < -0.02 * abs(high) else 0.0
+    shifted = darkest < -0.02 * abs(high) or darkest > OFFSET * high > 0
+    low = darkest if shifted else 0.0
     return IntensityRange(low, high if high > low else low + 1.0)
 
 

@@ -57,5 +57,7 @@ class Dice:
 
 
 def seeded(seed: int) -> torch.Generator:
-    """A CPU generator at a seed."""
+    """A CPU generator at a seed of at most 64 bits."""
+    if not -(2**63) <= seed < 2**64:
+        raise wrong("seed", need="a whole number of at most 64 bits", got=str(seed))
     return torch.Generator().manual_seed(seed)

@@ -11,7 +11,7 @@ from pellucid.errors import wrong
 from pellucid.io import nifti, resample
 from pellucid.io.volume import Grid, Volume
 from pellucid.ops.intensity import robust_range
-from pellucid.pipelines.record import Run
+from pellucid.pipelines.record import Run, announce
 from pellucid.pipelines.result import Result
 
 
@@ -50,22 +50,22 @@ def degrade(
     if (preset is None) == (steps is None):
         raise wrong("degrade", need="a preset or steps", got="both" if preset else "neither")
     run = Run("degrade")
-    with run.listening():
-        with run.step("load"):
-            volume = nifti.load(source, frame=frame)
-        with run.step("degrade"):
-            canonical = resample.to_canonical(volume)
-            spacing = canonical.grid.spacing
-            if preset is not None:
-                steps = degradation.preset(preset, spacing=spacing, seed=seed)
-            levels = robust_range(canonical.data)
-            image, grid = levels.scale(canonical.data), canonical.grid
-            if as_acquired:
-                acquired = degradation.acquire(image, steps or [], spacing=spacing)
-                image, grid = acquired.image, _grid(acquired, grid)
-            else:
-                image = degradation.apply(image, steps or [], spacing=spacing)
-            out = resample.back_to(canonical.with_data(levels.unscale(image), grid), volume)
+    with run.step("load"):
+        volume = nifti.load(source, frame=frame)
+    announce(volume)
+    with run.listening(), run.step("degrade"):
+        canonical = resample.to_canonical(volume)
+        spacing = canonical.grid.spacing
+        if preset is not None:
+            steps = degradation.preset(preset, spacing=spacing, seed=seed)
+        levels = robust_range(canonical.data)
+        image, grid = levels.scale(canonical.data), canonical.grid
+        if as_acquired:
+            acquired = degradation.acquire(image, steps or [], spacing=spacing)
+            image, grid = acquired.image, _grid(acquired, grid)
+        else:
+            image = degradation.apply(image, steps or [], spacing=spacing)
+        out = resample.back_to(canonical.with_data(levels.unscale(image), grid), volume)
     run.notes |= {"steps": steps, "intensity": {"zero": levels.low, "one": levels.high}}
     options = {"preset": preset, "seed": seed, "as_acquired": as_acquired, "frame": frame}
     return Result(out, None, None, record=run.record(volume, options), description="degraded")

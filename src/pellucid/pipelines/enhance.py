@@ -1,5 +1,6 @@
 """Any brain scan in, a clearer one out: same contrast (or T1w), on the grid the user wants."""
 
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from pellucid import config, runtime, weights
 from pellucid.errors import wrong
-from pellucid.inference.predictor import predict
+from pellucid.inference.predictor import precision_of, predict
 from pellucid.io import nifti, resample
 from pellucid.io.volume import Volume
 from pellucid.models import TwoStage
@@ -19,9 +20,11 @@ from pellucid.ops.intensity import IntensityRange, robust_range
 from pellucid.ops.labels import bounding_box, fill_holes, largest_component
 from pellucid.pipelines import space
 from pellucid.pipelines.options import EnhanceOptions
-from pellucid.pipelines.record import Run, describe, describe_weights, warn_of_unfit
+from pellucid.pipelines.record import Run, announce, describe, describe_weights, warn_of_unfit
 from pellucid.pipelines.result import Result
 from pellucid.types import Batch, Image
+
+logger = logging.getLogger(__name__)
 
 WHITE_MATTER = 110.0
 """Median of white matter in a T1w output, on the 0 to 255 scale FreeSurfer uses."""
@@ -59,14 +62,15 @@ def enhance(source: str | Path | Volume | Any, options: EnhanceOptions | None = 
     options = options or EnhanceOptions()
     run = Run("enhance")
     runtime.set_threads(options.threads)
-    with run.listening():
-        with run.step("load"):
-            volume = nifti.load(source, frame=options.frame)
-            mask = None if options.mask is None else nifti.load(options.mask)
-        with run.step("weights"):
-            network, metadata = weights.load(options.weights, runtime.device(options.device))
-            run.notes["weights"] = describe_weights(options.weights, metadata)
-            warn_of_unfit(options)
+    with run.step("load"):
+        volume = nifti.load(source, frame=options.frame)
+        mask = None if options.mask is None else nifti.load_mask(options.mask)
+    for given in filter(None, (volume, mask)):
+        announce(given)
+    with run.listening(), run.step("weights"):
+        network, metadata = weights.load(options.weights, runtime.device(options.device))
+        run.notes["weights"] = describe_weights(options.weights, metadata)
+        warn_of_unfit(options)
     return enhance_volume(volume, network, options, mask=mask, run=run)
 
 
@@ -108,8 +112,8 @@ def enhance_volume(
         with run.step("finish"):
             tissue, brain = _tissue(clear[TISSUE], place, mask, template)
             image = _finite(_same(clear[SAME], crop, levels, place, target.data), volume, levels)
-            if volume.data.min() >= 0:
-                image = image.clamp_(min=0)
+            # Nothing darker than air; where values are positive, 0 is.
+            image = image.clamp_(min=min(levels.low, float(volume.data.min())))
             t1w = _t1w(clear, place, run) if clear.shape[0] > T1W.start else None
         with run.step("back"):
             if t1w is None and "t1w" in (options.contrast, *options.save):
@@ -124,8 +128,9 @@ def enhance_volume(
         "working_box": {"start": list(box.start), "stop": list(box.stop)},
         "output_grid": describe(template.grid),
         "mask": "predicted" if mask is None else "given",
+        "used": _used(options),
     }
-    record = run.record(volume, config.to_dict(options))
+    record = run.record(volume, config.to_dict(options), *filter(None, [mask]))
     return Result(volumes[0], volumes[1], volumes[2], record=record, t1w=other, extras=options.save)
 
 
@@ -187,7 +192,11 @@ def _levels(volume: Volume) -> IntensityRange:
     lowest, highest = (float(value) for value in torch.aminmax(volume.data))
     if not highest > lowest:
         raise wrong(volume.name, need="an image with contrast", got=f"{lowest:g} in every voxel")
-    return robust_range(volume.data)
+    # Of the canonical image: its samples are the same voxels however the scan is stored.
+    levels = robust_range(resample.to_canonical(volume).data)
+    if levels.low > 0:
+        logger.warning("%s: hardly a voxel is below %g, which is taken as air", volume.name, levels.low)
+    return levels
 
 
 def _template(volume: Volume, options: EnhanceOptions) -> Volume:
@@ -210,6 +219,13 @@ def _work(volume: Volume, target: Volume) -> Volume:
         if space.same_spacing(ready.grid.spacing, spacing):
             return ready
     return resample.to_spacing(canonical, spacing, order=3)
+
+
+def _used(options: EnhanceOptions) -> dict[str, Any]:
+    """What "auto" came to on this machine."""
+    where = runtime.device(options.device)
+    kind = precision_of(where, options.precision)
+    return {"device": str(where), "precision": kind, "threads": torch.get_num_threads()}
 
 
 def _predict(network: nn.Module, crop: Image, options: EnhanceOptions) -> Float[Tensor, "n x y z"]:

@@ -1,8 +1,14 @@
 """Names of outputs, BIDS-like everywhere: `sub-01_T1w.nii.gz` becomes `sub-01_desc-enhanced_T1w.nii.gz`."""
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from pellucid import endings
+from pellucid.errors import wrong
+
+EXTRAS = {"mask": ("brain", "mask"), "tissue": ("enhanced", "dseg"), "t1w": ("synthetic", "T1w")}
+"""Description and kind in the name of each extra output, in an output folder."""
 
 
 def split_kind(stem: str) -> tuple[str, str]:
@@ -35,9 +41,74 @@ def output_name(source: str | Path, description: str, *, kind: str | None = None
         A file name; inputs of a format that is unknown or only read (header and image apart) give NIfTI.
 
     Example:
-        >>> output_name("sub-01_T2w.mgz", "enhanced", kind="T1w")
-        'sub-01_desc-enhanced_T1w.mgz'
+        >>> output_name("sub-01_T2w.mgz", "enhanced")
+        'sub-01_desc-enhanced_T2w.mgz'
+        >>> output_name("sub-01_T2w.mgz", "brain", kind="mask")
+        'sub-01_mod-T2w_desc-brain_mask.mgz'
     """
     before, own_kind = split_kind(endings.split_suffix(source)[0])
-    ending = endings.output_ending(source)
-    return f"{before}_desc-{description}{own_kind if kind is None else f'_{kind}'}{ending}"
+    if kind is not None and own_kind not in ("", f"_{kind}"):
+        # What is made from the T2w and from the FLAIR of one person needs two names.
+        before = f"{before}_mod-{own_kind[1:]}"
+    return f"{before}_desc-{description}{own_kind if kind is None else f'_{kind}'}{endings.output_ending(source)}"
+
+
+def is_file(out: Path) -> bool:
+    """Whether an output is meant as one image file; else it is a folder, which need not exist yet.
+
+    Args:
+        out: As the user named it.
+
+    Returns:
+        True for a name with an image's ending.
+
+    Raises:
+        PellucidError: If the name ends like a file, but not like an image that can be written.
+    """
+    ending = endings.split_suffix(out)[1].lower()
+    if out.is_dir():
+        return False
+    if ending in endings.WRITABLE:
+        return True
+    looks_like_file = re.fullmatch(r"\.[a-zA-Z][a-zA-Z0-9]{1,4}", out.suffix) is not None
+    if ending or out.is_file() or looks_like_file:
+        raise wrong(
+            str(out),
+            need=f"a name ending in {', '.join(endings.WRITABLE)}, or a folder",
+            got=f"'{ending or out.suffix}'",
+            fix="If it is to be a folder, make it first.",
+        )
+    return False
+
+
+def output_paths(
+    source: str | Path, out: Path, description: str, *, extras: Sequence[str] = (), kind: str | None = None
+) -> dict[str, Path]:
+    """Say where everything goes that is made from one input.
+
+    Args:
+        source: Name or path of the input.
+        out: An image file, or a folder.
+        description: What was done, for instance "enhanced".
+        extras: Which of `EXTRAS` are written too.
+        kind: Kind of the image if it is not that of the input.
+
+    Returns:
+        Paths of the "image", of each extra, and of the "record".
+
+    Raises:
+        PellucidError: As `is_file`.
+
+    Example:
+        >>> paths = output_paths("sub-01_T2w.nii", Path("out.nii.gz"), "enhanced", extras=["mask"])
+        >>> [str(path) for path in paths.values()]
+        ['out.nii.gz', 'out_mask.nii.gz', 'out.json']
+    """
+    if is_file(out):
+        stem, ending = endings.split_suffix(out)
+        image = out
+        more = {name: out.with_name(f"{stem}_{name}{ending}") for name in extras}
+    else:
+        image = out / output_name(source, description, kind=kind)
+        more = {name: out / output_name(source, EXTRAS[name][0], kind=EXTRAS[name][1]) for name in extras}
+    return {"image": image, **more, "record": image.with_name(f"{endings.split_suffix(image)[0]}.json")}

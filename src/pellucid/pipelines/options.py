@@ -20,7 +20,8 @@ class EnhanceOptions:
     """Contrast of the output: that of the input, or T1-weighted."""
 
     spacing: str = "native"
-    """Output grid: native, iso (the finest voxel side along all axes), or mm, for instance 1 or 1,1,2."""
+    """Output grid: native, iso (the finest voxel side, but 0.8 to 1.2 mm, along all axes), or mm, for instance 1 or
+    1,1,2 (left-right, back-front, bottom-top)."""
 
     save: tuple[Extra, ...] = ()
     """Also write: brain mask, tissue labels (1 CSF, 2 gray, 3 white matter), T1-weighted version."""
@@ -64,10 +65,10 @@ class EnhanceOptions:
             sizes = []
         if len(sizes) == 1:
             sizes *= 3
-        if len(sizes) != 3 or not all(math.isfinite(size) and 0.1 <= size <= 20 for size in sizes):
+        if len(sizes) != 3 or not all(math.isfinite(size) and 0.1 <= size <= 15 for size in sizes):
             raise wrong(
                 "spacing",
-                need="native, iso, or one or three voxel sizes from 0.1 to 20 mm",
+                need="native, iso, or one or three voxel sizes from 0.1 to 15 mm",
                 got=repr(self.spacing),
                 fix='For instance "1" or "1,1,2".',
             )

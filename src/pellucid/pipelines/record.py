@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,11 @@ class _Collector(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.messages.append(record.getMessage())
+        package, root = logging.getLogger("pellucid"), logging.getLogger()
+        others = [*package.handlers, *(root.handlers if package.propagate else [])]
+        if logging.lastResort and all(isinstance(other, _Collector) for other in others):
+            # Python prints warnings of programs that set up no logging, unless a handler like this one is there.
+            logging.lastResort.handle(record)
 
 
 class Run:
@@ -69,20 +75,23 @@ class Run:
             logger.removeHandler(collector)
             self.warnings += collector.messages
 
-    def record(self, volume: Volume, options: dict[str, Any]) -> dict[str, Any]:
+    def record(self, volume: Volume, options: dict[str, Any], *others: Volume) -> dict[str, Any]:
         """Write the notebook down as plain data, ready for JSON.
 
         Args:
             volume: The input as it was read.
-            options: The resolved options.
+            options: The options as they were given.
+            others: Further inputs, such as a mask.
 
         Returns:
             Nested dicts, lists, strings and numbers.
         """
         findings = [asdict(finding) for finding in volume.findings]
+        inputs = (volume, *others)
         return {
             "pipeline": self.pipeline,
-            "inputs": [{"path": volume.path, "sha256": digest(volume), **describe(volume.grid)}],
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "inputs": [{"path": v.path, "sha256": digest(v), **describe(v.grid)} for v in inputs],
             "options": options,
             "findings": findings,
             **self.notes,
@@ -91,6 +100,17 @@ class Run:
             "peak_memory_mb": round(runtime.peak_memory_mb(), 1),
             "warnings": [f["message"] for f in findings if f["level"] != "info"] + self.warnings,
         }
+
+
+def announce(volume: Volume) -> None:
+    """Log what a user should know of an input before trusting what is made from it.
+
+    Args:
+        volume: The input as it was read.
+    """
+    for finding in volume.findings:
+        if finding.level == "warn":
+            logger.warning("%s: %s", volume.name, finding.message)
 
 
 def describe(grid: Grid) -> dict[str, Any]:
@@ -120,21 +140,8 @@ def digest(volume: Volume) -> str:
         64 hexadecimal digits; voxels are marked by the prefix "voxels:".
     """
     if volume.path is not None and Path(volume.path).is_file():
-        return file_digest(Path(volume.path))
+        return weights.file_digest(Path(volume.path))
     return "voxels:" + hashlib.sha256(volume.data.contiguous().numpy().tobytes()).hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes.
-
-    Args:
-        path: A file.
-
-    Returns:
-        64 hexadecimal digits.
-    """
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def describe_weights(name: str, metadata: dict[str, Any]) -> dict[str, Any]:
@@ -148,7 +155,7 @@ def describe_weights(name: str, metadata: dict[str, Any]) -> dict[str, Any]:
         Plain data.
     """
     path = weights.path(name)
-    return {"name": name, "file": path.name, "sha256": file_digest(path), "metadata": metadata}
+    return {"name": name, "file": path.name, "sha256": weights.file_digest(path), "metadata": metadata}
 
 
 def warn_of_unfit(options: EnhanceOptions) -> None:

@@ -1,6 +1,7 @@
 """What a pipeline hands back, and how it is written to disk: all files or none."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -9,14 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pellucid import endings
 from pellucid.errors import wrong
 from pellucid.io import nifti
+from pellucid.io.disk import check_free
+from pellucid.io.nifti_file import undisplayed
 from pellucid.io.volume import Volume
-from pellucid.pipelines.names import output_name
-
-EXTRAS = {"mask": ("brain", "mask"), "tissue": ("enhanced", "dseg"), "t1w": ("synthetic", "T1w")}
-"""Description and kind in the name of each extra output, in an output folder."""
+from pellucid.pipelines.names import output_paths
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,13 @@ class Result:
         Raises:
             PellucidError: If a file exists and `force` is off, or the folder cannot be written.
         """
-        targets = self._targets(Path(out))
-        self._refuse(targets, force)
+        source = self.volume.path or "image.nii.gz"
+        kind = "T1w" if self.record.get("contrast") == "t1w" else None
+        targets = output_paths(source, Path(out), self.description, extras=self.extras, kind=kind)
+        read = [self.volume.path, *(entry["path"] for entry in self.record.get("inputs", ()))]
+        inputs = [Path(path) for path in read if path is not None]
+        for target in targets.values():
+            check_free(target, force=force, inputs=inputs)
         folder = targets["image"].parent
         missing = [path for path in (folder, *folder.parents) if not path.exists()]
         try:
@@ -83,40 +87,12 @@ class Result:
         try:
             for name, target in targets.items():
                 self._write(name, temporary / target.name, targets)
-            for target in targets.values():
-                os.replace(temporary / target.name, target)
+            # All that is there: a .nhdr has a data file beside it. The image last, as it refers to the others.
+            image = targets["image"].name
+            for made in sorted(temporary.iterdir(), key=lambda file: file.name == image):
+                os.replace(made, folder / made.name)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-
-    def _targets(self, out: Path) -> dict[str, Path]:
-        """Path of every file to write."""
-        stem, ending = endings.split_suffix(out)
-        if ending and not out.is_dir():
-            extras = {name: out.with_name(f"{stem}_{name}{ending}") for name in self.extras}
-            return {"image": out, **extras, "record": out.with_name(f"{stem}.json")}
-        source = self.volume.path or "image.nii.gz"
-        kind = "T1w" if self.record.get("contrast") == "t1w" else None
-        image = out / output_name(source, self.description, kind=kind)
-        extras = {
-            name: out / output_name(source, EXTRAS[name][0], kind=EXTRAS[name][1]) for name in self.extras
-        }
-        return {"image": image, **extras, "record": out / f"{endings.split_suffix(image)[0]}.json"}
-
-    def _refuse(self, targets: dict[str, Path], force: bool) -> None:
-        """Stop before anything is written if a file would be lost."""
-        source = self.volume.path
-        for target in targets.values():
-            if not target.exists():
-                continue
-            if source is not None and Path(source).exists() and target.samefile(source):
-                raise wrong(str(target), need="an output other than the input", got="the input itself")
-            if not force:
-                raise wrong(
-                    str(target),
-                    need="a path that is free",
-                    got="an existing file",
-                    fix="Replace it with --force.",
-                )
 
     def _write(self, name: str, path: Path, targets: dict[str, Path]) -> None:
         """Write one of the files."""
@@ -126,5 +102,9 @@ class Result:
                 json.dumps({**self.record, "outputs": outputs}, indent=2) + "\n", encoding="utf-8"
             )
             return
-        volume = self.volume if name == "image" else getattr(self, name)
-        nifti.save(volume, path, dtype="uint8" if name in ("mask", "tissue") else None)
+        if name == "image":
+            nifti.save(self.volume, path)
+            return
+        extra: Volume = getattr(self, name)
+        extra = dataclasses.replace(extra, header=undisplayed(extra.header))
+        nifti.save(extra, path, dtype="uint8" if name in ("mask", "tissue") else None)

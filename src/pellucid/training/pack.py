@@ -24,6 +24,7 @@ from torch import Tensor
 
 from pellucid.endings import SECOND_HALVES, split_suffix
 from pellucid.errors import wrong
+from pellucid.io.disk import check_free, make_folder
 from pellucid.io.nifti import load
 from pellucid.io.resample import to_canonical, to_spacing
 from pellucid.io.volume import Grid, Volume
@@ -50,6 +51,7 @@ def pack(
     tables: Sequence[str] = (),
     exclude: Sequence[str] = (),
     denoise: bool = True,
+    force: bool = False,
 ) -> Path:
     """Pack a folder.
 
@@ -64,12 +66,13 @@ def pack(
             Unmatched label maps are read with FreeSurfer's numbers.
         exclude: Patterns of file names (without suffix) to leave out.
         denoise: Whether scans are denoised.
+        force: Replace the file if it exists. An input is never replaced.
 
     Returns:
         The file written.
 
     Raises:
-        PellucidError: If there is nothing to pack, or a pattern is malformed.
+        PellucidError: If there is nothing to pack, a pattern is malformed, or the file cannot be written.
     """
     root, out = Path(root), Path(out)
     rules = _parse_rules(tables)
@@ -78,7 +81,9 @@ def pack(
         raise wrong(
             str(root), need="images in scans/ or labels/", got="none", fix="See pellucid pack --help."
         )
-    out.parent.mkdir(parents=True, exist_ok=True)
+    inputs = [file for files in entries.values() for file in files.values()]
+    check_free(out, force=force, inputs=inputs)
+    make_folder(out.parent)
     temporary = out.with_name(f".{out.name}.{os.getpid()}")
     index = []
     try:

@@ -109,9 +109,8 @@ def _corrupt(clean: Tensor, name: str, subject: Subject) -> Tensor:
 
 def _judge_tissue(sums: dict[str, list[float]], name: str, predicted: Tensor, truth: Tensor) -> None:
     for tissue in (1, 2, 3):
-        a, b = predicted == tissue, truth == tissue
-        dice = 2 * float((a & b).sum()) / max(1.0, float(a.sum() + b.sum()))
-        sums.setdefault(f"val/{name}/dice_{TISSUES[tissue]}", []).append(dice)
+        dice = metrics.dice(predicted[None, None], truth[None, None], labels=[tissue])
+        sums.setdefault(f"val/{name}/dice_{TISSUES[tissue]}", []).append(float(dice))
 
 
 def _judge(sums: dict[str, list[float]], name: str, corrupted: Tensor, out: Tensor, clean: Tensor) -> None:
