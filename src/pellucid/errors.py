@@ -56,9 +56,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     Returns:
         True if less work, or a larger machine, would help.
     """
-    words = str(error)
-    told = "DefaultCPUAllocator" in words or "can't allocate memory" in words or "out of memory" in words
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and told)
+    words = f"{type(error).__name__}: {error}"
+    signs = ("OutOfMemoryError", "out of memory", "DefaultCPUAllocator", "can't allocate memory")
+    told = isinstance(error, RuntimeError) and any(sign in words for sign in signs)
+    return told or isinstance(error, MemoryError)
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:

@@ -38,6 +38,7 @@ def test_the_command_draws_every_scan_and_says_what_it_took(
     assert tuple(facts) == COLUMNS
     assert (facts["scan"], facts["shape"], facts["output_shape"]) == ("sub-01_T1w", "40x44x36", "40x53x108")
     assert facts["geometry_exact"] == "True"
+    assert float(facts["psnr_to_scan_db"]) > 20
     assert float(facts["seconds"]) > 0 and float(facts["peak_memory_mb"]) > 50
 
 

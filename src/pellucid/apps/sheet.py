@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from pellucid import endings, runtime, weights
+from pellucid import endings, metrics, runtime, weights
 from pellucid.evaluation.morphometry import tissue_volumes
 from pellucid.evaluation.rows import write_table
 from pellucid.io import nifti, resample
 from pellucid.io.disk import check_folder, make_folder, replacing
 from pellucid.io.volume import Volume
+from pellucid.ops.intensity import foreground, robust_range
 from pellucid.pipelines.enhance import enhance_volume
 from pellucid.pipelines.options import EnhanceOptions
 from pellucid.pipelines.result import Result
@@ -45,6 +46,8 @@ class Facts:
     """Most memory this process held meanwhile."""
     geometry_exact: bool
     """Whether the native output, written and read again, has the scan's geometry bit for bit."""
+    psnr_to_scan_db: float
+    """How close the native output is to the scan, in its foreground: what was changed, for better or worse."""
     csf_ml: float = math.nan
     gm_ml: float = math.nan
     wm_ml: float = math.nan
@@ -185,8 +188,17 @@ def _facts(name: str, volume: Volume, native: Result, result: Result) -> Facts:
         seconds_native=native.record["seconds"]["total"],
         peak_memory_mb=round(runtime.peak_memory_mb(), 1),
         geometry_exact=same_geometry(volume, saved),
+        psnr_to_scan_db=round(_closeness(volume, native.volume), 1),
         **{name.lower(): round(ml, 1) for name, ml in volumes.items()},
     )
+
+
+def _closeness(before: Volume, after: Volume) -> float:
+    """PSNR of the output against the scan in dB, relative to the range of its foreground."""
+    levels = robust_range(before.data)
+    inside = foreground(before.data)[None, None]
+    span = levels.high - levels.low
+    return float(metrics.psnr(after.data[None], before.data[None], mask=inside, data_range=span))
 
 
 def _read_table(path: Path) -> dict[str, list[Any]]:

@@ -48,8 +48,10 @@ class ResidualBlock(nn.Module):
 
     def forward(self, batch: Batch) -> Batch:
         """(b, c, x, y, z) -> the same shape."""
-        inner = self.conv1(F.relu(self.norm(batch)))
-        return batch + self.conv2(F.relu(inner))
+        # In place where nothing needs the old values, gradients included: a whole head is 0.1 GB a channel pack.
+        inner = self.conv1(F.relu(self.norm(batch), inplace=True))
+        outer: Batch = self.conv2(F.relu(inner, inplace=True))
+        return outer.add_(batch)
 
 
 def space_to_depth(batch: Float[Tensor, "b c x y z"]) -> Float[Tensor, "b c8 x2 y2 z2"]:

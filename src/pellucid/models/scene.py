@@ -25,8 +25,8 @@ STATISTICS = ENERGIES + 3 * PER_AXIS
 GAINS = 3 * FILTERED
 """Shares of the bands along the axes."""
 HIDDEN = 128
-WEAKEST = 0.1
-"""The network's own change is never made weaker than this."""
+WEAKEST, STRONGEST = 0.1, 1.0
+"""The network's own change is never made weaker than this, nor stronger than it was trained."""
 
 
 def describe(batch: Float[Tensor, "b 1 x y z"]) -> Float[Tensor, "b n"]:
@@ -119,7 +119,7 @@ class SceneFilter(nn.Module):
         whole = torch.cat([x[:, :ENERGIES], axes.mean(1), axes.std(1)], dim=1)
         mixed = _run(self.mixer, whole, dropout)
         gains = _run(self.weigher, torch.cat([axes, others], dim=2), dropout).flatten(1)
-        return torch.cat([mixed[:, :-1], gains, mixed[:, -1:].clamp_min(WEAKEST - 1)], dim=1)
+        return torch.cat([mixed[:, :-1], gains, mixed[:, -1:].clamp(WEAKEST - 1, STRONGEST - 1)], dim=1)
 
     def forward(
         self, batch: Float[Tensor, "b 1 x y z"], scene: Float[Tensor, "b n"]

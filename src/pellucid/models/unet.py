@@ -93,7 +93,7 @@ class EfficientUNet(nn.Module):
                 x = self.shrink[level](x)
         for level in reversed(range(len(self.up))):
             # The 1 x 1 convolution first, at the lower resolution: an eighth of the work.
-            x = skips[level] + torch.nn.functional.interpolate(self.grow[level](x), scale_factor=2.0)
+            x = torch.nn.functional.interpolate(self.grow[level](x), scale_factor=2.0).add_(skips[level])
             x = self.up[level](x)
         out: Tensor = self.head(x)
         if self.config.experts:

@@ -15,7 +15,7 @@ from pellucid.inference.predictor import precision_of, predict
 from pellucid.io import nifti, resample
 from pellucid.io.volume import Volume
 from pellucid.models import TwoStage
-from pellucid.ops.head import Box, head_box
+from pellucid.ops.head import head_box
 from pellucid.ops.intensity import IntensityRange, robust_range
 from pellucid.ops.labels import bounding_box, fill_holes, largest_component
 from pellucid.pipelines import space
@@ -106,7 +106,7 @@ def enhance_volume(
             work = _work(volume, target)
             box = head_box(levels.scale(work.data), work.grid.spacing)
             crop = levels.scale(work.data[box.slices])
-            place = _Place(work, target, box, average=options.spacing != "native")
+            place = space.Place(work, target, box, average=options.spacing != "native")
         with run.step("predict"):
             clear = _predict(network, crop, options)
         with run.step("finish"):
@@ -132,40 +132,6 @@ def enhance_volume(
     }
     record = run.record(volume, config.to_dict(options), *filter(None, [mask]))
     return Result(volumes[0], volumes[1], volumes[2], record=record, t1w=other, extras=options.save)
-
-
-class _Place:
-    """Brings values from the network's box to the output grid."""
-
-    def __init__(self, work: Volume, target: Volume, box: Box, *, average: bool) -> None:
-        self.box, self.shape, self.target = box, target.grid.shape, target.grid
-        # The scan's own thick slices show the clear image at the slice centers; a coarser grid that the
-        # user asked for shows means over its voxels.
-        self.average = average
-        self.source = space.crop_grid(work.grid, box)
-        self.same = work.grid.distance_mm(target.grid) < 1e-3
-        self.weights = space.fade(box, work.grid.shape, work.grid.spacing)
-
-    def fade(self, values: Tensor) -> Tensor:
-        """Let values fall to zero, in place, where the box ends inside the image."""
-        for line in self.weights:
-            values *= line
-        return values
-
-    def to_target(self, values: Image, *, order: int = 3) -> Float[Tensor, "c i j k"]:
-        """Values on the output grid: zero outside of the box, or as at its face if the grids differ."""
-        if not self.same:
-            return space.transfer(values, self.source, self.target, order=order, average=self.average)
-        whole = values.new_zeros(values.shape[0], *self.shape)
-        whole[self.box.slices] = values
-        return whole
-
-    def clear_outside(self, values: Tensor) -> Tensor:
-        """Set to zero, in place, the voxels of the output grid outside of the box."""
-        for axis, at in enumerate(space.positions(self.source, self.target)):
-            outside = (at < -0.5) | (at > self.source.shape[axis] - 0.5)
-            values.index_fill_(axis + 1, outside.nonzero()[:, 0], 0.0)
-        return values
 
 
 class _Heads(nn.Module):
@@ -239,7 +205,7 @@ def _predict(network: nn.Module, crop: Image, options: EnhanceOptions) -> Float[
 
 
 def _same(
-    clear: Image, crop: Image, levels: IntensityRange, place: _Place, image: Tensor
+    clear: Image, crop: Image, levels: IntensityRange, place: space.Place, image: Tensor
 ) -> Float[Tensor, "c i j k"]:
     """The scan on the output grid plus what the network changed."""
     change = place.to_target(place.fade(clear - crop))
@@ -261,7 +227,7 @@ def _finite(image: Image, volume: Volume, levels: IntensityRange) -> Image:
 
 
 def _tissue(
-    posteriors: Float[Tensor, "n x y z"], place: _Place, mask: Volume | None, template: Volume
+    posteriors: Float[Tensor, "n x y z"], place: space.Place, mask: Volume | None, template: Volume
 ) -> tuple[Float[Tensor, "1 i j k"], Float[Tensor, "1 i j k"]]:
     """Tissue labels and brain mask on the output grid."""
     if place.same:
@@ -300,7 +266,7 @@ def _brain(inside: Bool[Tensor, "i j k"]) -> Bool[Tensor, "i j k"]:
     return brain
 
 
-def _t1w(clear: Float[Tensor, "n x y z"], place: _Place, run: Run) -> Float[Tensor, "1 i j k"]:
+def _t1w(clear: Float[Tensor, "n x y z"], place: space.Place, run: Run) -> Float[Tensor, "1 i j k"]:
     """The T1w answer on the output grid with white matter at 110."""
     values = clear[T1W]
     white = values[clear[3:4] > 0.9]

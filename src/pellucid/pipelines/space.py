@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pellucid.errors import wrong
 from pellucid.inference.tiling import ramp
-from pellucid.io.volume import Grid
+from pellucid.io.volume import Grid, Volume
 from pellucid.ops.head import MARGIN_MM, Box
 from pellucid.ops.resize import apply_along, box_matrix, interpolation_matrix
 from pellucid.types import Image, Spacing
@@ -182,3 +182,66 @@ def positions(source: Grid, target: Grid) -> list[Tensor]:
         float(scale[axis]) * torch.arange(target.shape[axis], dtype=torch.float64) + float(between[axis, 3])
         for axis in range(3)
     ]
+
+
+class Place:
+    """Brings values from the network's box to the output grid.
+
+    Args:
+        work: The scan on the grid that the network works on.
+        target: The scan on the output grid, in canonical orientation.
+        box: Where the head is in `work`.
+        average: Whether a coarser output grid shows means over its voxels.
+    """
+
+    def __init__(self, work: Volume, target: Volume, box: Box, *, average: bool) -> None:
+        self.box, self.shape, self.target = box, target.grid.shape, target.grid
+        # The scan's own thick slices show the clear image at the slice centers; a coarser grid that the
+        # user asked for shows means over its voxels.
+        self.average = average
+        self.source = crop_grid(work.grid, box)
+        self.same = work.grid.distance_mm(target.grid) < 1e-3
+        self.weights = fade(box, work.grid.shape, work.grid.spacing)
+
+    def fade(self, values: Tensor) -> Tensor:
+        """Let values fall to zero where the box ends inside the image.
+
+        Args:
+            values: In the box, (c, x, y, z); changed in place.
+
+        Returns:
+            The same tensor.
+        """
+        for line in self.weights:
+            values *= line
+        return values
+
+    def to_target(self, values: Image, *, order: int = 3) -> Float[Tensor, "c i j k"]:
+        """Bring values to the output grid.
+
+        Args:
+            values: In the box.
+            order: Of the interpolation: 1 linear, 3 cubic.
+
+        Returns:
+            Zero outside of the box, or as at its face if the grids differ.
+        """
+        if not self.same:
+            return transfer(values, self.source, self.target, order=order, average=self.average)
+        whole = values.new_zeros(values.shape[0], *self.shape)
+        whole[self.box.slices] = values
+        return whole
+
+    def clear_outside(self, values: Tensor) -> Tensor:
+        """Set the voxels of the output grid outside of the box to zero.
+
+        Args:
+            values: On the output grid, (c, i, j, k); changed in place.
+
+        Returns:
+            The same tensor.
+        """
+        for axis, at in enumerate(positions(self.source, self.target)):
+            outside = (at < -0.5) | (at > self.source.shape[axis] - 0.5)
+            values.index_fill_(axis + 1, outside.nonzero()[:, 0], 0.0)
+        return values

@@ -27,7 +27,9 @@ BOX = 96
 AIR = 40
 """Most voxels of air that are put on each side of a whole scan."""
 IS_AIR = 0.03
-"""A face of a scan with a lower mean is air."""
+"""A face of a scan, or a block of its voxels, with a lower mean is air."""
+AIR_COUNTS = 0.1
+"""Weight of an error in air; in the head it is 1."""
 _WHOLE = 7
 """Keeps the seeds of whole scans apart from those of batches."""
 
@@ -148,7 +150,9 @@ def _rows(model: TwoStage, seen: Batch, clean: Batch, statistics: Float[Tensor, 
     same, now = model(seen, statistics).same, scene.shares(statistics)
     change, strength = scene(seen, statistics)
     own = (same - seen - change) / strength
-    missing, own, folded = (haar(space_to_depth(pad_to_multiple(x, 2))) for x in (clean - same, own, seen))
+    missing, own, folded, truth = (
+        haar(space_to_depth(pad_to_multiple(x, 2))) for x in (clean - same, own, seen, clean)
+    )
     padded = F.pad(folded, (WIDTH // 2,) * 6, mode="replicate")
     along = torch.stack([band for axis in range(3) for band in bands(seen, axis)])
     rows = []
@@ -156,7 +160,10 @@ def _rows(model: TwoStage, seen: Batch, clean: Batch, statistics: Float[Tensor, 
         filtered = F.conv3d(padded[place : place + 1], scene.changes.flatten(0, 1))[0].view(scene.count, -1)
         weighed = haar(space_to_depth(pad_to_multiple(along[:, place], 2))).flatten(1)
         changes = torch.cat([filtered, weighed, own[place].view(1, -1)])
-        target, size = wanted.flatten() + now[place] @ changes, wanted.numel()
+        # Half of what motion does to a small brain is ghosts in the air. To clear them is easy and helps nobody.
+        counts = torch.where(truth[place, :1] > IS_AIR, 1.0, AIR_COUNTS).expand_as(wanted).flatten()
+        target, size = (wanted.flatten() + now[place] @ changes) * counts.sqrt(), float(counts.sum())
+        changes *= counts.sqrt()
         rows.append(
             (statistics[place], changes @ changes.T / size, changes @ target / size, target @ target / size)
         )

@@ -8,13 +8,14 @@ examples in seconds.
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from pellucid.degradation import DegradationConfig
 from pellucid.errors import wrong
 from pellucid.models import TwoStage, TwoStageConfig
 from pellucid.models.experts import WIDTH
@@ -48,17 +49,31 @@ class SceneConfig:
 
     again: bool = False
     """Fit anew also where the weights that a run starts from have been fitted already."""
-    batches: int = 180
+    batches: int = 120
     """Batches of examples that the network is run on."""
-    whole: int = 240
-    """Whole scans that it is run on, with their own statistics."""
-    whole_counts: int = 8
+    whole: int = 480
+    """Whole scans that it is run on, with their own statistics; two seconds each on two cores."""
+    whole_counts: int = 6
     """How often each of them counts."""
+    whole_degradation: DegradationConfig = field(
+        default_factory=lambda: DegradationConfig(
+            clean=0.06,
+            single=0.95,
+            motion=1.0,
+            rotation_deg=2.5,
+            translation_mm=2.5,
+            ghosting=0.04,
+            blur=0.15,
+            thick=0.15,
+            noise=0.15,
+        )
+    )
+    """What is done to them: mostly motion, since patches are too small to show its traces."""
     steps: int = 3000
     """Steps of the fit from statistics to shares."""
     floor: float = 0.1
     """Examples count by the inverse of their input's error plus this share of the mean error."""
-    harm: float = 10.0
+    harm: float = 3.0
     """How much more an error above the input's own counts than one below it: first, do no harm."""
     dropout: float = 0.4
     """Share of hidden values left out at random: there are few subjects."""
@@ -111,7 +126,7 @@ def fit(model: TwoStage, stream: ExampleStream, data: DataConfig, config: SceneC
         scene.changes.copy_(_bank(stream, data))
     examples = collect(model, stream, config.batches)
     if config.whole and stream.scans:
-        whole = collect_whole(model, stream, data.generator.degradation, config.whole)
+        whole = collect_whole(model, stream, config.whole_degradation, config.whole)
         parts = [examples] + [whole] * config.whole_counts
         examples = Quadratic(*(torch.cat(column) for column in zip(*parts, strict=True)))
     for perceptron in scene.perceptrons:
