@@ -192,9 +192,9 @@ def test_a_t1w_output_is_named_so(scans: Path, calls: list[Any]) -> None:
 
 
 def test_degrade_passes_preset_and_seed(scans: Path, calls: list[Any]) -> None:
-    words = ("degrade", scans / "sub-01_T1w.nii.gz", "-o", "bad/", "--preset", "severe-motion", "--seed", 3)
+    words = ("degrade", scans / "sub-01_T1w.nii.gz", "-o", "bad/", "--preset", "motion-severe", "--seed", 3)
     assert _run(*words) == 0
-    options = {"preset": "severe-motion", "seed": 3, "as_acquired": False, "frame": None}
+    options = {"preset": "motion-severe", "seed": 3, "as_acquired": False, "frame": None}
     assert calls == [(str(scans / "sub-01_T1w.nii.gz"), options)]
     assert (scans.parent / "bad" / "sub-01_desc-degraded_T1w.nii.gz").exists()
 
@@ -210,6 +210,11 @@ def test_degrade_passes_preset_and_seed(scans: Path, calls: list[Any]) -> None:
         (
             ("in/scan.nrrd", "other/scan.mgz", "-o", "out"),
             "for which scan_desc-enhanced.json would be written",
+        ),
+        (("in", "-o", "out", "--weights", "absent"), "weights: unknown name 'absent'."),
+        (
+            ("in", "-o", "out", "--device", "abacus"),
+            "device: need auto, cpu, cuda, cuda:N or mps, got 'abacus'",
         ),
         (("in/scan.nrrd", "-o", "out.tif"), "out.tif: need a name ending in .nii.gz"),
         (("in/scan.nrrd", "-o", "m.nii", "--mask", "m.nii"), "-o: need an output other than the input"),

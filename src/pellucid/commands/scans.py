@@ -31,6 +31,11 @@ class Enhance(Command):
         kind = "T1w" if options.contrast == "t1w" else None
         others = [] if options.mask is None else [Path(options.mask)]
         jobs = plan(self.inputs, self.out, "enhanced", kind=kind, extras=options.save, others=others)
+        # What is wrong for every scan is said once.
+        from pellucid import runtime, weights
+
+        runtime.device(options.device)
+        weights.path(options.weights)
 
         def work(job: Job) -> None:
             from pellucid.pipelines.enhance import enhance
@@ -65,6 +70,11 @@ class Degrade(Command):
     def run(self) -> int:
         """Corrupt one scan after another."""
         jobs = plan(self.inputs, self.out, "degraded")
+        from pellucid import degradation
+
+        degradation.preset(
+            self.preset, spacing=(1.0, 1.0, 1.0), seed=self.seed
+        )  # refused once, not for every scan
 
         def work(job: Job) -> None:
             from pellucid.pipelines.degrade import degrade
