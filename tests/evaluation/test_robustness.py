@@ -279,7 +279,7 @@ def test_processes_give_the_same_rows(brain: Path, tiny: Path, tmp_path: Path) -
 
 def test_where_nothing_was_measured_nothing_is_reported(tiny: Path, tmp_path: Path) -> None:
     assert report(Robustness(tmp_path / "out", _options(tiny))) is None
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_unit_is_done_anywhere(brain: Path, tiny: Path) -> None:

@@ -51,7 +51,7 @@ def measure(labels: Volume) -> dict[str, float]:
     detailed = int(numbers.max()) >= len(TISSUES)
     tissue = load_table("freesurfer").tissue_map(numbers) if detailed else numbers
     ml = float(np.prod(labels.grid.spacing)) / 1000
-    found = tissue_volumes(labels.with_data(tissue[None]))
+    found = tissue_volumes(labels.with_data(tissue[None].float()))
     if detailed:
         for name, pair in STRUCTURES.items():
             found[f"{name}_ml"] = ml * int(torch.isin(numbers, torch.tensor(pair)).sum())

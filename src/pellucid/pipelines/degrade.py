@@ -52,7 +52,8 @@ def degrade(
     run = Run("degrade")
     with run.step("load"):
         volume = nifti.load(source, frame=frame)
-    announce(volume)
+    if not isinstance(source, Volume):  # else whoever loaded it has told
+        announce(volume)
     with run.listening(), run.step("degrade"):
         canonical = resample.to_canonical(volume)
         spacing = canonical.grid.spacing

@@ -65,7 +65,8 @@ def enhance(source: str | Path | Volume | Any, options: EnhanceOptions | None = 
     with run.step("load"):
         volume = nifti.load(source, frame=options.frame)
         mask = None if options.mask is None else nifti.load_mask(options.mask)
-    for given in filter(None, (volume, mask)):
+    # Whoever loaded a volume has told what is odd about it.
+    for given in filter(None, (None if isinstance(source, Volume) else volume, mask)):
         announce(given)
     with run.listening(), run.step("weights"):
         network, metadata = weights.load(options.weights, runtime.device(options.device))
