@@ -26,9 +26,9 @@ BLUR = ("blur-0.8", "blur-1.2", "slices-5mm")
 COARSE = ("slices-3mm", "slices-5mm", "resolution-2.4mm")
 GRID: dict[str, tuple[tuple[str, ...], tuple[float, ...]]] = {
     "gaussian": (NOISE, (1.6, 2.0, 2.4, 2.8, 3.2)),
-    "nlm": (NOISE, (0.4, 0.6, 0.8, 1.0, 1.2)),
+    "nlm": (NOISE, (0.2, 0.3, 0.4, 0.6, 0.8)),
     "nlm-ours": (NOISE, (0.5, 0.7, 1.0, 1.4, 2.0)),
-    "tv": (NOISE, (0.5, 0.75, 1.0, 1.5, 2.0)),
+    "tv": (NOISE, (0.25, 0.35, 0.5, 0.75, 1.0)),
     "wavelet": (NOISE, (0.7, 1.0, 1.4, 2.0)),
     "unsharp": (BLUR, (0.25, 0.5, 1.0, 1.5, 2.0)),
     "nlup": (COARSE, (0.1, 0.2, 0.35, 0.5, 0.8)),
