@@ -115,3 +115,6 @@ def _check_tensors(where: str, expected: Mapping[str, Tensor], found: Mapping[st
         if need != got:
             fix = "The weights are those of another network or version."
             raise wrong(f"{where}: {key}", need=need, got=got, fix=fix)
+        if not torch.isfinite(found[key]).all():
+            fix = "The training that wrote them went wrong, or the file is damaged."
+            raise wrong(f"{where}: {key}", need="finite weights", got="NaN or infinity", fix=fix)
