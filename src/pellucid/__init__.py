@@ -36,7 +36,7 @@ _HOMES = {
 
 
 def enhance(source: "str | Path | Volume | Any", **options: Any) -> "Result":
-    """Make a brain scan clearer: motion, noise, blur, thick slices, bias field.
+    """Make a brain scan clearer: motion, noise, blur, thick slices.
 
     Args:
         source: A file, a nibabel image or a `Volume`.

@@ -198,7 +198,7 @@ def test_a_folder_that_cannot_be_written(
         # The bits allow it, the file system does not: found only when the first file is made.
         monkeypatch.setattr("tempfile.mkdtemp", _refuse)
     else:
-        monkeypatch.setattr("pellucid.pipelines.result.os.replace", _refuse)
+        monkeypatch.setattr("os.replace", _refuse)
     code = _enhance(source, folder / "clear.nii.gz", tiny)
     err = capsys.readouterr().err
     monkeypatch.undo()

@@ -124,3 +124,15 @@ def test_an_empty_mask_is_refused(scan: Path, tmp_path: Path, capsys: pytest.Cap
     nib.save(nib.Nifti1Image(data, image.affine), empty)
     assert _run("metrics", scan, scan, "--mask", empty) == 2
     assert "need a mask with voxels above 0" in capsys.readouterr().err
+
+
+def test_no_file_that_is_read_is_replaced_by_the_table(
+    scan: Path, noisy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mask = tmp_path / "mask.nii.gz"
+    mask.write_bytes(noisy.read_bytes())
+    for taken in (scan, noisy, mask):
+        before = taken.read_bytes()
+        assert _run("metrics", scan, noisy, "--mask", mask, "-o", taken, "--force") == 2
+        assert "the input itself" in capsys.readouterr().err
+        assert taken.read_bytes() == before

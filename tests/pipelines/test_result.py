@@ -100,6 +100,14 @@ def test_a_header_beside_its_data_is_written_with_its_data(result, tmp_path):
     np.testing.assert_array_equal(nrrd.read(str(files[1]))[0], result.mask.data[0])
 
 
+def test_the_data_beside_a_header_is_not_replaced_unasked(result, tmp_path):
+    (tmp_path / "clear.raw.gz").write_text("precious")
+    with pytest.raises(PellucidError, match=r"clear\.raw\.gz: need a new file"):
+        result.save(tmp_path / "clear.nhdr")
+    assert [path.name for path in tmp_path.iterdir()] == ["clear.raw.gz"]
+    assert (tmp_path / "clear.raw.gz").read_text() == "precious"
+
+
 def test_no_input_is_replaced_whatever_it_was(result, tmp_path):
     mask = nifti.save(result.mask, tmp_path / "clear_mask.nii.gz")
     before = mask.read_bytes()

@@ -148,13 +148,12 @@ def each(sources: Sequence[Path], work: Callable[[Path], None], *, quiet: bool) 
     return code
 
 
-def check(job: Job, *, force: bool, inputs: Sequence[Path] = ()) -> None:
+def check(job: Job, *, force: bool) -> None:
     """Refuse what cannot end well, before time is spent on it.
 
     Args:
         job: Input and output.
         force: Whether the output may exist.
-        inputs: Further files that are read.
 
     Raises:
         PellucidError: If the input is missing, an output exists without `force` or is an input, or its folder
@@ -165,7 +164,7 @@ def check(job: Job, *, force: bool, inputs: Sequence[Path] = ()) -> None:
     if not job.source.exists():
         raise wrong(str(job.source), need="a file or folder", got="nothing of that name")
     for target in job.targets:
-        check_free(target, force=force, inputs=[job.source, *inputs])
+        check_free(target, force=force, inputs=[job.source])
     check_folder(job.targets[0].parent)
 
 

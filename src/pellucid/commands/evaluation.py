@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from tyro.conf import Positional, arg
 
-from pellucid.commands.batch import Job, check, each, find_inputs
+from pellucid.commands.batch import each, find_inputs
 from pellucid.commands.command import FAILED, OK, Command, needing_training
 from pellucid.config import parse_overrides
 from pellucid.errors import PellucidError, wrong
@@ -52,7 +52,11 @@ class Metrics(Command):
         if not self.tests:
             raise wrong("TEST", need="at least one image to judge", got="none")
         if self.out is not None:
-            check(Job(self.reference, self.out, (self.out,)), force=self.force, inputs=self.tests)
+            from pellucid.io.disk import check_folder, check_free
+
+            inputs = filter(None, (self.reference, *self.tests, self.mask, self.tissue))
+            check_free(self.out, force=self.force, inputs=inputs)
+            check_folder(self.out.parent)
         names = () if self.metrics == "all" else tuple(self.metrics.split(","))
         options = ScoresOptions(names, self.mask, self.tissue, self.labels, self.data_range)
         scores = Scores(self.reference, options)

@@ -72,9 +72,8 @@ class Degrade(Command):
         jobs = plan(self.inputs, self.out, "degraded")
         from pellucid import degradation
 
-        degradation.preset(
-            self.preset, spacing=(1.0, 1.0, 1.0), seed=self.seed
-        )  # refused once, not for every scan
+        # A wrong name is said once, and not for every scan.
+        degradation.preset(self.preset, spacing=(1.0, 1.0, 1.0), seed=self.seed)
 
         def work(job: Job) -> None:
             from pellucid.pipelines.degrade import degrade

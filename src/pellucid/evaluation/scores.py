@@ -9,10 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from pellucid.errors import did_you_mean, wrong
-from pellucid.io import nifti
 from pellucid.io.volume import Volume, shape_text
 from pellucid.metrics import METRICS, MetricEntry, quality_index
-from pellucid.pipelines.record import announce
+from pellucid.pipelines.record import read, read_mask
 
 QI = "quality_index"
 """Needs three things (test image, original, tissue), so it has no row in `METRICS`."""
@@ -75,8 +74,7 @@ class Scores:
 
     def __init__(self, reference: Path, options: ScoresOptions) -> None:
         self.options = options
-        self.reference = nifti.load(reference)
-        announce(self.reference)
+        self.reference = read(reference)
         self.mask = self._companion(options.mask, "mask")
         self.tissue = self._companion(options.tissue, "tissue map")
         if self.mask is not None and not bool((self.mask > 0).any()):
@@ -95,8 +93,7 @@ class Scores:
             PellucidError: If the file cannot be used, its grid is another one, or a metric that was asked for
                 by name cannot be computed.
         """
-        volume = nifti.load(path)
-        announce(volume)
+        volume = read(path)
         self._check_grid(volume)
         scores = []
         for name in self.options.names or tuple(METRICS):
@@ -141,8 +138,7 @@ class Scores:
         """A mask or map on the reference's grid."""
         if path is None:
             return None
-        volume = nifti.load_mask(path)
-        announce(volume)
+        volume = read_mask(path)
         self._check_grid(volume, what)
         return volume.data[None]
 

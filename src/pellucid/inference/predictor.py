@@ -67,7 +67,7 @@ def predict(
         try:
             answer = _run(function, padded, (side, shared, multiple), device, precision)
             break
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
             device, side = _with_less_memory(device, side, tile, multiple)

@@ -87,10 +87,7 @@ def load(
     else:
         need = "a file name, a nibabel image or a Volume"
         raise wrong("load", need=need, got=f"a {type(source).__name__}")
-    raise_first(name, described.findings)
-    volume, found = _read(described, frame, path)
-    raise_first(name, found)
-    return volume
+    return _checked(described, frame, path, name=name)
 
 
 def load_mask(path: str | Path) -> Volume:
@@ -109,10 +106,7 @@ def load_mask(path: str | Path) -> Volume:
     if any(finding.code == "frames" for finding in described.findings):
         fix = "Save the one you mean as a file of its own."
         raise wrong(str(path), need="one 3-D mask", got=shape_text(described.header.shape), fix=fix)
-    raise_first(str(path), described.findings)
-    volume, found = _read(described, None, str(path))
-    raise_first(str(path), [finding for finding in found if finding.code != "constant"])
-    return volume
+    return _checked(described, None, str(path), name=str(path), accept=("constant",))
 
 
 def inspect(path: Path, frame: int | None) -> tuple[Finding, ...]:
@@ -187,6 +181,16 @@ def _describe_image(image: nib.spatialimages.SpatialImage, frame: int | None) ->
         return np.asarray(stored.reshape(*stored.shape[:3], -1, order="F")[..., index])
 
     return disk.Described(replace(header, slope=slope, inter=inter), tuple(found), read)
+
+
+def _checked(
+    described: disk.Described, frame: int | None, path: str | None, *, name: str, accept: tuple[str, ...] = ()
+) -> Volume:
+    """Read the voxels, refusing what is wrong with header or voxels but for the findings that are accepted."""
+    raise_first(name, described.findings)
+    volume, found = _read(described, frame, path)
+    raise_first(name, [finding for finding in found if finding.code not in accept])
+    return volume
 
 
 def _read(

@@ -22,8 +22,6 @@ HEAD, AIR = 0.1, 0.05
 ENERGIES = SCALES * (7 + 7 + 3)
 STATISTICS = ENERGIES + 3 * PER_AXIS
 """Length of `describe`'s answer."""
-GAINS = 3 * FILTERED
-"""Shares of the bands along the axes."""
 HIDDEN = 128
 WEAKEST, STRONGEST = 0.1, 1.0
 """The network's own change is never made weaker than this, nor stronger than it was trained."""

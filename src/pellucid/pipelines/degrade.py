@@ -8,10 +8,10 @@ import numpy as np
 from pellucid import degradation
 from pellucid.degradation import Acquired, Step
 from pellucid.errors import wrong
-from pellucid.io import nifti, resample
+from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
 from pellucid.ops.intensity import robust_range
-from pellucid.pipelines.record import Run, announce
+from pellucid.pipelines.record import Run, read
 from pellucid.pipelines.result import Result
 
 
@@ -51,9 +51,7 @@ def degrade(
         raise wrong("degrade", need="a preset or steps", got="both" if preset else "neither")
     run = Run("degrade")
     with run.step("load"):
-        volume = nifti.load(source, frame=frame)
-    if not isinstance(source, Volume):  # else whoever loaded it has told
-        announce(volume)
+        volume = read(source, frame=frame)
     with run.listening(), run.step("degrade"):
         canonical = resample.to_canonical(volume)
         spacing = canonical.grid.spacing

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pellucid import config, runtime, weights
 from pellucid.errors import wrong
 from pellucid.inference.predictor import precision_of, predict
-from pellucid.io import nifti, resample
+from pellucid.io import resample
 from pellucid.io.volume import Volume
 from pellucid.models import TwoStage
 from pellucid.ops.head import head_box
@@ -20,7 +20,7 @@ from pellucid.ops.intensity import IntensityRange, robust_range
 from pellucid.ops.labels import bounding_box, fill_holes, largest_component
 from pellucid.pipelines import space
 from pellucid.pipelines.options import EnhanceOptions
-from pellucid.pipelines.record import Run, announce, describe, describe_weights, warn_of_unfit
+from pellucid.pipelines.record import Run, describe, describe_weights, read, read_mask, warn_of_unfit
 from pellucid.pipelines.result import Result
 from pellucid.types import Batch, Image
 
@@ -63,11 +63,8 @@ def enhance(source: str | Path | Volume | Any, options: EnhanceOptions | None = 
     run = Run("enhance")
     runtime.set_threads(options.threads)
     with run.step("load"):
-        volume = nifti.load(source, frame=options.frame)
-        mask = None if options.mask is None else nifti.load_mask(options.mask)
-    # Whoever loaded a volume has told what is odd about it.
-    for given in filter(None, (None if isinstance(source, Volume) else volume, mask)):
-        announce(given)
+        volume = read(source, frame=options.frame)
+        mask = None if options.mask is None else read_mask(options.mask)
     with run.listening(), run.step("weights"):
         network, metadata = weights.load(options.weights, runtime.device(options.device))
         run.notes["weights"] = describe_weights(options.weights, metadata)

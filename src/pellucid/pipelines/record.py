@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pellucid import runtime, weights
+from pellucid.io import nifti
 from pellucid.io.volume import Grid, Volume
 from pellucid.pipelines.options import EnhanceOptions
 
@@ -102,15 +103,43 @@ class Run:
         }
 
 
-def announce(volume: Volume) -> None:
-    """Log what a user should know of an input before trusting what is made from it.
+def read(source: str | Path | Volume | Any, *, frame: int | None = None) -> Volume:
+    """Load a scan, and log what a user should know of it before trusting what is made from it.
 
     Args:
-        volume: The input as it was read.
+        source: What `nifti.load` takes. Whoever loaded a volume has told what is odd about it.
+        frame: Frame of a 4-D file.
+
+    Returns:
+        The scan in its stored orientation.
+
+    Raises:
+        PellucidError: As `nifti.load`.
     """
+    volume = nifti.load(source, frame=frame)
+    return volume if isinstance(source, Volume) else _announced(volume)
+
+
+def read_mask(path: str | Path) -> Volume:
+    """The same for a mask or label map.
+
+    Args:
+        path: A file.
+
+    Returns:
+        The mask.
+
+    Raises:
+        PellucidError: As `nifti.load_mask`.
+    """
+    return _announced(nifti.load_mask(path))
+
+
+def _announced(volume: Volume) -> Volume:
     for finding in volume.findings:
         if finding.level == "warn":
             logger.warning("%s: %s", volume.name, finding.message)
+    return volume
 
 
 def describe(grid: Grid) -> dict[str, Any]:

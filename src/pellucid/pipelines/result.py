@@ -3,16 +3,14 @@
 import contextlib
 import dataclasses
 import json
-import os
-import shutil
-import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pellucid.errors import wrong
 from pellucid.io import nifti
-from pellucid.io.disk import check_free
+from pellucid.io.disk import check_free, replacing
 from pellucid.io.nifti_file import undisplayed
 from pellucid.io.volume import Volume
 from pellucid.pipelines.names import output_paths
@@ -68,31 +66,18 @@ class Result:
         folder = targets["image"].parent
         missing = [path for path in (folder, *folder.parents) if not path.exists()]
         try:
-            self._write_all(targets)
-        except OSError as error:
-            need = "a folder that can be written, with room for the result"
-            raise wrong(str(folder), need=need, got=error.strerror or str(error)) from error
+            with _room(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+            # The image last, as it refers to the others.
+            with replacing(targets["image"], force) as place, _room(folder):
+                for name, target in targets.items():
+                    self._write(name, place.with_name(target.name), targets)
         finally:
             # Folders made for nothing go again; those that hold the result are not empty and stay.
             for path in missing:
                 with contextlib.suppress(OSError):
                     path.rmdir()
         return list(targets.values())
-
-    def _write_all(self, targets: dict[str, Path]) -> None:
-        """Write everything to a temporary folder beside the targets, then move it."""
-        folder = targets["image"].parent
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".pellucid-", dir=folder))
-        try:
-            for name, target in targets.items():
-                self._write(name, temporary / target.name, targets)
-            # All that is there: a .nhdr has a data file beside it. The image last, as it refers to the others.
-            image = targets["image"].name
-            for made in sorted(temporary.iterdir(), key=lambda file: file.name == image):
-                os.replace(made, folder / made.name)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
 
     def _write(self, name: str, path: Path, targets: dict[str, Path]) -> None:
         """Write one of the files."""
@@ -108,3 +93,13 @@ class Result:
         extra: Volume = getattr(self, name)
         extra = dataclasses.replace(extra, header=undisplayed(extra.header))
         nifti.save(extra, path, dtype="uint8" if name in ("mask", "tissue") else None)
+
+
+@contextlib.contextmanager
+def _room(folder: Path) -> Iterator[None]:
+    """Say of a folder that it cannot hold the result."""
+    try:
+        yield
+    except OSError as error:
+        need = "a folder that can be written, with room for the result"
+        raise wrong(str(folder), need=need, got=error.strerror or str(error)) from error

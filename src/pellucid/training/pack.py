@@ -10,7 +10,6 @@ import io as bytes_io
 import itertools
 import json
 import logging
-import os
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,7 @@ from torch import Tensor
 
 from pellucid.endings import SECOND_HALVES, split_suffix
 from pellucid.errors import wrong
-from pellucid.io.disk import check_free, make_folder
+from pellucid.io.disk import check_free, make_folder, replacing
 from pellucid.io.nifti import load
 from pellucid.io.resample import to_canonical, to_spacing
 from pellucid.io.volume import Grid, Volume
@@ -84,18 +83,16 @@ def pack(
     inputs = [file for files in entries.values() for file in files.values()]
     check_free(out, force=force, inputs=inputs)
     make_folder(out.parent)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
     index = []
-    try:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
-            for name, files in sorted(entries.items()):
-                subject = _read_subject(name, files, rules, denoise=denoise)
-                index.append(_write_subject(archive, subject))
-                log.info("packed %s: %s %s", name, subject.shape, ", ".join(files))
-            archive.writestr("index.json", json.dumps(index, indent=1))
-        os.replace(temporary, out)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with (
+        replacing(out, force) as place,
+        zipfile.ZipFile(place, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive,
+    ):
+        for name, files in sorted(entries.items()):
+            subject = _read_subject(name, files, rules, denoise=denoise)
+            index.append(_write_subject(archive, subject))
+            log.info("packed %s: %s %s", name, subject.shape, ", ".join(files))
+        archive.writestr("index.json", json.dumps(index, indent=1))
     return out
 
 
