@@ -49,6 +49,44 @@ def test_degrade_lists_the_presets_for_a_wrong_name(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_degrade_takes_the_steps_of_a_file_and_of_a_record(scan: Path, tmp_path: Path) -> None:
+    steps = [{"effect": "motion", "pattern": "sudden", "amplitude": 3.0, "seed": 4}]
+    (tmp_path / "steps.json").write_text(json.dumps(steps))
+    for name, source in (("first", "steps.json"), ("again", "first.json")):
+        out = tmp_path / f"{name}.nii.gz"
+        assert _run("degrade", scan, "-o", out, "--steps", tmp_path / source, "-q") == 0
+    first, again = (np.asarray(nib.load(tmp_path / f"{name}.nii.gz").dataobj) for name in ("first", "again"))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, np.asarray(nib.load(scan).dataobj))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "something else"),
+        ("{}", "another form"),
+        ("[1]", "another form"),
+        ('[{"effect": "moton"}]', "motion"),
+        ('[{"effect": "blur", "fwhm_mm": -1}]', "fwhm"),
+    ],
+)
+def test_wrong_steps_are_refused_in_one_sentence(
+    text: str, said: str, scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "steps.json").write_text(text)
+    assert _run("degrade", scan, "-o", tmp_path / "o.nii.gz", "--steps", tmp_path / "steps.json") == 2
+    err = capsys.readouterr().err
+    assert said in err and err.startswith("pellucid: ") and err.count("\n") == 1
+    assert not (tmp_path / "o.nii.gz").exists()
+
+
+def test_degrade_wants_either_a_preset_or_steps(
+    scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run("degrade", scan, "-o", tmp_path / "o.nii.gz") == 2
+    assert "need a preset or steps, got neither" in capsys.readouterr().err
+
+
 def test_audit_of_a_good_scan_and_of_a_bad_one(
     scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

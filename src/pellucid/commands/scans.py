@@ -56,10 +56,12 @@ class Degrade(Command):
     """Scans, or folders of scans (NIfTI, MGH, NRRD)."""
     out: Annotated[Path, arg(aliases=["-o"], metavar="OUT")]
     """A file for one scan, else a folder."""
-    preset: str
+    preset: str | None = None
     """What happens to the scan, for instance motion-severe; a wrong name lists all."""
+    steps: Annotated[Path | None, arg(metavar="FILE")] = None
+    """A chain of one's own instead: JSON with a list of steps, or the record of a degraded scan."""
     seed: int = 0
-    """The same seed gives the same corruption."""
+    """The same seed gives the same preset; steps have seeds of their own."""
     as_acquired: bool = False
     """Leave thick slices on a coarse grid of their own instead of interpolating them back."""
     frame: int | None = None
@@ -69,11 +71,13 @@ class Degrade(Command):
 
     def run(self) -> int:
         """Corrupt one scan after another."""
-        jobs = plan(self.inputs, self.out, "degraded")
-        from pellucid import degradation
+        others = [] if self.steps is None else [self.steps]
+        jobs = plan(self.inputs, self.out, "degraded", others=others)
+        from pellucid.pipelines.degrade import check, read_steps
 
-        # A wrong name is said once, and not for every scan.
-        degradation.preset(self.preset, spacing=(1.0, 1.0, 1.0), seed=self.seed)
+        # What is wrong for every scan is said once.
+        steps = None if self.steps is None else read_steps(self.steps)
+        check(self.preset, steps, seed=self.seed)
 
         def work(job: Job) -> None:
             from pellucid.pipelines.degrade import degrade
@@ -81,6 +85,7 @@ class Degrade(Command):
             result = degrade(
                 str(job.source),
                 preset=self.preset,
+                steps=steps,
                 seed=self.seed,
                 as_acquired=self.as_acquired,
                 frame=self.frame,

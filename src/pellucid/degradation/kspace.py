@@ -103,14 +103,14 @@ def ghosting(
         raise wrong("ghosting: ghosts", need="at least 2", got=str(ghosts))
     if intensity == 0:
         return image.clone()
-    size = image.shape[phase_axis + 1]
-    # Counted from the centre of k-space, so that the comb is regular and symmetric at any size.
-    frequency = (torch.fft.fftfreq(size, device=image.device) * size).round()
-    weak = (frequency % ghosts == 0) & (frequency.abs() > size / 100)
+    size, axis = image.shape[phase_axis + 1], phase_axis + 1
+    # Counted from the centre of k-space the comb is the same on both sides: half of it is enough.
+    frequency = (torch.fft.rfftfreq(size, device=image.device) * size).round()
+    weak = (frequency % ghosts == 0) & (frequency > size / 100)
     view = [1, 1, 1, 1]
-    view[phase_axis + 1] = size
+    view[axis] = len(frequency)
     gain = torch.where(weak, 1 - intensity, 1.0).view(view)
-    return torch.fft.ifft(torch.fft.fft(image, dim=phase_axis + 1) * gain, dim=phase_axis + 1).abs()
+    return torch.fft.irfft(torch.fft.rfft(image, dim=axis).mul_(gain), n=size, dim=axis).abs_()
 
 
 def line_jitter(

@@ -38,11 +38,12 @@ class Described:
     """Reads one frame's stored numbers (before slope and inter), shape (x, y, z)."""
 
 
-def check_readable(path: Path) -> None:
+def check_readable(path: Path, *, kind: str = "an image file") -> None:
     """Refuse what is not a file with something in it.
 
     Args:
         path: The file to read.
+        kind: What it should be.
 
     Raises:
         PellucidError: If it is missing, a folder, empty or out of reach.
@@ -51,15 +52,15 @@ def check_readable(path: Path) -> None:
     try:
         size = path.stat().st_size
     except FileNotFoundError:
-        raise wrong(str(path), need="an image file", got="no file of this name", fix=fix) from None
+        raise wrong(str(path), need=kind, got="no file of this name", fix=fix) from None
     except OSError as error:
         raise wrong(str(path), need="a file we may read", got=_reason(error), fix=fix) from error
     if path.is_dir():
-        fix = "Give one image file."
-        raise wrong(str(path), need="an image file", got="a folder", fix=fix)
+        fix = f"Give {kind}."
+        raise wrong(str(path), need=kind, got="a folder", fix=fix)
     if size == 0:
         fix = "Copy or download it again."
-        raise wrong(str(path), need="an image file", got="an empty file", fix=fix)
+        raise wrong(str(path), need=kind, got="an empty file", fix=fix)
 
 
 @contextmanager

@@ -65,8 +65,11 @@ def mean_inside(values: Float[Tensor, "b c x y z"], mask: Bool[Tensor, "b 1 x y 
     Raises:
         PellucidError: If a value inside the mask is not finite.
     """
-    total = torch.where(mask, values, values.new_zeros(())).sum(dim=(1, 2, 3, 4))
-    mean: Tensor = total / (mask.sum(dim=(1, 2, 3, 4)) * values.shape[1])
+    if bool(mask.all()):
+        mean = values.mean(dim=(1, 2, 3, 4))
+    else:
+        total = torch.where(mask, values, values.new_zeros(())).sum(dim=(1, 2, 3, 4))
+        mean = total / (mask.sum(dim=(1, 2, 3, 4)) * values.shape[1])
     if not bool(mean.isfinite().all()):
         raise wrong("metric", need="finite numbers inside the mask", got="NaN or infinity")
     return mean

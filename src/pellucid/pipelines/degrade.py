@@ -1,18 +1,24 @@
 """A clean scan in, a corrupted one out: for tests, teaching, and judging other tools."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from pellucid import degradation
 from pellucid.degradation import Acquired, Step
 from pellucid.errors import wrong
 from pellucid.io import resample
+from pellucid.io.disk import check_readable
 from pellucid.io.volume import Grid, Volume
 from pellucid.ops.intensity import robust_range
 from pellucid.pipelines.record import Run, read
 from pellucid.pipelines.result import Result
+from pellucid.types import Spacing
+
+UNIT: Spacing = (1.0, 1.0, 1.0)
 
 
 def degrade(
@@ -42,13 +48,12 @@ def degrade(
         The corrupted image with the record that rebuilds it.
 
     Raises:
-        PellucidError: If the file cannot be used, or both or neither of preset and steps are given.
+        PellucidError: If the file cannot be used, or preset and steps are not as `check` wants them.
 
     Example:
         >>> degrade("scan.nii.gz", preset="slices-5mm").save("degraded.nii.gz")  # doctest: +SKIP
     """
-    if (preset is None) == (steps is None):
-        raise wrong("degrade", need="a preset or steps", got="both" if preset else "neither")
+    check(preset, steps, seed=seed)
     run = Run("degrade")
     with run.step("load"):
         volume = read(source, frame=frame)
@@ -68,6 +73,48 @@ def degrade(
     run.notes |= {"steps": steps, "intensity": {"zero": levels.low, "one": levels.high}}
     options = {"preset": preset, "seed": seed, "as_acquired": as_acquired, "frame": frame}
     return Result(out, None, None, record=run.record(volume, options), description="degraded")
+
+
+def check(preset: str | None, steps: list[Step] | None, *, seed: int = 0) -> None:
+    """Refuse what no scan could be corrupted by, before one is read.
+
+    Args:
+        preset: Name of a corruption.
+        steps: A chain instead.
+        seed: Seed of the preset.
+
+    Raises:
+        PellucidError: If both or neither are given, the preset is unknown, or a step is wrong.
+    """
+    if (preset is None) == (steps is None):
+        raise wrong("degrade", need="a preset or steps", got="neither" if preset is None else "both")
+    if preset is not None:
+        steps = degradation.preset(preset, spacing=UNIT, seed=seed)
+    degradation.acquire(torch.ones(1, 8, 8, 8), steps or [], spacing=UNIT)
+
+
+def read_steps(path: Path) -> list[Step]:
+    """A chain of effects from a file.
+
+    Args:
+        path: JSON: a list of steps as `degradation.apply` takes them, or the record of a degraded scan.
+
+    Returns:
+        The steps, not checked yet.
+
+    Raises:
+        PellucidError: If the file cannot be read or holds something else.
+    """
+    check_readable(path, kind="a JSON file")
+    need = "JSON with a list of steps, or the record of a degraded scan"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise wrong(str(path), need=need, got=f"something else ({error})") from error
+    steps = found.get("steps") if isinstance(found, dict) else found
+    if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
+        raise wrong(str(path), need=need, got="JSON of another form")
+    return steps
 
 
 def _grid(acquired: Acquired, grid: Grid) -> Grid:
