@@ -52,7 +52,7 @@ def brain(tmp_path: Path, phantom_image: Tensor) -> Path:
 
 
 def _options(weights: Path, corruptions: tuple[str, ...] = FEW, **more: object) -> RobustnessOptions:
-    enhance = EnhanceOptions(weights=str(weights), precision="fp32")
+    enhance = EnhanceOptions(weights=str(weights), precision="fp32", denoise="never")
     values = {"corruptions": corruptions, "metrics": ("psnr", "ssim"), "enhance": enhance} | more
     return RobustnessOptions(**values)
 

@@ -53,6 +53,11 @@ ORIENTATIONS = {
 }
 
 
+def untouched(**more) -> EnhanceOptions:
+    """Without the step before the network."""
+    return EnhanceOptions(denoise="never", **more)
+
+
 def head(shape, spacing, kind: str = "RAS", scale: float = 1000.0) -> Volume:
     """A ball of white matter in gray matter in CSF, with a small bright detail, in a larger field of view."""
     affine = ORIENTATIONS[kind] @ np.diag([*spacing, 1.0])
@@ -82,7 +87,7 @@ CASES = {
 def test_a_network_that_changes_nothing_gives_the_scan_back(case):
     volume = head(*CASES[case])
     before = volume.data.clone()
-    result = enhance_volume(volume, Stub(), EnhanceOptions())
+    result = enhance_volume(volume, Stub(), untouched())
     assert np.array_equal(result.volume.grid.affine, volume.grid.affine)
     assert result.volume.grid == result.tissue.grid == result.mask.grid == volume.grid
     assert (result.volume.data - before).abs().max() < 1e-3 * before.max()
@@ -92,7 +97,7 @@ def test_a_network_that_changes_nothing_gives_the_scan_back(case):
 @pytest.mark.parametrize("case", CASES)
 def test_what_the_network_changes_arrives_at_its_place(case):
     volume = head(*CASES[case])
-    result = enhance_volume(volume, Stub(factor=1.2), EnhanceOptions())
+    result = enhance_volume(volume, Stub(factor=1.2), untouched())
     inside = volume.data > 0.8 * volume.data.max()
     ratio = result.volume.data[inside] / volume.data[inside]
     assert inside.sum() > 50
@@ -103,7 +108,7 @@ def test_what_the_network_changes_arrives_at_its_place(case):
 def test_outside_of_the_box_the_scan_is_unchanged_and_the_way_there_is_smooth():
     volume = head((70, 72, 74), (1.0, 1.0, 1.0))
     stub = Stub(shift=0.5)
-    result = enhance_volume(volume, stub, EnhanceOptions())
+    result = enhance_volume(volume, stub, untouched())
     change = (result.volume.data - volume.data)[0] / 1000
     assert max(stub.sizes[0]) < 70
     assert change[0].abs().max() == 0
@@ -114,17 +119,17 @@ def test_outside_of_the_box_the_scan_is_unchanged_and_the_way_there_is_smooth():
 
 
 def test_a_scan_that_is_not_negative_stays_so():
-    result = enhance_volume(head((40, 42, 44), (1.0, 1.0, 1.0)), Stub(shift=-0.5), EnhanceOptions())
+    result = enhance_volume(head((40, 42, 44), (1.0, 1.0, 1.0)), Stub(shift=-0.5), untouched())
     assert result.volume.data.min() == 0
 
 
 def test_a_scan_with_negative_values_keeps_them():
     volume = head((40, 42, 44), (1.0, 1.0, 1.0))
     volume = volume.with_data(volume.data - 1000)
-    result = enhance_volume(volume, Stub(), EnhanceOptions())
+    result = enhance_volume(volume, Stub(), untouched())
     assert (result.volume.data - volume.data).abs().max() < 1
     assert result.volume.data.min() < -900
-    darker = enhance_volume(volume, Stub(shift=-0.5), EnhanceOptions())
+    darker = enhance_volume(volume, Stub(shift=-0.5), untouched())
     assert darker.volume.data.min() == volume.data.min()
 
 
@@ -132,7 +137,7 @@ def test_a_scan_with_negative_values_keeps_them():
 def test_an_offset_changes_nothing_else(offset, caplog):
     volume = head((40, 42, 44), (1.0, 1.0, 1.0))
     shifted = volume.with_data(volume.data + offset)
-    plain, other = (enhance_volume(v, Stub(factor=1.2), EnhanceOptions()) for v in (volume, shifted))
+    plain, other = (enhance_volume(v, Stub(factor=1.2), untouched()) for v in (volume, shifted))
     torch.testing.assert_close(other.volume.data - offset, plain.volume.data, atol=0.5, rtol=0)
     told = [text for text in other.record["warnings"] if "taken as air" in text]
     assert len(told) == (offset > 0)
@@ -144,7 +149,7 @@ def test_the_scale_does_not_depend_on_how_the_scan_is_stored():
     stored = Grid((107, 101, 103), np.array([[0, -1, 0, 100], [0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 1.0]]))
     turned = Volume(noise.permute(0, 3, 1, 2).flip(2), stored)
     ranges = [
-        enhance_volume(volume, Stub(), EnhanceOptions()).record["intensity"]
+        enhance_volume(volume, Stub(), untouched()).record["intensity"]
         for volume in (Volume(noise, grid), turned)
     ]
     assert ranges[0] == ranges[1]
@@ -156,7 +161,7 @@ def test_the_scale_does_not_depend_on_how_the_scan_is_stored():
 )
 def test_the_output_grid_follows_the_option(spacing, expected):
     volume = head((46, 48, 12), (1.0, 1.0, 4.0), "PIR")  # stored axes: anterior, superior, right
-    result = enhance_volume(volume, Stub(factor=1.2), EnhanceOptions(spacing=spacing))
+    result = enhance_volume(volume, Stub(factor=1.2), untouched(spacing=spacing))
     grid = result.volume.grid
     assert grid.orientation == "PIR"
     if expected is not None:
@@ -172,7 +177,7 @@ def test_the_output_grid_follows_the_option(spacing, expected):
 @pytest.mark.parametrize("case", ["left first", "thick", "fine", "coarse"])
 def test_tissue_and_mask_lie_where_they_should(case):
     volume = head(*CASES[case])
-    result = enhance_volume(volume, Stub(), EnhanceOptions())
+    result = enhance_volume(volume, Stub(), untouched())
     at = np.stack(np.meshgrid(*map(np.arange, volume.grid.shape), indexing="ij"), -1)
     radius = np.linalg.norm((at - (np.array(volume.grid.shape) - 1) / 2) * volume.grid.spacing, axis=-1)
     tissue, mask = result.tissue.data[0].numpy(), result.mask.data[0].numpy()
@@ -189,7 +194,7 @@ def test_the_mask_is_one_piece_without_holes():
     data = volume.data.clone()
     data[0, 28:31, 22:24, 23:25] = 0  # a hole inside
     data[0, 2:6, 2:6, 2:6] = 800  # a piece outside
-    result = enhance_volume(volume.with_data(data), Stub(), EnhanceOptions())
+    result = enhance_volume(volume.with_data(data), Stub(), untouched())
     assert result.tissue.data[0, 29, 22, 23] == 0
     assert result.mask.data[0, 29, 22, 23] == 1
     assert result.mask.data[0, 3, 3, 3] == result.tissue.data[0, 3, 3, 3] == 0
@@ -200,7 +205,7 @@ def test_the_mask_of_the_user_is_used_as_it_is():
     given = torch.zeros(1, 50, 46, 48)
     given[:, 20:30, 15:30, 20:28] = 1
     mask = Volume(given, volume.grid)
-    result = enhance_volume(volume, Stub(), EnhanceOptions(), mask=mask)
+    result = enhance_volume(volume, Stub(), untouched(), mask=mask)
     assert torch.equal(result.mask.data, given)
     assert (result.tissue.data[given == 0] == 0).all()
     assert (result.tissue.data[given == 1] > 0).any()
@@ -214,13 +219,13 @@ def test_the_mask_of_the_user_may_have_another_grid():
     given = torch.zeros(1, 25, 23, 24)
     given[:, 8:16, 8:16, 8:16] = 1
     mask = Volume(given, Grid((25, 23, 24), affine))
-    result = enhance_volume(volume, Stub(), EnhanceOptions(), mask=mask)
+    result = enhance_volume(volume, Stub(), untouched(), mask=mask)
     assert result.mask.data.sum().item() == pytest.approx(16 * 16 * 4, rel=0.15)
 
 
 def test_t1w_has_white_matter_at_its_place():
     volume = head((50, 46, 48), (1.0, 1.0, 1.0))
-    result = enhance_volume(volume, Stub(), EnhanceOptions(contrast="t1w", save=("t1w", "mask")))
+    result = enhance_volume(volume, Stub(), untouched(contrast="t1w", save=("t1w", "mask")))
     white = result.volume.data[result.tissue.data == 3]
     assert white.median().item() == pytest.approx(WHITE_MATTER, rel=0.02)
     assert 0 <= result.volume.data.min() <= result.volume.data.max() <= 255
@@ -231,14 +236,14 @@ def test_t1w_has_white_matter_at_its_place():
 
 def test_the_record_is_plain_data_and_complete():
     volume = head((50, 46, 11), (1.0, 1.0, 4.0), "LAS")
-    record = enhance_volume(volume, Stub(), EnhanceOptions(save=("tissue",))).record
+    record = enhance_volume(volume, Stub(), untouched(save=("tissue",))).record
     assert json.loads(json.dumps(record)) == record
     assert record["options"]["save"] == ["tissue"]
     assert record["inputs"][0]["shape"] == [50, 46, 11]
     assert record["inputs"][0]["sha256"].startswith("voxels:")
     np.testing.assert_allclose(record["working_grid"]["spacing_mm"], [1, 1, 1], rtol=0.02)
     assert record["working_grid"]["orientation"] == "RAS"
-    assert set(record["seconds"]) == {"prepare", "predict", "finish", "back", "total"}
+    assert set(record["seconds"]) == {"denoise", "prepare", "predict", "finish", "back", "total"}
     assert record["peak_memory_mb"] > 0
     assert record["versions"]["torch"]
     assert record["used"] == {"device": "cpu", "precision": ANY, "threads": torch.get_num_threads()}
@@ -251,7 +256,7 @@ def test_warnings_of_the_run_are_in_the_record():
             logging.getLogger("pellucid.models").warning("something is odd")
             return super().forward(batch)
 
-    record = enhance_volume(head((40, 42, 44), (1.0, 1.0, 1.0)), Talking(), EnhanceOptions()).record
+    record = enhance_volume(head((40, 42, 44), (1.0, 1.0, 1.0)), Talking(), untouched()).record
     assert record["warnings"] == ["something is odd"]
 
 
@@ -265,7 +270,7 @@ def test_python_users_see_the_warnings_too(tmp_path, capsys, monkeypatch):
     nib.save(image, tmp_path / "scan.nii.gz")
     ones = nib.Nifti1Image(np.ones(volume.grid.shape, np.uint8), volume.grid.affine)
     nib.save(ones, tmp_path / "ones.nii.gz")
-    options = EnhanceOptions(mask=str(tmp_path / "ones.nii.gz"))
+    options = untouched(mask=str(tmp_path / "ones.nii.gz"))
     record = enhance(tmp_path / "scan.nii.gz", options).record
     assert "sform and qform" in capsys.readouterr().err
     assert [entry["path"] for entry in record["inputs"]] == [
@@ -276,27 +281,27 @@ def test_python_users_see_the_warnings_too(tmp_path, capsys, monkeypatch):
 def test_several_channels_are_refused():
     volume = head((40, 42, 44), (1.0, 1.0, 1.0))
     with pytest.raises(PellucidError, match="one image"):
-        enhance_volume(volume.with_data(volume.data.repeat(2, 1, 1, 1)), Stub(), EnhanceOptions())
+        enhance_volume(volume.with_data(volume.data.repeat(2, 1, 1, 1)), Stub(), untouched())
 
 
 def test_a_constant_image_is_refused():
     volume = head((40, 42, 44), (1.0, 1.0, 1.0))
     with pytest.raises(PellucidError, match="with contrast, got 7 in every voxel"):
-        enhance_volume(volume.with_data(torch.full_like(volume.data, 7)), Stub(), EnhanceOptions())
+        enhance_volume(volume.with_data(torch.full_like(volume.data, 7)), Stub(), untouched())
 
 
 def test_an_empty_mask_is_refused():
     volume = head((40, 42, 44), (1.0, 1.0, 1.0))
     mask = volume.with_data(torch.zeros_like(volume.data))
     with pytest.raises(PellucidError, match="a mask with voxels above 0"):
-        enhance_volume(volume, Stub(), EnhanceOptions(), mask=mask)
+        enhance_volume(volume, Stub(), untouched(), mask=mask)
 
 
 def test_a_network_that_needs_much_memory_sees_tiles():
     stub = Stub(factor=1.2)
     stub.bytes_per_voxel = 30_000
     volume = head((70, 46, 48), (1.0, 1.0, 1.0))
-    result = enhance_volume(volume, stub, EnhanceOptions())
+    result = enhance_volume(volume, stub, untouched())
     assert len(stub.sizes) > 1
     assert max(max(size) for size in stub.sizes) <= 48
     inside = volume.data > 500
@@ -319,7 +324,7 @@ def test_a_file_with_sixteen_bit_integers_goes_all_the_way(tmp_path):
     image = nib.Nifti1Image(volume.data[0].numpy().astype(np.int16), volume.grid.affine)
     image.header["descrip"] = b"scanner 7"
     nib.save(image, source)
-    result = enhance(source, EnhanceOptions(save=("mask", "tissue")))
+    result = enhance(source, untouched(save=("mask", "tissue")))
     assert result.record["weights"]["metadata"] == {"steps": 3}
     assert len(result.record["inputs"][0]["sha256"]) == 64
     files = result.save(tmp_path / "out")
@@ -348,7 +353,7 @@ def test_a_real_network_goes_all_the_way(tmp_path, body):
     file = checkpoint.save(network, tmp_path / "tiny.safetensors", metadata={"steps": 0})
     volume = head((30, 33, 11), (1.0, 1.0, 4.0), "oblique")
     source = nifti.save(volume, tmp_path / "scan.nii.gz")
-    options = EnhanceOptions(weights=str(file), contrast="same", save=("t1w",), precision="fp32")
+    options = untouched(weights=str(file), contrast="same", save=("t1w",), precision="fp32")
     result = enhance(source, options)
     assert result.volume.grid == nifti.load(source).grid
     assert result.volume.data.isfinite().all()

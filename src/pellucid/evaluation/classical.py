@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from pellucid.errors import wrong
 from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
-from pellucid.ops.filters import gaussian_blur, noise_std, nonlocal_means
+from pellucid.ops.denoise import denoise, noise_std, nonlocal_means
+from pellucid.ops.filters import gaussian_blur
 from pellucid.ops.intensity import robust_range
 from pellucid.types import Image
 
@@ -26,13 +27,15 @@ FACTORS: Mapping[str, float] = {
     "nlm": 0.4,
     "nlm-ours": 0.7,
     "tv": 0.5,
+    "prinlm": 1.0,
+    "ascm": 1.0,
     "wavelet": 1.0,
     "gaussian": 2.4,
     "unsharp": 1.0,
-    "nlup": 0.5,
+    "nlup": 0.8,
 }
 """Factor on each method's strength: the best of `benchmarks/tune_methods.py` on boxes of 72 voxels of four training
-scans (two contrasts of one adult, another adult, a fetal atlas), but for "nlup", which was not tuned yet."""
+scans (two contrasts of one adult, another adult, a fetal atlas); docs/results/robustness.md has the command."""
 QUIET = 1e-3
 """Noise below this share of the 99.5th percentile is none: denoisers return the image."""
 ROUNDS = 4
@@ -65,6 +68,24 @@ def nlm(volume: Volume, grid: Grid) -> Volume:
         return _skimage().denoise_nl_means(
             image, patch_size=3, patch_distance=3, h=strength, sigma=std, fast_mode=True
         )
+
+    return cubic(_scaled(_denoiser(clean))(volume), grid)
+
+
+def multiresolution_nlm(volume: Volume, grid: Grid) -> Volume:
+    """Non-local means of small and of large blocks, mixed by wavelet band (DIPY, adaptive soft matching).
+
+    Reference:
+        Coupé et al. 2012, IET Image Process 6:558, doi:10.1049/iet-ipr.2011.0161.
+    """
+
+    def clean(image: NDArray[np.float32], std: float) -> NDArray[np.float32]:
+        means: Any = importlib.import_module("dipy.denoise.nlmeans")
+        mixing: Any = importlib.import_module("dipy.denoise.adaptive_soft_matching")
+        sigma = FACTORS["ascm"] * std
+        few = {"num_threads": torch.get_num_threads(), "block_radius": 2, "rician": True}
+        small, large = (means.nlmeans(image, sigma, patch_radius=radius, **few) for radius in (1, 2))
+        return mixing.adaptive_soft_matching(image, small, large, sigma)
 
     return cubic(_scaled(_denoiser(clean))(volume), grid)
 
@@ -103,6 +124,15 @@ def own_nlm(volume: Volume, grid: Grid) -> Volume:
 
     def clean(image: Image) -> Image:
         return nonlocal_means(image, std=noise_std(image), strength=FACTORS["nlm-ours"])
+
+    return cubic(_scaled(clean)(volume), grid)
+
+
+def prefiltered_nlm(volume: Volume, grid: Grid) -> Volume:
+    """PRI-NLM3D (`ops.denoise`), told a multiple of the measured noise: the first step of `pellucid enhance`."""
+
+    def clean(image: Image) -> Image:
+        return denoise(image, std=FACTORS["prinlm"] * noise_std(image))
 
     return cubic(_scaled(clean)(volume), grid)
 

@@ -50,7 +50,18 @@ METHODS: dict[str, Method] = {
         classical.nlm, "non-local means", "scikit-image; Coupé et al. 2008, IEEE TMI 27:425", ("skimage",)
     ),
     "nlm-ours": Method(
-        classical.own_nlm, "blockwise non-local means", "pellucid.ops.filters; Buades et al. 2005"
+        classical.own_nlm, "blockwise non-local means", "pellucid.ops.denoise; Buades et al. 2005"
+    ),
+    "prinlm": Method(
+        classical.prefiltered_nlm,
+        "prefiltered rotation-invariant non-local means",
+        "pellucid.ops.denoise; Manjón et al. 2012, Med Image Anal 16:18",
+    ),
+    "ascm": Method(
+        classical.multiresolution_nlm,
+        "multi-resolution non-local means",
+        "DIPY; Coupé et al. 2012, IET Image Process 6:558",
+        ("dipy",),
     ),
     "tv": Method(
         classical.total_variation,

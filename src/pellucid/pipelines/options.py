@@ -23,6 +23,9 @@ class EnhanceOptions:
     """Output grid: native, iso (the finest voxel side, but 0.8 to 1.2 mm, along all axes), or mm, for instance 1 or
     1,1,2 (left-right, back-front, bottom-top)."""
 
+    denoise: Literal["auto", "never"] = "auto"
+    """Take noise away before anything else: where there is enough to be seen, or never."""
+
     save: tuple[Extra, ...] = ()
     """Also write: brain mask, tissue labels (1 CSF, 2 gray, 3 white matter), T1-weighted version."""
 

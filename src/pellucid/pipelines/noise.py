@@ -1,0 +1,52 @@
+"""The first step of a pipeline: noise is taken away where it is still white, on the voxels that were acquired."""
+
+from dataclasses import dataclass
+
+from pellucid.io import resample
+from pellucid.io.volume import Volume
+from pellucid.ops.denoise import denoise, noise_std
+from pellucid.ops.intensity import IntensityRange
+
+VISIBLE = 0.01
+"""Noise below this share of the intensity range is left alone: taking it away changes less than anybody sees."""
+
+THICK = 2.0
+"""Neighbours this much farther apart than along the finest axis differ by anatomy, not only by noise."""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What was found in a scan, and what was done about it."""
+
+    std: float
+    """Standard deviation, in the scan's unit."""
+    share: float
+    """The same as a share of the intensity range (0 to the 99.5th percentile of the foreground)."""
+    rician: bool
+    """Whether it is the noise of magnitudes: nothing is darker than air."""
+    removed: bool
+    """Whether there was enough to do something about it."""
+
+
+def without_noise(volume: Volume, levels: IntensityRange, *, allowed: bool = True) -> tuple[Volume, Noise]:
+    """Measure the noise of a scan, and take it away by `ops.denoise.denoise` if there is any to see.
+
+    Args:
+        volume: The scan as it was acquired: interpolation makes noise smooth, and smooth noise is taken for anatomy.
+        levels: Its values of 0 and 1.
+        allowed: Whether it may be taken away.
+
+    Returns:
+        The scan, itself if nothing was to be done, and what was found.
+    """
+    # In canonical axes, so that the answer does not depend on how the scan is stored.
+    canonical = resample.to_canonical(volume)
+    image, spacing = levels.scale(canonical.data), canonical.grid.spacing
+    share = noise_std(image, axes=[axis for axis in range(3) if spacing[axis] < THICK * min(spacing)])
+    # Magnitudes are never below the zero of the scale, whatever was added to them; a few may be, by interpolation.
+    rician = float((image < -share).float().mean()) < 1e-3
+    found = Noise(share * (levels.high - levels.low), share, rician, removed=allowed and share > VISIBLE)
+    if not found.removed:
+        return volume, found
+    clean = levels.unscale(denoise(image, std=share, rician=rician))
+    return resample.back_to(canonical.with_data(clean), volume), found
