@@ -3,6 +3,7 @@
 python benchmarks/effects_and_metrics.py [--shape 192 224 192] [--threads 2] [--repeats 3] [--only NAME ...]
 
 Each pair does about the same work on the same volume; where the other library does something simpler, the line says so.
+Effects and metrics that no library has stand alone, so that every row of the two tables is timed.
 Peers that are not installed are left out: pip install torchio monai scikit-image torchmetrics
 """
 
@@ -20,13 +21,15 @@ from typing import Any
 import torch
 
 from pellucid import runtime
-from pellucid.degradation import apply, preset
+from pellucid.degradation import EFFECTS, apply, preset
 from pellucid.metrics import METRICS
 from pellucid.ops.random import Dice, seeded
 from pellucid.ops.warp import sample
 from pellucid.synthesis.deformation import DeformationConfig, deformed_positions, draw_deformation
 
 SPACING = (1.0, 1.0, 1.0)
+ALONE = ("motion", "line_jitter", "zipper", "contrast", "gantry_tilt")
+"""Effects that none of the libraries has."""
 Work = Callable[[], object]
 Peer = tuple[str, Callable[[], Work]]
 """What to call it, and a function that imports the library and returns the work."""
@@ -137,6 +140,17 @@ def effects(image: torch.Tensor) -> Iterator[tuple[str, Work, list[Peer]]]:
             on("MONAI AdjustContrast", monai("AdjustContrast", gamma=1.35)),
         ],
     )
+    yield (
+        "Gaussian noise",
+        ours([{"effect": "gaussian_noise", "std": 0.05, "seed": 0}]),
+        [
+            on("TorchIO RandomNoise", torchio("RandomNoise", std=(0.05, 0.05))),
+            on("MONAI RandGaussianNoise", monai("RandGaussianNoise", prob=1.0, std=0.05)),
+        ],
+    )
+    for name in ALONE:
+        step = {"effect": name, "seed": 0} | dict(EFFECTS[name].example)
+        yield name.replace("_", " "), ours([step]), []
     shape = (image.shape[1], image.shape[2], image.shape[3])
     record = draw_deformation(DeformationConfig(), Dice(seeded(1)))
 
@@ -217,14 +231,69 @@ def metrics(image: torch.Tensor) -> Iterator[tuple[str, Work, list[Peer]]]:
     yield (
         "VIF",
         ours("vif", data_range=1.0),
-        [("torchmetrics (2-D, slice by slice)", _vif_slices(prediction, reference))],
+        [
+            (
+                "torchmetrics (2-D, slice by slice)",
+                _slices("visual_information_fidelity", prediction, reference),
+            )
+        ],
     )
     yield "NRMSE", ours("nrmse", data_range=1.0), [("scikit-image", skimage("normalized_root_mse"))]
+    yield (
+        "MSE",
+        ours("mse"),
+        [
+            ("scikit-image", skimage("mean_squared_error")),
+            ("torchmetrics", _regression("mean_squared_error", prediction, reference)),
+        ],
+    )
+    yield "MAE", ours("mae"), [("torchmetrics", _regression("mean_absolute_error", prediction, reference))]
+    uqi = "universal_image_quality_index"
+    yield "UQI", ours("uqi"), [("torchmetrics (2-D, slice by slice)", _slices(uqi, prediction, reference))]
+    for name in ("clipped_psnr", "clipped_ssim", "norm_l2"):
+        yield METRICS[name].title, ours(name), []
+    yield from _of_labels(image)
 
 
-def _vif_slices(prediction: torch.Tensor, reference: torch.Tensor) -> Callable[[], Work]:
+def _of_labels(image: torch.Tensor) -> Iterator[tuple[str, Work, list[Peer]]]:
+    """Metrics of label maps, and of an image within a tissue map."""
+    true = sum((image > limit).long() for limit in (0.05, 0.5, 0.7))[None]
+    found = true.roll((1, 2), (2, 3))
+    one_hot = [torch.nn.functional.one_hot(x[0, 0], 4).movedim(3, 0)[None] for x in (found, true)]
+
+    def monai_labels(name: str, **more: Any) -> Callable[[], Work]:
+        def make() -> Work:
+            metric = getattr(importlib.import_module("monai.metrics"), name)(include_background=False, **more)
+            return lambda: metric(*one_hot)
+
+        return make
+
+    peers: dict[str, list[Peer]] = {
+        "dice": [("MONAI", monai_labels("DiceMetric"))],
+        "hd95": [("MONAI", monai_labels("HausdorffDistanceMetric", percentile=95))],
+        "average_surface_distance": [("MONAI", monai_labels("SurfaceDistanceMetric", symmetric=True))],
+    }
+    for name, entry in METRICS.items():
+        function = entry.function
+        if entry.needs == ("reference", "tissue"):
+            yield entry.title, (lambda f=function: f(found, true)), peers.get(name, [])
+        elif "reference" not in entry.needs:
+            yield entry.title, (lambda f=function: f(image[None], true)), []
+
+
+def _regression(name: str, prediction: torch.Tensor, reference: torch.Tensor) -> Callable[[], Work]:
     def make() -> Work:
-        function = importlib.import_module("torchmetrics.functional.image").visual_information_fidelity
+        function = getattr(importlib.import_module("torchmetrics.functional.regression"), name)
+        return lambda: function(prediction, reference)
+
+    return make
+
+
+def _slices(name: str, prediction: torch.Tensor, reference: torch.Tensor) -> Callable[[], Work]:
+    """A metric of torchmetrics that knows pictures only."""
+
+    def make() -> Work:
+        function = getattr(importlib.import_module("torchmetrics.functional.image"), name)
         a, b = (x[0].movedim(3, 0).contiguous() for x in (prediction, reference))
         return lambda: function(a, b)
 
@@ -266,6 +335,8 @@ def main() -> int:
         if options.only and name not in options.only:
             continue
         own = seconds(work, options.repeats)
+        if not peers:
+            print(f"| {name} | {own:.2f} | none | n/a | n/a |", flush=True)
         lines = [(peer, _try(make, options.repeats)) for peer, make in peers]
         for peer, theirs in lines:
             cells = ("not run", "n/a") if theirs is None else (f"{theirs:.2f}", f"{theirs / own:.1f}")

@@ -43,8 +43,8 @@ def without_noise(volume: Volume, levels: IntensityRange, *, allowed: bool = Tru
     canonical = resample.to_canonical(volume)
     image, spacing = levels.scale(canonical.data), canonical.grid.spacing
     share = noise_std(image, axes=[axis for axis in range(3) if spacing[axis] < THICK * min(spacing)])
-    # Magnitudes are never below the zero of the scale, whatever was added to them; a few may be, by interpolation.
-    rician = float((image < -share).float().mean()) < 1e-3
+    # Magnitudes are not below 0, and not below air where something was added to them; a few are, by interpolation.
+    rician = levels.low >= 0 and float((image < -share).float().mean()) < 1e-3
     found = Noise(share * (levels.high - levels.low), share, rician, removed=allowed and share > VISIBLE)
     if not found.removed:
         return volume, found
