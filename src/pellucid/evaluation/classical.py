@@ -19,6 +19,7 @@ from pellucid.io.volume import Grid, Volume
 from pellucid.ops.denoise import denoise, noise_std, nonlocal_means
 from pellucid.ops.filters import gaussian_blur
 from pellucid.ops.intensity import robust_range
+from pellucid.pipelines import slices
 from pellucid.types import Image
 
 Function = Callable[[Volume, Grid], Volume]
@@ -38,8 +39,6 @@ FACTORS: Mapping[str, float] = {
 scans (two contrasts of one adult, another adult, a fetal atlas); docs/results/robustness.md has the command."""
 QUIET = 1e-3
 """Noise below this share of the 99.5th percentile is none: denoisers return the image."""
-ROUNDS = 4
-"""Passes of non-local upsampling, each half as strong as the one before."""
 
 
 def cubic(volume: Volume, grid: Grid) -> Volume:
@@ -169,31 +168,8 @@ def unsharp(volume: Volume, grid: Grid) -> Volume:
 
 
 def nonlocal_upsampling(volume: Volume, grid: Grid) -> Volume:
-    """Non-local upsampling: filter patches, then put the means of the acquired voxels right, ever more gently.
-
-    Args:
-        volume: The scan as acquired.
-        grid: A finer grid; on its own grid the scan comes back as it is.
-
-    Returns:
-        The scan on `grid`; averaged over an acquired voxel (`resample.to_grid`) it is about that voxel's value.
-
-    Reference:
-        Manjón et al. 2010, Med Image Anal 14:784, doi:10.1016/j.media.2010.05.010.
-    """
-    made = cubic(volume, grid)
-    if grid == volume.grid:
-        return made
-    levels = robust_range(volume.data)
-    scaled = levels.scale(volume.data)
-    strength = FACTORS["nlup"] * float(scaled[scaled > 0.1].std())
-    for _ in range(ROUNDS):
-        image = nonlocal_means(levels.scale(made.data), std=strength)
-        made = made.with_data(levels.unscale(image))
-        missing = volume.with_data(volume.data - resample.to_grid(made, volume.grid, order=1).data)
-        made = made.with_data(made.data + resample.to_grid(missing, grid, order=0).data)
-        strength /= 2
-    return made
+    """Non-local upsampling between thick slices (`pipelines.slices`), which `pellucid enhance` has too."""
+    return slices.to_grid(volume, grid, strength=FACTORS["nlup"])
 
 
 def histogram_matching(reference: Volume) -> Function:

@@ -12,12 +12,10 @@ from torch import nn
 from pellucid import runtime, weights
 from pellucid.errors import did_you_mean, wrong
 from pellucid.evaluation import methods as baselines
-from pellucid.evaluation.classical import Function, cubic
+from pellucid.evaluation.classical import Function
 from pellucid.io.disk import check_readable
 from pellucid.io.volume import Grid, Volume
-from pellucid.ops.intensity import robust_range
 from pellucid.pipelines.enhance import enhance_volume
-from pellucid.pipelines.noise import without_noise
 from pellucid.pipelines.options import EnhanceOptions
 from pellucid.pipelines.record import describe_weights
 from pellucid.weights import file_digest
@@ -104,14 +102,7 @@ def repairer(method: str, options: MethodOptions) -> Function:
     """
     if method == OURS:
         ours = network(options)
-
-        def enhanced(volume: Volume, grid: Grid) -> Volume:
-            # As with another spacing of the output: noise goes before interpolation.
-            allowed = options.enhance.denoise == "auto"
-            quiet, _ = without_noise(volume, robust_range(volume.data), allowed=allowed)
-            return enhance_volume(cubic(quiet, grid), ours, options.enhance).volume
-
-        return enhanced
+        return lambda volume, grid: enhance_volume(volume, ours, options.enhance, grid=grid).volume
     commands = {name: command for name, command in options.commands if name == method}
     names = () if commands else (method,)
     return baselines.find(names, commands, options.reference)[method]

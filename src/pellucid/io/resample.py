@@ -118,9 +118,25 @@ def to_spacing(volume: Volume, spacing_mm: Spacing, *, order: int = 3) -> Volume
     Raises:
         PellucidError: If a spacing is not above 0, or `order` is none of the three.
     """
+    return to_grid(volume, spaced_grid(volume.grid, spacing_mm), order=order)
+
+
+def spaced_grid(grid: Grid, spacing_mm: Spacing) -> Grid:
+    """The grid of another voxel size along the same axes; the field of view stays, up to rounding to whole voxels.
+
+    Args:
+        grid: Any grid.
+        spacing_mm: New voxel size in mm along its three axes.
+
+    Returns:
+        A grid centered on the same field of view.
+
+    Raises:
+        PellucidError: If a spacing is not above 0.
+    """
     if not all(np.isfinite(size) and size > 0 for size in spacing_mm):
         raise wrong("to_spacing: spacing_mm", need="three sizes above 0 mm", got=str(spacing_mm))
-    grid, old = volume.grid, volume.grid.spacing
+    old = grid.spacing
     step = [
         1.0 if abs(new - was) <= _SAME * was else new / was for new, was in zip(spacing_mm, old, strict=True)
     ]
@@ -129,7 +145,7 @@ def to_spacing(volume: Volume, spacing_mm: Spacing, *, order: int = 3) -> Volume
     # Centers: the middles of both fields of view coincide, so the edges do whenever the sizes divide.
     sizes = np.array([x, y, z])
     change[:3, 3] = (np.array(grid.shape) - 1) / 2 - np.array(step) * (sizes - 1) / 2
-    return to_grid(volume, Grid((x, y, z), grid.affine @ change), order=order)
+    return Grid((x, y, z), grid.affine @ change)
 
 
 def to_grid(volume: Volume, grid: Grid, *, order: int = 1) -> Volume:

@@ -14,12 +14,12 @@ from pellucid import config, runtime, weights
 from pellucid.errors import wrong
 from pellucid.inference.predictor import precision_of, predict
 from pellucid.io import resample
-from pellucid.io.volume import Volume
+from pellucid.io.volume import Grid, Volume
 from pellucid.models import TwoStage
 from pellucid.ops.head import head_box
 from pellucid.ops.intensity import IntensityRange, robust_range
 from pellucid.ops.labels import bounding_box, fill_holes, largest_component
-from pellucid.pipelines import space
+from pellucid.pipelines import slices, space
 from pellucid.pipelines.noise import without_noise
 from pellucid.pipelines.options import EnhanceOptions
 from pellucid.pipelines.record import Run, describe, describe_weights, read, read_mask, warn_of_unfit
@@ -44,9 +44,10 @@ TISSUE, SAME, T1W = slice(0, 4), slice(4, 5), slice(5, 6)
 def enhance(source: str | Path | Volume | Any, options: EnhanceOptions | None = None) -> Result:
     """Make a brain scan clearer with the tissue-aware network: motion, noise, blur, thick slices.
 
-    Noise that can be seen is first taken away on the acquired voxels (`noise.without_noise`). The network works at
-    about 1 mm; what it changes there is added to the scan on its own grid, so native detail is kept and a clean
-    scan comes back nearly unchanged.
+    Noise that can be seen is first taken away on the acquired voxels (`noise.without_noise`), and what lies between
+    thick slices is inferred (`slices.to_spacing`). The network works at about 1 mm; what it changes there is added to
+    the scan on its own grid, so native detail is kept and a clean scan comes back nearly unchanged. The image of
+    a scan with thick slices is not changed by the network.
 
     Args:
         source: A file, a nibabel image or a Volume.
@@ -81,6 +82,7 @@ def enhance_volume(
     options: EnhanceOptions,
     *,
     mask: Volume | None = None,
+    grid: Grid | None = None,
     run: Run | None = None,
 ) -> Result:
     """The work of `enhance` on a volume and a network that are already in memory.
@@ -90,6 +92,7 @@ def enhance_volume(
         network: A two-stage network: returns tissue logits, the image in the same contrast, and in T1w.
         options: `frame`, `mask`, `weights` and `threads` have done their work and are only recorded.
         mask: The user's brain mask, used instead of the predicted one.
+        grid: Where the output is wanted, instead of what `options.spacing` says.
         run: Clock and notebook to go on with.
 
     Returns:
@@ -104,9 +107,10 @@ def enhance_volume(
             quiet, noise = without_noise(volume, _levels(volume), allowed=options.denoise == "auto")
         with run.step("prepare"):
             levels = _levels(quiet)
-            template = _template(quiet, options)
+            template = _template(quiet, options) if grid is None else slices.to_grid(quiet, grid)
             target = resample.to_canonical(template)
             work = _work(quiet, target)
+            thick = slices.thick_axis(resample.to_canonical(quiet).grid, work.grid) is not None
             box = head_box(levels.scale(work.data), work.grid.spacing)
             crop = levels.scale(work.data[box.slices])
             place = space.Place(work, target, box, average=options.spacing != "native")
@@ -114,7 +118,9 @@ def enhance_volume(
             clear = _predict(network, crop, options)
         with run.step("finish"):
             tissue, brain = _tissue(clear[TISSUE], place, mask, template)
-            image = _finite(_same(clear[SAME], crop, levels, place, target.data), volume, levels)
+            # What the network knows of thick slices is cubic interpolation: after the better one it only does harm.
+            image = target.data.clone() if thick else _same(clear[SAME], crop, levels, place, target.data)
+            image = _finite(image, volume, levels)
             # Nothing darker than air; where values are positive, 0 is.
             image = image.clamp_(min=min(levels.low, float(volume.data.min())))
             t1w = _t1w(clear, place, run) if clear.shape[0] > T1W.start else None
@@ -127,6 +133,7 @@ def enhance_volume(
     run.notes |= {
         "contrast": options.contrast,
         "noise": dataclasses.asdict(noise),
+        "slices": {"thick": thick, "filled_in": thick, "changed_by_network": not thick},
         "intensity": {"zero": levels.low, "one": levels.high},
         "working_grid": describe(work.grid),
         "working_box": {"start": list(box.start), "stop": list(box.stop)},
@@ -178,7 +185,7 @@ def _template(volume: Volume, options: EnhanceOptions) -> Volume:
     stored = space.stored_order(wanted, volume.grid.orientation)
     if space.same_spacing(volume.grid.spacing, stored):
         return volume
-    return resample.to_spacing(volume, stored, order=3)
+    return slices.to_spacing(volume, stored)
 
 
 def _work(volume: Volume, target: Volume) -> Volume:
@@ -188,7 +195,7 @@ def _work(volume: Volume, target: Volume) -> Volume:
     for ready in (canonical, target):
         if space.same_spacing(ready.grid.spacing, spacing):
             return ready
-    return resample.to_spacing(canonical, spacing, order=3)
+    return slices.to_spacing(canonical, spacing)
 
 
 def _used(options: EnhanceOptions) -> dict[str, Any]:
