@@ -101,7 +101,9 @@ def test_what_the_network_changes_arrives_at_its_place(case):
     inside = volume.data > 0.8 * volume.data.max()
     ratio = result.volume.data[inside] / volume.data[inside]
     assert inside.sum() > 50
-    assert ratio.mean().item() == pytest.approx(1.2, abs=0.01)
+    # What is inferred between thick slices is better than what the network knows of them.
+    assert ratio.mean().item() == pytest.approx(1.0 if "thick" in case else 1.2, abs=0.01)
+    assert result.record["slices"]["changed_by_network"] == ("thick" not in case)
     assert ratio.std().item() < 0.02
 
 
@@ -170,7 +172,7 @@ def test_the_output_grid_follows_the_option(spacing, expected):
     middle = volume.grid.affine @ [*(0.5 * (np.array(volume.grid.shape) - 1)), 1]
     np.testing.assert_allclose(ends[0], middle, atol=0.6)
     center = tuple(n // 2 for n in grid.shape)
-    assert result.volume.data[0][center].item() == pytest.approx(1.2 * 900, rel=0.1)
+    assert result.volume.data[0][center].item() == pytest.approx(900, rel=0.1)
     assert result.tissue.data[0][center] == 3
 
 
@@ -319,7 +321,7 @@ def bundled(monkeypatch, tmp_path):
 
 @pytest.mark.usefixtures("bundled")
 def test_a_file_with_sixteen_bit_integers_goes_all_the_way(tmp_path):
-    volume = head((50, 46, 11), (1.0, 1.0, 4.0), "LAS")
+    volume = head((50, 46, 48), (1.0, 1.0, 1.0), "LAS")
     source = tmp_path / "sub-1_T2w.nii.gz"
     image = nib.Nifti1Image(volume.data[0].numpy().astype(np.int16), volume.grid.affine)
     image.header["descrip"] = b"scanner 7"
@@ -336,11 +338,11 @@ def test_a_file_with_sixteen_bit_integers_goes_all_the_way(tmp_path):
     ]
     back = nib.load(files[0])
     assert np.array_equal(back.affine, nib.load(source).affine)
-    assert back.shape == (50, 46, 11)
+    assert back.shape == (50, 46, 48)
     assert back.get_data_dtype() == np.int16
     assert back.header["descrip"] == np.bytes_(b"scanner 7")
-    middle = np.asarray(back.dataobj)[25, 23, 5]
-    assert middle == pytest.approx(1.1 * np.asarray(image.dataobj)[25, 23, 5], rel=0.03)
+    middle = np.asarray(back.dataobj)[25, 23, 24]
+    assert middle == pytest.approx(1.1 * np.asarray(image.dataobj)[25, 23, 24], rel=0.03)
     assert nib.load(files[1]).get_data_dtype() == np.uint8
 
 

@@ -106,7 +106,7 @@ def enhance_volume(
         with run.step("denoise"):
             quiet, noise = without_noise(volume, _levels(volume), allowed=options.denoise == "auto")
         with run.step("prepare"):
-            levels = _levels(quiet)
+            levels = robust_range(resample.to_canonical(quiet).data)
             template = _template(quiet, options) if grid is None else slices.to_grid(quiet, grid)
             target = resample.to_canonical(template)
             work = _work(quiet, target)
