@@ -48,7 +48,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
         return FakeResult(source, description="degraded")
 
     _replace(monkeypatch, "pellucid.pipelines.enhance", enhance=enhance)
-    _replace(monkeypatch, "pellucid.pipelines.degrade", degrade=degrade)
+    checks = {"check": lambda *_, **__: None, "read_steps": lambda path: [str(path)]}
+    _replace(monkeypatch, "pellucid.pipelines.degrade", degrade=degrade, **checks)
     return seen
 
 
@@ -194,7 +195,7 @@ def test_a_t1w_output_is_named_so(scans: Path, calls: list[Any]) -> None:
 def test_degrade_passes_preset_and_seed(scans: Path, calls: list[Any]) -> None:
     words = ("degrade", scans / "sub-01_T1w.nii.gz", "-o", "bad/", "--preset", "motion-severe", "--seed", 3)
     assert _run(*words) == 0
-    options = {"preset": "motion-severe", "seed": 3, "as_acquired": False, "frame": None}
+    options = {"preset": "motion-severe", "steps": None, "seed": 3, "as_acquired": False, "frame": None}
     assert calls == [(str(scans / "sub-01_T1w.nii.gz"), options)]
     assert (scans.parent / "bad" / "sub-01_desc-degraded_T1w.nii.gz").exists()
 

@@ -1,6 +1,9 @@
 """Units run wherever they are sent, with the same rows."""
 
+import os
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -71,3 +74,35 @@ def test_a_missing_package_is_named(
     monkeypatch.setitem(sys.modules, "distributed", None)
     assert cli.main(words(scan, tmp_path / "out", "--executor", "dask://localhost:1")) == 2
     assert "pip install 'pellucid[cluster]'" in capsys.readouterr().err
+
+
+KILLED = """
+import multiprocessing, os, signal
+from concurrent.futures import ProcessPoolExecutor
+from pellucid.apps.executors import _leave_with_parent
+
+if __name__ == "__main__":
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, initializer=_leave_with_parent) as pool:
+        print(pool.submit(os.getpid).result(), flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    done = subprocess.run([sys.executable, script], stdout=subprocess.PIPE, text=True, check=False)
+    worker = int(done.stdout)
+    until = time.monotonic() + 30
+    while time.monotonic() < until and _alive(worker):
+        time.sleep(0.1)
+    assert not _alive(worker)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -4,6 +4,8 @@ import contextlib
 import dataclasses
 import importlib
 import multiprocessing
+import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from typing import Any
@@ -47,12 +49,26 @@ def executor(where: str, jobs: int, protocol: Protocol) -> Iterator[Executor | N
         shared = dataclasses.replace(options.enhance, threads=threads)
         protocol.options = dataclasses.replace(options, enhance=shared)
     # Spawned: a forked process would inherit torch's thread pool in whatever state it is.
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_leave_with_parent) as pool:
         try:
             yield pool
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)  # or the whole queue would be done before we stop
             raise
+
+
+def _leave_with_parent() -> None:
+    """End this process when the one that started it is gone: a pool's processes would wait for work forever."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextlib.contextmanager

@@ -87,7 +87,11 @@ def check(preset: str | None, steps: list[Step] | None, *, seed: int = 0) -> Non
         PellucidError: If both or neither are given, the preset is unknown, or a step is wrong.
     """
     if (preset is None) == (steps is None):
-        raise wrong("degrade", need="a preset or steps", got="neither" if preset is None else "both")
+        got, fix = (
+            "neither" if preset is None else "both",
+            "On the command line: --preset NAME or --steps FILE.",
+        )
+        raise wrong("degrade", need="a preset or steps", got=got, fix=fix)
     if preset is not None:
         steps = degradation.preset(preset, spacing=UNIT, seed=seed)
     degradation.acquire(torch.ones(1, 8, 8, 8), steps or [], spacing=UNIT)

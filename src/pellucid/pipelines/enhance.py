@@ -119,8 +119,9 @@ def enhance_volume(
         with run.step("finish"):
             tissue, brain = _tissue(clear[TISSUE], place, mask, template)
             # What the network knows of thick slices is cubic interpolation: after the better one it only does harm.
-            image = target.data.clone() if thick else _same(clear[SAME], crop, levels, place, target.data)
+            image = _same(clear[SAME], crop, levels, place, target.data)
             image = _finite(image, volume, levels)
+            image = target.data.clone() if thick else image
             # Nothing darker than air; where values are positive, 0 is.
             image = image.clamp_(min=min(levels.low, float(volume.data.min())))
             t1w = _t1w(clear, place, run) if clear.shape[0] > T1W.start else None
