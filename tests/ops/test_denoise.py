@@ -47,6 +47,14 @@ def test_nonlocal_means_equals_its_formula() -> None:
     assert result[0, 5, 5, 5].item() == pytest.approx(expected, rel=1e-4)
 
 
+def test_pieces_of_nonlocal_means_fit_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = torch.rand(1, 41, 9, 8, generator=torch.Generator().manual_seed(4))
+    whole = nonlocal_means(given, std=0.2)
+    for planes in (7, 10, 20):
+        monkeypatch.setattr("pellucid.ops.denoise.PLANES", planes)
+        torch.testing.assert_close(nonlocal_means(given, std=0.2), whole)
+
+
 def test_nonlocal_means_removes_noise_and_keeps_edges(phantom: Tensor, generator: torch.Generator) -> None:
     clean = phantom.float()[None] / 3
     noisy = clean + 0.05 * torch.randn(clean.shape, generator=generator)

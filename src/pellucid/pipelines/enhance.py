@@ -45,9 +45,9 @@ def enhance(source: str | Path | Volume | Any, options: EnhanceOptions | None = 
     """Make a brain scan clearer with the tissue-aware network: motion, noise, blur, thick slices.
 
     Noise that can be seen is first taken away on the acquired voxels (`noise.without_noise`), and what lies between
-    thick slices is inferred (`slices.to_spacing`). The network works at about 1 mm; what it changes there is added to
-    the scan on its own grid, so native detail is kept and a clean scan comes back nearly unchanged. The image of
-    a scan with thick slices is not changed by the network.
+    thick slices is inferred if the output is to show it (`slices.to_spacing`). The network works at about 1 mm;
+    what it changes there is added to the scan on its own grid, so native detail is kept and a clean scan comes back
+    nearly unchanged. The image of a scan with thick slices is not changed by the network.
 
     Args:
         source: A file, a nibabel image or a Volume.
@@ -134,7 +134,11 @@ def enhance_volume(
     run.notes |= {
         "contrast": options.contrast,
         "noise": dataclasses.asdict(noise),
-        "slices": {"thick": thick, "filled_in": thick, "changed_by_network": not thick},
+        "slices": {
+            "thick": thick,
+            "filled_in": slices.thick_axis(quiet.grid, template.grid) is not None,
+            "changed_by_network": not thick,
+        },
         "intensity": {"zero": levels.low, "one": levels.high},
         "working_grid": describe(work.grid),
         "working_box": {"start": list(box.start), "stop": list(box.stop)},
@@ -196,7 +200,7 @@ def _work(volume: Volume, target: Volume) -> Volume:
     for ready in (canonical, target):
         if space.same_spacing(ready.grid.spacing, spacing):
             return ready
-    return slices.to_spacing(canonical, spacing)
+    return resample.to_spacing(canonical, spacing, order=3)
 
 
 def _used(options: EnhanceOptions) -> dict[str, Any]:
