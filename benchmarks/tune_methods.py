@@ -25,13 +25,13 @@ NOISE = ("rician-0.03", "rician-0.05", "rician-0.10")
 BLUR = ("blur-0.8", "blur-1.2", "slices-5mm")
 COARSE = ("slices-3mm", "slices-5mm", "resolution-2.4mm")
 GRID: dict[str, tuple[tuple[str, ...], tuple[float, ...]]] = {
-    "gaussian": (NOISE, (1.6, 2.0, 2.4)),
+    "gaussian": (NOISE, (1.6, 2.0, 2.4, 2.8)),
     "nlm": (NOISE, (0.2, 0.3, 0.4, 0.6)),
-    "nlm-ours": (NOISE, (0.5, 0.7, 1.0)),
-    "prinlm": (NOISE, (0.85, 1.0, 1.15)),
+    "nlm-ours": (NOISE, (0.35, 0.5, 0.7, 1.0)),
+    "prinlm": (NOISE, (0.8, 1.0, 1.2)),
     "ascm": (NOISE, (0.5, 0.7, 1.0, 1.4)),
-    "tv": (NOISE, (0.35, 0.5, 0.7)),
-    "wavelet": (NOISE, (0.4, 0.5, 0.6, 0.7)),
+    "tv": (NOISE, (0.25, 0.35, 0.5, 0.75)),
+    "wavelet": (NOISE, (0.4, 0.5, 0.6, 0.7, 1.0, 1.4)),
     "unsharp": (BLUR, (0.25, 0.5, 1.0, 1.5, 2.0)),
     "nlup": (COARSE, (0.35, 0.5, 0.8, 1.2, 2.0)),
 }
