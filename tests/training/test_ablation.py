@@ -11,7 +11,7 @@ from pellucid import cli
 from pellucid.apps.ablation import PAGE
 from pellucid.config import to_dict
 from pellucid.errors import PellucidError
-from pellucid.evaluation.ablation import AWARE, SINGLE, parameters, single_stage, variants
+from pellucid.evaluation.ablation import AWARE, DICE, SINGLE, parameters, single_stage, variants
 from pellucid.evaluation.rows import read_rows
 from pellucid.models import EfficientUNetConfig, TwoStage, TwoStageConfig
 from pellucid.training.enhancer import RecipeConfig
@@ -78,7 +78,10 @@ def test_the_command_trains_judges_and_goes_on(
     assert page.strip() == (out / PAGE).read_text().strip()
     assert all(name in page for name in (AWARE, *SINGLE)) and "2 steps of" in page
     rows = read_rows(out / "rows.tsv")
-    assert {row.method for row in rows} == {"input", AWARE, *SINGLE}
+    assert {row.method for row in rows if row.metric != DICE} == {"input", AWARE, *SINGLE}
+    assert {row.method for row in rows if row.metric == DICE} == {"CSF", "GM", "WM"}
+    known = [row.value for row in rows if (row.metric, row.method, row.condition) == (DICE, "GM", "clean")]
+    assert f"GM {sum(known) / len(known):.2f}" in page
     assert {row.condition for row in rows} == {"clean", "blur-1.2"}
     before = {name: (out / name / "weights.safetensors").stat().st_mtime for name in SINGLE}
     assert cli.main(words) == 0  # nothing is trained again

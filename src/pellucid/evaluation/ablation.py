@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 AWARE = "tissue-aware"
 SINGLE: Mapping[str, float] = {"single-stage": 1.0, "single-stage-1.5x": 1.5}
 """Variant without tissue -> its weights relative to the tissue-aware network's."""
+DICE = "dice"
+"""Metric of rows whose method is a tissue: how well stage 1 of the tissue-aware variant knows it."""
 SMALLEST = EfficientUNetConfig(channels=(4,))
 """Stage 1 of the variants without tissue: the loss wants one, nobody reads it."""
 
@@ -122,7 +124,7 @@ def run(recipes: Mapping[str, RecipeConfig], out: Path) -> list[Row]:
 
 
 def _rows(scan: str, variant: str, figures: Mapping[str, float], seconds: float) -> list[Row]:
-    """Figures such as "val/blur-1.2/psnr_output" as rows; the input's once, under its own name."""
+    """Figures such as "val/blur-1.2/psnr_output" as rows; the input's and stage 1's once, under names of their own."""
     rows = []
     for key, value in figures.items():
         _, corruption, what = key.split("/")
@@ -131,6 +133,8 @@ def _rows(scan: str, variant: str, figures: Mapping[str, float], seconds: float)
             rows.append(Row(scan, corruption, variant, metric, value, seconds))
         elif who == "input" and variant == AWARE:
             rows.append(Row(scan, corruption, "input", metric, value, 0.0))
+        elif metric == DICE and variant == AWARE:
+            rows.append(Row(scan, corruption, who, DICE, value, 0.0))
     return rows
 
 

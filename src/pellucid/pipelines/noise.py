@@ -10,7 +10,7 @@ from pellucid.ops.intensity import IntensityRange
 VISIBLE = 0.01
 """Noise below this share of the intensity range is left alone: taking it away changes less than anybody sees."""
 
-THICK = 2.0
+FAR_APART = 2.0
 """Neighbours this much farther apart than along the finest axis differ by anatomy, not only by noise."""
 
 
@@ -42,7 +42,7 @@ def without_noise(volume: Volume, levels: IntensityRange, *, allowed: bool = Tru
     # In canonical axes, so that the answer does not depend on how the scan is stored.
     canonical = resample.to_canonical(volume)
     image, spacing = levels.scale(canonical.data), canonical.grid.spacing
-    share = noise_std(image, axes=[axis for axis in range(3) if spacing[axis] < THICK * min(spacing)])
+    share = noise_std(image, axes=[axis for axis in range(3) if spacing[axis] < FAR_APART * min(spacing)])
     # Magnitudes are not below 0, and not below air where something was added to them; a few are, by interpolation.
     rician = levels.low >= 0 and float((image < -share).float().mean()) < 1e-3
     found = Noise(share * (levels.high - levels.low), share, rician, removed=allowed and share > VISIBLE)
