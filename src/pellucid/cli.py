@@ -133,6 +133,8 @@ def _sentence(box: str) -> str:
     if bad := re.match(r"Error parsing (\S+): no type matching (\w+) .*? from \['(.*?)'\]", text):
         option, kind, got = bad.groups()
         return str(wrong(option, need=_NUMBERS.get(kind, kind), got=repr(got)))
+    if bad := re.match(r"Error parsing (\S+): invalid literal for int\(\) with base 10: '(.*?)'", text):
+        return str(wrong(bad[1], need=_NUMBERS["INT"], got=repr(bad[2])))
     if bad := re.match(r"invalid choice '(.*?)' for argument '(.*?)'. Expected one of \((.*?)\)", text):
         got, option, choices = bad.groups()
         return str(wrong(option, need=f"one of {choices.replace(chr(39), '')}", got=repr(got)))

@@ -79,11 +79,11 @@ def test_a_missing_package_is_named(
 KILLED = """
 import multiprocessing, os, signal
 from concurrent.futures import ProcessPoolExecutor
-from pellucid.apps.executors import _leave_with_parent
+from pellucid.apps.executors import _obey
 
 if __name__ == "__main__":
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn, initializer=_leave_with_parent) as pool:
+    with ProcessPoolExecutor(1, mp_context=spawn, initializer=_obey) as pool:
         print(pool.submit(os.getpid).result(), flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -106,3 +106,39 @@ def _alive(process: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+INTERRUPTED = """
+import os, signal, sys, threading, time
+from pathlib import Path
+from types import SimpleNamespace
+from pellucid.apps.executors import executor
+from pellucid.pipelines.options import EnhanceOptions
+
+folder = Path(sys.argv[1])
+
+def unit(number):
+    (folder / str(number)).touch()
+    time.sleep(0.5)
+
+if __name__ == "__main__":
+    protocol = SimpleNamespace(options=SimpleNamespace(enhance=EnhanceOptions(threads=1)))
+    with executor("local", 2, protocol) as pool:
+        sent = [pool.submit(unit, number) for number in range(20)]
+        sent[1].result()
+        os.killpg(0, signal.SIGINT)
+        time.sleep(60)
+"""
+
+
+def test_an_interrupt_drops_the_queue(tmp_path: Path) -> None:
+    script, folder = tmp_path / "interrupted.py", tmp_path / "begun"
+    script.write_text(INTERRUPTED)
+    folder.mkdir()
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, script, folder], capture_output=True, start_new_session=True, check=False
+    )
+    assert done.returncode != 0 and time.monotonic() - start < 50
+    # Two are done and two are under way; a pool has up to three more in its hands.
+    assert len(list(folder.iterdir())) <= 7

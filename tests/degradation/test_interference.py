@@ -41,8 +41,9 @@ def test_a_zipper_is_two_planes_of_noise() -> None:
 @pytest.mark.parametrize(
     ("effect", "values", "message"),
     [
-        (spikes, {"intensity": -0.1}, "spikes: need intensity >= 0 and count >= 1"),
-        (spikes, {"intensity": 0.1, "count": 0}, "spikes: need intensity >= 0 and count >= 1"),
+        (spikes, {"intensity": -0.1}, "spikes: need intensity >= 0 and count from 1 to 1000"),
+        (spikes, {"intensity": 0.1, "count": 10**9}, "spikes: need intensity >= 0 and count from 1 to 1000"),
+        (spikes, {"intensity": 0.1, "count": 0}, "spikes: need intensity >= 0 and count from 1 to 1000"),
         (zipper, {"intensity": 0.1, "position": 2.0}, "zipper: need intensity >= 0 and position 0..1"),
         (zipper, {"intensity": 0.1, "readout_axis": 5}, "zipper: readout_axis: need 0, 1 or 2, got 5"),
     ],

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 import sys
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
@@ -16,9 +17,17 @@ from pellucid import cli
 from pellucid.apps.robustness import PAGE, PLOT, SUMMARY, VERSUS, draw, report
 from pellucid.errors import PellucidError
 from pellucid.evaluation import robustness
+from pellucid.evaluation.bias import Bias, BiasOptions
 from pellucid.evaluation.options import network
 from pellucid.evaluation.protocol import ROWS, Unit
-from pellucid.evaluation.robustness import SWEEPS, Robustness, RobustnessOptions, measure, truth_mask
+from pellucid.evaluation.robustness import (
+    SWEEPS,
+    Robustness,
+    RobustnessOptions,
+    draw_of,
+    measure,
+    truth_mask,
+)
 from pellucid.evaluation.rows import Row, read_rows
 from pellucid.models import checkpoint
 from pellucid.models.two_stage import TwoStage, TwoStageConfig
@@ -294,3 +303,58 @@ def test_sheets_show_every_method_and_the_truth(brain: Path, tiny: Path, tmp_pat
     written = picture.stat().st_mtime_ns
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert draw(protocol, brain) == [picture] and picture.stat().st_mtime_ns > written
+
+
+def test_every_scan_has_a_draw_of_its_own_and_all_its_corruptions_the_same() -> None:
+    draws = [draw_of(seed, name) for seed in (0, 1) for name in ("sub-01_T1w", "sub-02_T1w")]
+    assert len(set(draws)) == 4 and all(0 <= draw < 2**31 for draw in draws)
+    assert draw_of(0, "sub-01_T1w") == draws[0]
+
+
+FAIL = f'{sys.executable} -c "import sys; sys.exit(3)" {{in}} {{out}}'
+
+
+def test_a_tool_that_fails_does_not_take_the_others_with_it(
+    brain: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    words = ["evaluate", "robustness", str(brain), "-o", str(out), "--methods", "gaussian"]
+    words += ["--corruptions", "blur-1.2"]
+    assert cli.main([*words, "--method", f"broken={FAIL}"]) == 2
+    err = capsys.readouterr().err
+    assert "sub-01_T1w.nii.gz, blur-1.2, broken: method broken: need a file at {out}" in err
+    assert {row.method for row in read_rows(out / ROWS)} == {"input", "gaussian"}
+
+
+def test_a_folder_is_of_one_protocol(brain: Path, tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    _run(Robustness(out, _options(tiny, ("clean",), methods=())), brain)
+    other = BiasOptions(methods=("input",), corruptions=("blur-1.2",))
+    with pytest.raises(PellucidError, match="need a folder of bias alone, got robustness.json"):
+        Bias(out, other)
+    (out / RECORD).unlink()
+    with pytest.raises(PellucidError, match="need a folder of robustness alone, got rows.tsv"):
+        Robustness(out, _options(tiny))
+    (out / RECORD).write_text("{}")
+    with pytest.raises(PellucidError, match="need the record of earlier results, got something else"):
+        Robustness(out, _options(tiny))
+    bias = Bias(out, other, force=True)
+    bias.run(bias.plan([brain]))
+    assert not (out / RECORD).exists() and (out / "bias.json").exists()
+
+
+def test_copies_of_one_scan_are_measured_once(brain: Path, tiny: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "again" / brain.name
+    copy.parent.mkdir()
+    shutil.copy(brain, copy)
+    protocol = Robustness(tmp_path / "out", _options(tiny))
+    units = protocol.missing(protocol.plan([brain, copy]))
+    assert [(unit.scan, unit.condition) for unit in units] == [(brain, kind) for kind in FEW]
+
+
+def test_names_of_tools_fit_into_a_table(
+    brain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", "robustness", str(brain), "-o", str(tmp_path / "out")]
+    assert cli.main([*words, "--method", "a\tb=cp {in} {out}"]) == 2
+    assert "--method: need NAME=COMMAND" in capsys.readouterr().err

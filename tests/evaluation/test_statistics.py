@@ -7,7 +7,8 @@ import pytest
 from scipy import stats
 
 from pellucid.errors import PellucidError
-from pellucid.evaluation.statistics import adjusted, anova, auroc, bootstrap_interval, cohens_d, compare
+from pellucid.evaluation.anova import anova
+from pellucid.evaluation.statistics import adjusted, auroc, bootstrap_interval, cohens_d, compare
 
 RNG = np.random.default_rng(0)
 A, B, C = RNG.normal(1.0, 1, 30), RNG.normal(0.3, 1, 30), RNG.normal(0.0, 1, 22)
@@ -95,3 +96,16 @@ def test_too_little_is_refused() -> None:
         anova({"a": A})
     with pytest.raises(PellucidError, match="AUROC: need at least one value in both groups, got 0 and 30"):
         auroc([], A)
+
+
+def test_what_is_not_finite_or_does_not_vary_is_refused_or_said() -> None:
+    with pytest.raises(PellucidError, match="bootstrap: need finite values"):
+        bootstrap_interval([1.0, math.nan])
+    with pytest.raises(PellucidError, match="AUROC: need finite values"):
+        auroc([1.0, math.nan], A)
+    with pytest.raises(PellucidError, match="ANOVA: need finite values"):
+        anova({"a": [1.0, math.inf], "b": [1.0, 2.0]})
+    with pytest.raises(PellucidError, match="ANOVA: need a group whose values differ"):
+        anova({"a": [1.0, 1.0], "b": [1.0, 1.0]})
+    same, apart = (compare([1.0, 1.0], [b, b], paired=False) for b in (1.0, 2.0))
+    assert (same.statistic, same.p) == (0.0, 1.0) and (apart.statistic, apart.p) == (-math.inf, 0.0)

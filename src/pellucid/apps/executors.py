@@ -5,6 +5,7 @@ import dataclasses
 import importlib
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
@@ -50,16 +51,32 @@ def executor(where: str, jobs: int, protocol: Protocol) -> Iterator[Executor | N
         protocol.options = dataclasses.replace(options, enhance=shared)
     # Spawned: a forked process would inherit torch's thread pool in whatever state it is.
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_leave_with_parent) as pool:
-        try:
-            yield pool
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # or the whole queue would be done before we stop
-            raise
+    pool = ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_obey)
+    try:
+        yield pool
+    finally:
+        # Not as a context: its end takes back the order to drop the queue, and all of it would be done first.
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _leave_with_parent() -> None:
-    """End this process when the one that started it is gone: a pool's processes would wait for work forever."""
+SECONDS_TO_TIDY = 1.0
+"""What an interrupted process has to remove its temporary files."""
+
+
+def _obey() -> None:
+    """Make a pool's process stop when it is interrupted, and end with the one that started it.
+
+    By itself it would report an interrupt as the result of its unit and go on with the next, and wait for work for ever
+    after its parent is gone.
+    """
+
+    def stop(*_: object) -> None:
+        ending = threading.Timer(SECONDS_TO_TIDY, os._exit, args=(130,))
+        ending.daemon = True
+        ending.start()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, stop)
     parent = multiprocessing.parent_process()
     if parent is None:
         return

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pellucid import endings
 from pellucid.evaluation.options import INPUT, OURS, repairer
-from pellucid.evaluation.robustness import MASK, Robustness, corrupted
+from pellucid.evaluation.robustness import MASK, Robustness, corrupted, draw_of
 from pellucid.evaluation.rows import write_table
 from pellucid.evaluation.summary import COLUMNS, Summary, matrix_markdown, summarize, to_markdown
 from pellucid.io import nifti, resample
@@ -63,21 +63,21 @@ def draw(protocol: Robustness, scan: Path) -> list[Path]:
     """
     options, folder = protocol.options, protocol.out / "sheets"
     make_folder(folder)
-    clean = nifti.load(scan)
+    clean, name = nifti.load(scan), endings.split_suffix(scan)[0]
     truth = resample.to_canonical(clean)
     pictures = []
     for corruption in options.corruptions:
-        picture = folder / f"{endings.split_suffix(scan)[0]}_{corruption.replace('/', '_')}.png"
+        picture = folder / f"{name}_{corruption.replace('/', '_')}.png"
         pictures.append(picture)
-        given = corrupted(clean, corruption, options.seed)
+        given = corrupted(clean, corruption, draw_of(options.seed, name))
         made = {
-            name: resample.to_canonical(repairer(name, options)(given, clean.grid)).data[0]
-            for name in options.names
+            method: resample.to_canonical(repairer(method, options)(given, clean.grid)).data[0]
+            for method in options.names
         }
-        columns = [Column(name, image) for name, image in made.items()] + [Column("truth", truth.data[0])]
+        columns = [Column(method, image) for method, image in made.items()] + [Column("truth", truth.data[0])]
         wrongs = [
-            Column(f"{name} - truth", image - truth.data[0], kind="difference")
-            for name, image in made.items()
+            Column(f"{method} - truth", image - truth.data[0], kind="difference")
+            for method, image in made.items()
         ]
         shared = frame(columns, spacing=truth.grid.spacing)
         with replacing(picture, force=True) as place:
@@ -96,7 +96,8 @@ def _page(protocol: Robustness, summaries: list[Summary]) -> str:
         f"{scans} scan{'s' if scans > 1 else ''}; {whose}seed {protocol.options.seed}.",
         f"Measured in: {MASK}.",
         "Ranges are the clean scan's 99.5th percentile. Thick slices are given as acquired, on a coarse grid; the "
-        "input is their cubic interpolation. Means over scans; the best of a row is bold.",
+        "input is their cubic interpolation. Means over scans, or over as many as stand in brackets; the best of a row "
+        "is bold. What is random in a corruption is drawn once for each scan.",
         "",
     ]
     for metric in dict.fromkeys(s.metric for s in summaries):

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -57,7 +59,7 @@ class Metrics(Command):
             inputs = filter(None, (self.reference, *self.tests, self.mask, self.tissue))
             check_free(self.out, force=self.force, inputs=inputs)
             check_folder(self.out.parent)
-        names = () if self.metrics == "all" else tuple(self.metrics.split(","))
+        names = () if self.metrics == "all" else _listed(self.metrics)
         options = ScoresOptions(names, self.mask, self.tissue, self.labels, self.data_range)
         scores = Scores(self.reference, options)
         found: list[Score] = []
@@ -70,7 +72,9 @@ class Metrics(Command):
             self.say(_table(found))
         if self.out is not None and found:
             from pellucid.evaluation.rows import write_table
+            from pellucid.io.disk import make_folder
 
+            make_folder(self.out.parent)
             write_table(self.out, COLUMNS, [dataclasses.astuple(score) for score in found])
         return code
 
@@ -83,7 +87,8 @@ def _table(scores: "Sequence[Score]") -> str:
         if score.image != image:
             image = score.image
             lines.append(image)
-        lines.append(f"  {score.metric:<26}{score.value:>12.5g} {score.unit:<12}{score.direction} is better")
+        value = "n/a" if math.isnan(score.value) else f"{score.value:.5g}"
+        lines.append(f"  {score.metric:<26}{value:>12} {score.unit:<12}{score.direction} is better")
     return "\n".join(lines)
 
 
@@ -138,7 +143,7 @@ class _Compare(_Evaluate):
         if self.jobs < 1:
             raise wrong("--jobs", need="at least 1", got=str(self.jobs))
         return {
-            "methods": tuple(self.methods.split(",")),
+            "methods": _listed(self.methods),
             "commands": tuple(_command(text) for text in self.method),
             # Workers elsewhere have another working folder.
             "reference": None if self.reference is None else self.reference.absolute(),
@@ -165,11 +170,11 @@ class EvaluateRobustness(_Compare):
         from pellucid.apps.robustness import draw, report
         from pellucid.evaluation.robustness import SWEEPS, Robustness, RobustnessOptions
 
-        names = [part for name in self.corruptions.split(",") for part in SWEEPS.get(name, (name,))]
+        names = [part for name in _listed(self.corruptions) for part in SWEEPS.get(name, (name,))]
         options = RobustnessOptions(
             **self._method_options(),
             corruptions=tuple(dict.fromkeys(names)),
-            metrics=tuple(self.metrics.split(",")),
+            metrics=_listed(self.metrics),
         )
         protocol = Robustness(self.out, options, force=self.force)
         failed = self._run(protocol, protocol.plan(sources))
@@ -181,6 +186,11 @@ class EvaluateRobustness(_Compare):
         return FAILED if failed else OK
 
 
+def _listed(text: str) -> tuple[str, ...]:
+    """Names from a list with commas, and spaces where people put them."""
+    return tuple(name.strip() for name in text.split(","))
+
+
 def _absolute(weights: str) -> str:
     """The path of weights that are a file, in full; a name as it is."""
     path = Path(weights)
@@ -190,8 +200,9 @@ def _absolute(weights: str) -> str:
 def _command(text: str) -> tuple[str, str]:
     """A name and a command from `name=command`."""
     name, equals, command = text.partition("=")
-    if not equals or not name:
-        raise wrong("--method", need="NAME=COMMAND", got=repr(text))
+    if not equals or not re.fullmatch(r"[\w.+-]+", name):
+        fix = "A name is made of letters, digits and . + - _"
+        raise wrong("--method", need="NAME=COMMAND", got=repr(text), fix=fix)
     return name, command
 
 
@@ -214,7 +225,7 @@ class EvaluateBias(_Compare):
         from pellucid.apps.bias import report
         from pellucid.evaluation.bias import Bias, BiasOptions
 
-        corruptions = tuple(dict.fromkeys(self.corruptions.split(",")))
+        corruptions = tuple(dict.fromkeys(_listed(self.corruptions)))
         options = BiasOptions(
             **self._method_options(),
             by=self.by,

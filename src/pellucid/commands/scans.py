@@ -63,7 +63,8 @@ class Degrade(Command):
     seed: int = 0
     """The same seed gives the same preset; steps have seeds of their own."""
     as_acquired: bool = False
-    """Leave thick slices on a coarse grid of their own instead of interpolating them back."""
+    """Leave thick slices on a coarse grid of their own instead of interpolating them back, as the record of a scan
+    that was left so does."""
     frame: int | None = None
     """Frame of a 4-D file, counted from 0."""
     force: bool = False
@@ -76,7 +77,7 @@ class Degrade(Command):
         from pellucid.pipelines.degrade import check, read_steps
 
         # What is wrong for every scan is said once.
-        steps = None if self.steps is None else read_steps(self.steps)
+        steps, acquired = (None, False) if self.steps is None else read_steps(self.steps)
         check(self.preset, steps, seed=self.seed)
 
         def work(job: Job) -> None:
@@ -87,7 +88,7 @@ class Degrade(Command):
                 preset=self.preset,
                 steps=steps,
                 seed=self.seed,
-                as_acquired=self.as_acquired,
+                as_acquired=self.as_acquired or acquired,
                 frame=self.frame,
             )
             for path in result.save(job.out, force=self.force):

@@ -5,7 +5,6 @@ carry a `seed`, so the same steps give the same image on the same device.
 """
 
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -28,11 +27,13 @@ from pellucid.types import Spacing
 Step = dict[str, Any]
 
 TYPES: dict[Any, tuple[tuple[type, ...], str]] = {
-    float: ((int, float), "a finite number"),
+    float: ((int, float), "a number"),
     int: ((int,), "a whole number"),
     str: ((str,), "text"),
 }
 """Annotation of a parameter -> types that JSON may bring, and the words for them."""
+LARGEST = 1e6
+"""No parameter of any effect means anything beyond it, in mm, degrees, voxels or shares of the range."""
 
 
 @dataclass(frozen=True)
@@ -166,8 +167,10 @@ def _call(
     step: Mapping[str, Any], spacing: Spacing, *, where: str
 ) -> tuple[Callable[..., Tensor], dict[str, Any]]:
     """The function of a step and its checked arguments."""
+    if not isinstance(step, Mapping):
+        raise wrong(where, need="a step: effect and parameters by name", got=repr(step))
     name = step.get("effect")
-    if name not in EFFECTS:
+    if not isinstance(name, str) or name not in EFFECTS:
         hint = did_you_mean(str(name), EFFECTS)
         raise wrong(where, need="the name of an effect", got=repr(name), fix=hint)
     effect, where = EFFECTS[name], f"{where} ({name})"
@@ -199,9 +202,10 @@ def _checked(effect: Effect, values: Mapping[str, Any], where: str) -> dict[str,
             )
         kind = parameters[key].annotation
         types, words = TYPES.get(kind, ((list, tuple), "a list"))
-        endless = isinstance(value, float) and not math.isfinite(value)
-        if endless or isinstance(value, bool) or not isinstance(value, types):
+        if isinstance(value, bool) or not isinstance(value, types):
             raise wrong(f"{where}: {key}", need=words, got=repr(value))
+        if isinstance(value, (int, float)) and not abs(value) <= LARGEST:
+            raise wrong(f"{where}: {key}", need=f"{words} of at most {LARGEST:g}", got=repr(value))
         checked[key] = float(values[key]) if kind is float else value
     for key, parameter in parameters.items():
         if key not in values and parameter.default is inspect.Parameter.empty:
@@ -211,4 +215,8 @@ def _checked(effect: Effect, values: Mapping[str, Any], where: str) -> dict[str,
 
 def _pose(values: Mapping[str, Any] | Pose, where: str) -> Pose:
     """A pose from JSON, where tuples are lists."""
-    return values if isinstance(values, Pose) else from_dict(Pose, values, where)
+    pose = values if isinstance(values, Pose) else from_dict(Pose, values, where)
+    for number in (pose.start, *pose.rotation_deg, *pose.translation_mm):
+        if not abs(number) <= LARGEST:
+            raise wrong(where, need=f"numbers of at most {LARGEST:g}", got=str(number))
+    return pose

@@ -7,6 +7,9 @@ from torch import Tensor
 from pellucid.degradation.kspace import check_axis
 from pellucid.errors import wrong
 
+MOST_SPIKES = 1000
+"""More than anybody has seen in a scan that was kept."""
+
 
 def spikes(
     image: Float[Tensor, "c x y z"], *, intensity: float, count: int = 1, generator: torch.Generator
@@ -32,8 +35,9 @@ def spikes(
     Reference:
         Graves & Mitchell 2013, J Magn Reson Imaging 38:269, doi:10.1002/jmri.24288 (spike noise)
     """
-    if intensity < 0 or count < 1:
-        raise wrong("spikes", need="intensity >= 0 and count >= 1", got=f"{intensity} and {count}")
+    if intensity < 0 or not 1 <= count <= MOST_SPIKES:
+        need = f"intensity >= 0 and count from 1 to {MOST_SPIKES}"
+        raise wrong("spikes", need=need, got=f"{intensity} and {count}")
     where = torch.rand(count, 3, generator=generator, dtype=torch.float64) - 0.5
     phase = torch.rand(count, generator=generator, dtype=torch.float64)
     if intensity == 0:

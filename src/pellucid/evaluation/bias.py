@@ -2,8 +2,9 @@
 
 import dataclasses
 import functools
+import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pellucid import endings, runtime
@@ -11,11 +12,14 @@ from pellucid.errors import wrong
 from pellucid.evaluation import methods as baselines
 from pellucid.evaluation.morphometry import MEASURES, measure, segmenter
 from pellucid.evaluation.options import INPUT, OURS, MethodOptions, network, repaired
-from pellucid.evaluation.protocol import Case, Protocol, Unit
-from pellucid.evaluation.robustness import CLEAN, check_corruptions, corrupted
+from pellucid.evaluation.protocol import Case, Protocol, Unit, collect
+from pellucid.evaluation.robustness import CLEAN, DRAWS, check_corruptions, corrupted, draw_of
 from pellucid.evaluation.rows import MISSING, Row
 from pellucid.evaluation.statistics import Comparison, adjusted_p, cohens_d, compare
 from pellucid.io import nifti
+from pellucid.io.volume import Volume
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +72,7 @@ class Bias(Protocol):
     options: BiasOptions
 
     def __init__(self, out: Path, options: BiasOptions, *, force: bool = False) -> None:
-        fixed = {"segment": options.segment, "by": options.by, "good": options.good}
+        fixed = {"segment": options.segment, "by": options.by, "good": options.good, "draws": DRAWS}
         super().__init__("bias", measure_bias, out, options, fixed=fixed, force=force)
 
     def plan(self, scans: Iterable[Path]) -> list[Case]:
@@ -91,6 +95,16 @@ class Bias(Protocol):
         if options.good not in {case.condition for case in cases}:
             groups = ", ".join(sorted({case.condition for case in cases})) or "none"
             raise wrong("bias", need=f"scans of the group {options.good!r}", got=f"the groups {groups}")
+        known = {case.name for case in cases if case.condition == options.good}
+        alone = sorted({case.scan.name for case in cases if case.name not in known})
+        if alone:
+            names = ", ".join(alone)
+            logger.warning("%s: no scan %s of the same person to compare with", names, options.good)
+        if not any(case.name in known and case.condition != options.good for case in cases):
+            fix = "Names must be equal but for that entity."
+            raise wrong(
+                "bias", need=f"a person with a scan {options.good!r} and another", got="none", fix=fix
+            )
         return cases
 
 
@@ -120,13 +134,16 @@ def measure_bias(unit: Unit, options: BiasOptions) -> list[Row]:
     """
     runtime.set_threads(options.enhance.threads)
     scan = nifti.load(unit.scan)
-    given = scan if options.by else corrupted(scan, unit.condition, options.seed)
+    given = scan if options.by else corrupted(scan, unit.condition, draw_of(options.seed, unit.name))
     segment = segmenter(options.segment, functools.partial(network, options), options.enhance)
-    rows = []
-    for method, made, seconds in repaired(unit.methods, options, given, scan.grid):
+
+    def rows(method: str, run: Callable[[], tuple[Volume, float]]) -> list[Row]:
+        made, seconds = run()
         found = measure(segment(made))
-        rows += [Row(unit.name, unit.condition, method, key, found[key], seconds) for key in MEASURES]
-    return rows
+        return [Row(unit.name, unit.condition, method, key, found[key], seconds) for key in MEASURES]
+
+    methods = repaired(unit.methods, options, given, scan.grid)
+    return collect(unit, ((method, functools.partial(rows, method, run)) for method, run in methods))
 
 
 @dataclasses.dataclass(frozen=True)

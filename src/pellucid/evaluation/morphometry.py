@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.cluster import vq
@@ -30,6 +30,8 @@ CENTRAL_MM = 20.0
 """CSF deeper inside the brain than this is central: the ventricles, mostly."""
 STRUCTURES = {"ventricles": (4, 43), "hippocampus": (17, 53)}
 """FreeSurfer's numbers of structures, left and right."""
+HIGHEST = 20000
+"""FreeSurfer's largest label numbers, of parcellations, are below it."""
 MEASURES = ("CSF_ml", "GM_ml", "WM_ml", "ventricles_ml", "hippocampus_ml", "thickness_mm")
 """What is measured; "ventricles" of a tissue map is its central CSF, and it has no hippocampus."""
 
@@ -46,8 +48,11 @@ def measure(labels: Volume) -> dict[str, float]:
 
     Returns:
         `MEASURES`; NaN where there is nothing to measure.
+
+    Raises:
+        PellucidError: If the map holds anything but label numbers.
     """
-    numbers = labels.data[0].round().long()
+    numbers = _numbers(labels)
     detailed = int(numbers.max()) >= len(TISSUES)
     tissue = load_table("freesurfer").tissue_map(numbers) if detailed else numbers
     ml = float(np.prod(labels.grid.spacing)) / 1000
@@ -65,6 +70,16 @@ def measure(labels: Volume) -> dict[str, float]:
     area = (inner + outer) / 2
     found["thickness_mm"] = 1000 * found["GM_ml"] / area if area else math.nan
     return found
+
+
+def _numbers(labels: Volume) -> Int[torch.Tensor, "x y z"]:
+    """Label numbers; refuses what is no label map."""
+    data = labels.data[0]
+    lowest, highest = (float(value) for value in torch.aminmax(data))
+    if lowest < 0 or highest > HIGHEST or bool((data != data.round()).any()):
+        need = f"a label map: whole numbers from 0 to {HIGHEST}"
+        raise wrong("segment", need=need, got=f"values from {lowest:g} to {highest:g}")
+    return data.long()
 
 
 def tissue_volumes(tissue: Volume) -> dict[str, float]:

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -110,8 +110,8 @@ def repairer(method: str, options: MethodOptions) -> Function:
 
 def repaired(
     methods: Iterable[str], options: MethodOptions, given: Volume, grid: Grid
-) -> Iterator[tuple[str, Volume, float]]:
-    """Try methods on one scan, one after the other.
+) -> Iterator[tuple[str, Callable[[], tuple[Volume, float]]]]:
+    """Methods to try on one scan, one after the other.
 
     Args:
         methods: Of `options.names`.
@@ -120,13 +120,17 @@ def repaired(
         grid: Of the comparison.
 
     Yields:
-        Each method, what it made, and the seconds it took without getting ready.
+        Each method, and what runs it: what it made, and the seconds it took without getting ready.
     """
-    for method in methods:
+
+    def run(method: str) -> tuple[Volume, float]:
         repair = repairer(method, options)
         start = time.perf_counter()
         made = repair(given, grid)
-        yield method, made, time.perf_counter() - start
+        return made, time.perf_counter() - start
+
+    for method in methods:
+        yield method, functools.partial(run, method)
 
 
 def network(options: MethodOptions) -> nn.Module:

@@ -24,6 +24,23 @@ logger = logging.getLogger(__name__)
 ROWS = "rows.tsv"
 
 
+KINDS = ("robustness", "bias")
+"""Protocols with rows: each wants a folder of its own."""
+
+
+class UnfinishedError(PellucidError):
+    """Some methods of a unit failed.
+
+    Args:
+        failed: What went wrong, one sentence a method.
+        rows: Of the others.
+    """
+
+    def __init__(self, failed: list[PellucidError], rows: list[Row]) -> None:
+        super().__init__(failed, rows)
+        self.failed, self.rows = failed, rows
+
+
 class Case(NamedTuple):
     """A scan of a protocol's plan."""
 
@@ -87,6 +104,7 @@ class Protocol:
         if not force:
             self._go_on()
         check_folder(out)
+        self._stale = [out / f"{other}.json" for other in KINDS if other != kind] if force else []
 
     @property
     def weights(self) -> dict[str, Any] | None:
@@ -111,8 +129,9 @@ class Protocol:
             self.rows += rows
             self._measured.add(endings.split_suffix(unit.scan)[0])
             make_folder(self.out)
-            write_rows(self.out / ROWS, self.rows)
+            # The record first: rows without one are nobody's, a record without rows costs a unit.
             self._write_record()
+            write_rows(self.out / ROWS, self.rows)
         return failed
 
     def missing(self, plan: Iterable[Case]) -> list[Unit]:
@@ -129,7 +148,9 @@ class Protocol:
         plan = list(dict.fromkeys(plan))
         for path in dict.fromkeys(case.scan for case in plan):
             self._note(path)
-        for path, name, condition in plan:
+        # Copies of one file under two paths are one scan.
+        once = {(case.name, case.condition): case for case in reversed(plan)}
+        for path, name, condition in reversed(once.values()):
             methods = tuple(
                 method
                 for method in self.options.names
@@ -161,6 +182,12 @@ class Protocol:
         for unit, future in work:
             try:
                 yield unit, future.result()
+            except UnfinishedError as error:
+                for method in error.failed:
+                    logger.error("%s", method)
+                failed += error.failed
+                if error.rows:
+                    yield unit, error.rows
             except PellucidError as error:
                 if str(error) not in map(str, failed):  # a scan that cannot be read fails in every condition
                     logger.error("%s", error)
@@ -173,6 +200,8 @@ class Protocol:
     def _write_record(self) -> None:
         """Write what the rows were measured with, and on which files."""
         scans = {name: self._record["scans"][name] for name in sorted(self._measured)}
+        for other in self._stale:
+            other.unlink(missing_ok=True)
         with replacing(self.out / f"{self.kind}.json", force=True) as place:
             place.write_text(json.dumps(self._record | {"scans": scans}, indent=2) + "\n", encoding="utf-8")
 
@@ -189,9 +218,14 @@ class Protocol:
     def _go_on(self) -> None:
         """Take over what an earlier run left, if it measured the same."""
         path = self.out / f"{self.kind}.json"
+        others = [self.out / f"{kind}.json" for kind in KINDS if kind != self.kind]
+        strange = next((file for file in others if file.exists()), self.out / ROWS)
+        if strange.exists() and (strange.name != ROWS or not path.exists()):
+            fix = "Choose another folder, or replace the results with --force."
+            raise wrong(str(self.out), need=f"a folder of {self.kind} alone", got=strange.name, fix=fix)
         if not path.exists():
             return
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = _read_record(path)
         ours, theirs = self._record["weights"], before["weights"]
         checks: list[tuple[str, Any, Any]] = [
             (key, before.get(key), self._record[key]) for key in self._fixed
@@ -212,6 +246,44 @@ class Protocol:
         self._record["weights"] = ours or theirs
         self._record["reference"] = self._record["reference"] or before.get("reference")
         self.rows = read_rows(self.out / ROWS)
+
+
+def collect(unit: Unit, methods: Iterable[tuple[str, Callable[[], list[Row]]]]) -> list[Row]:
+    """Rows of a unit's methods, one after the other; one that fails does not take the others with it.
+
+    Args:
+        unit: What is done.
+        methods: Each method's name, and what gives its rows.
+
+    Returns:
+        All rows.
+
+    Raises:
+        UnfinishedError: If a method failed: with the rows of the others.
+    """
+    rows: list[Row] = []
+    failed: list[PellucidError] = []
+    for name, work in methods:
+        try:
+            rows += work()
+        except PellucidError as error:
+            failed.append(PellucidError(f"{unit.scan.name}, {unit.condition}, {name}: {error}"))
+    if failed:
+        raise UnfinishedError(failed, rows)
+    return rows
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """A record that `_write_record` wrote."""
+    needed = {"weights", "commands", "scans"}
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        record = None
+    if not isinstance(record, dict) or not needed <= set(record):
+        fix = "Choose another folder, or replace the results with --force."
+        raise wrong(str(path), need="the record of earlier results", got="something else", fix=fix)
+    return record
 
 
 def _now(

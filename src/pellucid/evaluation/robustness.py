@@ -1,7 +1,9 @@
 """Protocol `robustness`: corrupt clean scans, let methods repair them, compare everything with the truth."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from pellucid import endings, runtime
 from pellucid.degradation import PRESETS
 from pellucid.errors import did_you_mean, wrong
 from pellucid.evaluation.options import MethodOptions, repaired
-from pellucid.evaluation.protocol import Case, Protocol, Unit
+from pellucid.evaluation.protocol import Case, Protocol, Unit, collect
 from pellucid.evaluation.rows import Row
 from pellucid.io import nifti
 from pellucid.io.volume import Volume
@@ -52,6 +54,9 @@ SWEEPS: Mapping[str, tuple[str, ...]] = {
     "smoothing": tuple(f"blur-{sigma}" for sigma in (0.5, 0.8, 1.2, 1.6)),
 }
 """Named sets of corruptions: ours, and those of BME-X ("Robustness quantification", "Testing dataset")."""
+
+DRAWS = "one for each scan, from the seed and its name"
+"""How often what is random in a corruption is drawn."""
 
 MASK_SHARE = 0.05
 MASK = (
@@ -103,7 +108,9 @@ class Robustness(Protocol):
     options: RobustnessOptions
 
     def __init__(self, out: Path, options: RobustnessOptions, *, force: bool = False) -> None:
-        super().__init__("robustness", measure, out, options, fixed={"mask": MASK}, force=force)
+        super().__init__(
+            "robustness", measure, out, options, fixed={"mask": MASK, "draws": DRAWS}, force=force
+        )
 
     def plan(self, scans: Iterable[Path]) -> list[Case]:
         """Every scan with every corruption.
@@ -152,12 +159,30 @@ def measure(unit: Unit, options: RobustnessOptions) -> list[Row]:
     levels = robust_range(clean.data)
     truth = levels.scale(clean.data)
     mask = truth_mask(truth)
-    given = corrupted(clean, unit.condition, options.seed)
-    rows = []
-    for method, made, seconds in repaired(unit.methods, options, given, clean.grid):
+    given = corrupted(clean, unit.condition, draw_of(options.seed, unit.name))
+
+    def rows(method: str, run: Callable[[], tuple[Volume, float]]) -> list[Row]:
+        made, seconds = run()
         values = _values(levels.scale(made.data), truth, mask, options.metrics)
-        rows += [Row(unit.name, unit.condition, method, key, value, seconds) for key, value in values.items()]
-    return rows
+        return [Row(unit.name, unit.condition, method, key, value, seconds) for key, value in values.items()]
+
+    methods = repaired(unit.methods, options, given, clean.grid)
+    return collect(unit, ((method, functools.partial(rows, method, run)) for method, run in methods))
+
+
+def draw_of(seed: int, name: str) -> int:
+    """Seed of what is random in one scan's corruptions: people do not all move alike.
+
+    It is the same for all corruptions of a scan, so that severities differ in nothing else.
+
+    Args:
+        seed: The protocol's.
+        name: The scan's.
+
+    Returns:
+        A seed below 2^31.
+    """
+    return zlib.crc32(f"{seed} {name}".encode()) % 2**31
 
 
 def corrupted(clean: Volume, corruption: str, seed: int) -> Volume:

@@ -1,6 +1,7 @@
 """Every metric that fits, for images in files: what `pellucid metrics` prints."""
 
 import dataclasses
+import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,10 +9,13 @@ from typing import Any
 
 from torch import Tensor
 
-from pellucid.errors import did_you_mean, wrong
+from pellucid.errors import PellucidError, did_you_mean, wrong
+from pellucid.io import resample
 from pellucid.io.volume import Volume, shape_text
 from pellucid.metrics import METRICS, MetricEntry, quality_index
 from pellucid.pipelines.record import read, read_mask
+
+logger = logging.getLogger(__name__)
 
 QI = "quality_index"
 """Needs three things (test image, original, tissue), so it has no row in `METRICS`."""
@@ -26,7 +30,8 @@ class ScoresOptions:
     names: tuple[str, ...] = ()
     """Keys of `METRICS`; empty takes all for which everything needed is there."""
     mask: Path | None = None
-    """Where to measure: voxels above 0. None measures everywhere, air too, which flatters every image."""
+    """Where to measure: voxels above 0. None measures everywhere, air too, which flatters every image. Metrics that
+    need nothing but a tissue map take no mask."""
     tissue: Path | None = None
     """Tissue map (1 CSF, 2 gray matter, 3 white matter) on the same grid, for metrics that need one."""
     labels: bool = False
@@ -74,7 +79,7 @@ class Scores:
 
     def __init__(self, reference: Path, options: ScoresOptions) -> None:
         self.options = options
-        self.reference = read(reference)
+        self.reference = self._read(reference)
         self.mask = self._companion(options.mask, "mask")
         self.tissue = self._companion(options.tissue, "tissue map")
         if self.mask is not None and not bool((self.mask > 0).any()):
@@ -93,7 +98,7 @@ class Scores:
             PellucidError: If the file cannot be used, its grid is another one, or a metric that was asked for
                 by name cannot be computed.
         """
-        volume = read(path)
+        volume = self._read(path)
         self._check_grid(volume)
         scores = []
         for name in self.options.names or tuple(METRICS):
@@ -103,22 +108,38 @@ class Scores:
                 if self.options.names:
                     raise _missing(name, entry)
                 continue
-            value = self._value(entry, volume, against)
-            scores.append(Score(str(path), name, value, entry.unit, entry.direction))
-        if self.tissue is not None and not self.options.names and not self.options.labels:
-            value = float(
-                quality_index(volume.data[None], self._data(), tissue=self.tissue, mask=self._inside())
+            scores.append(
+                Score(str(path), name, self._value(name, volume, against), entry.unit, entry.direction)
             )
-            scores.append(Score(str(path), QI, value, "", "higher"))
+        if self.tissue is not None and not self.options.names and not self.options.labels:
+            scores.append(Score(str(path), QI, self._quality_index(volume, self.tissue), "", "higher"))
         return scores
 
-    def _value(self, entry: MetricEntry, volume: Volume, against: Tensor) -> float:
+    def _quality_index(self, volume: Volume, tissue: Tensor) -> float:
+        try:
+            image = volume.data[None]
+            return float(quality_index(image, self._data(), tissue=tissue, mask=self._inside()))
+        except PellucidError as error:
+            return _not_there(error)
+
+    def _value(self, name: str, volume: Volume, against: Tensor) -> float:
+        """One metric; NaN and a warning if it cannot be computed and was not asked for by name."""
+        try:
+            return self._computed(METRICS[name], volume, against)
+        except PellucidError as error:
+            if self.options.names:
+                raise
+            return _not_there(error)
+
+    def _computed(self, entry: MetricEntry, volume: Volume, against: Tensor) -> float:
         more: dict[str, Any] = {}
         if "data_range" in entry.parameters:
             more["data_range"] = self.options.data_range
         if "spacing" in entry.parameters:
             more["spacing"] = volume.grid.spacing
-        return float(entry.function(volume.data[None], against, mask=self._inside(), **more))
+        # A tissue map says itself where to measure, and some of its metrics need the air that a mask leaves out.
+        mask = None if entry.needs == ("tissue",) else self._inside()
+        return float(entry.function(volume.data[None], against, mask=mask, **more))
 
     def _against(self, entry: MetricEntry) -> Tensor | None:
         """What a metric compares with; None if it is not there or does not fit."""
@@ -127,6 +148,16 @@ class Scores:
         if entry.needs == ("tissue",):
             return None if self.options.labels else self.tissue
         return self._data() if ("tissue" in entry.needs) == self.options.labels else None
+
+    def _read(self, path: Path) -> Volume:
+        """A scan or a label map in canonical orientation: how it is stored is no difference."""
+        if not self.options.labels:
+            return resample.to_canonical(read(path))
+        volume = read_mask(path)
+        if bool((volume.data != volume.data.round()).any()) or float(volume.data.min()) < 0:
+            need = "a label map: whole numbers from 0 on"
+            raise wrong(str(path), need=need, got="other values", fix="Leave out --labels to compare images.")
+        return resample.to_canonical(volume)
 
     def _data(self) -> Tensor:
         return self.reference.data[None]
@@ -138,7 +169,7 @@ class Scores:
         """A mask or map on the reference's grid."""
         if path is None:
             return None
-        volume = read_mask(path)
+        volume = resample.to_canonical(read_mask(path))
         self._check_grid(volume, what)
         return volume.data[None]
 
@@ -146,7 +177,11 @@ class Scores:
         """Refuse to compare voxels that lie in different places."""
         ours, theirs = self.reference.grid, volume.grid
         if ours.distance_mm(theirs) > SAME_GRID_MM:  # infinite if the shapes differ
-            fix = "Resample it onto that grid first."
+            order = "" if what == "image" and not self.options.labels else ", order=0"
+            fix = (
+                "Resample it onto that grid first, for instance with "
+                f"nibabel.processing.resample_from_to(this, reference{order})."
+            )
             got = f"{shape_text(theirs.shape)} voxels, up to {ours.distance_mm(theirs):.3g} mm elsewhere"
             raise wrong(
                 volume.name,
@@ -171,6 +206,11 @@ def to_json(scores: Sequence[Score]) -> list[dict[str, Any]]:
         if not math.isfinite(row["value"]):
             row["value"] = str(row["value"])
     return rows
+
+
+def _not_there(error: PellucidError) -> float:
+    logger.warning("%s It is left out.", error)
+    return math.nan
 
 
 def _missing(name: str, entry: MetricEntry) -> Exception:

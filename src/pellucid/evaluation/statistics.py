@@ -5,13 +5,13 @@ Every function refuses too few values in one sentence instead of returning NaN.
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from pellucid.errors import wrong
+from pellucid.errors import PellucidError, wrong
 
 RESAMPLES = 10_000
 
@@ -51,11 +51,16 @@ def bootstrap_interval(values: Sequence[float], *, seed: int = 0) -> tuple[float
     Returns:
         2.5th and 97.5th percentile of the means; NaN for fewer than two values.
 
+    Raises:
+        PellucidError: If a value is not finite.
+
     Reference:
         Efron & Tibshirani 1993, An Introduction to the Bootstrap, ch. 13.
     """
     if len(values) < 2:
         return math.nan, math.nan
+    if not np.isfinite(values).all():
+        raise endless("bootstrap")
     rng = np.random.default_rng(seed)
     picks = rng.integers(len(values), size=(RESAMPLES, len(values)))
     low, high = np.quantile(np.asarray(values)[picks].mean(axis=1), [0.025, 0.975])
@@ -140,7 +145,13 @@ def compare(
         interval = bootstrap_interval(difference.tolist())
     else:
         title = "Welch's t" if test == "t" else "Mann-Whitney U"
-        statistic, p = stats.ttest_ind(a, b, equal_var=False) if test == "t" else stats.mannwhitneyu(a, b)
+        if test == "t" and not (np.ptp(a) or np.ptp(b)):  # as with pairs
+            same = a[0] == b[0]
+            statistic, p = (0.0, 1.0) if same else (math.copysign(math.inf, a[0] - b[0]), 0.0)
+        elif test == "t":
+            statistic, p = stats.ttest_ind(a, b, equal_var=False)
+        else:
+            statistic, p = stats.mannwhitneyu(a, b)
         interval = _difference_interval(a, b)
     return Comparison(
         *names,
@@ -200,7 +211,7 @@ def auroc(positive: ArrayLike, negative: ArrayLike) -> float:
         0.5 says nothing, 1 all.
 
     Raises:
-        PellucidError: If a group is empty.
+        PellucidError: If a group is empty, or a value is not finite.
 
     Reference:
         Hanley & McNeil 1982, Radiology 143:29.
@@ -208,62 +219,9 @@ def auroc(positive: ArrayLike, negative: ArrayLike) -> float:
     a, b = (np.asarray(x, dtype=np.float64).ravel() for x in (positive, negative))
     if not a.size or not b.size:
         raise wrong("AUROC", need="at least one value in both groups", got=f"{a.size} and {b.size}")
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise endless("AUROC")
     return float(stats.mannwhitneyu(a, b).statistic / (a.size * b.size))
-
-
-@dataclasses.dataclass(frozen=True)
-class Anova:
-    """One-way analysis of variance, and what follows for each pair of groups."""
-
-    statistic: float
-    """F."""
-    p: float
-    pairs: list[Comparison]
-    """Tukey's honestly significant differences; `p` is already adjusted, the interval is Tukey's."""
-
-
-def anova(groups: Mapping[str, ArrayLike]) -> Anova:
-    """Whether several groups differ, and which ones.
-
-    Args:
-        groups: Name -> values, at least two groups of two.
-
-    Returns:
-        F, its p, and Tukey's test of every pair.
-
-    Raises:
-        PellucidError: If there are too few groups or values.
-
-    Reference:
-        Tukey 1949, Biometrics 5:99; for unequal sizes Kramer 1956.
-    """
-    names = list(groups)
-    values = [np.asarray(groups[name], dtype=np.float64).ravel() for name in names]
-    if len(names) < 2 or min((v.size for v in values), default=0) < 2:
-        got = ", ".join(f"{name}: {v.size}" for name, v in zip(names, values, strict=True)) or "none"
-        raise wrong("ANOVA", need="at least two groups of two values", got=got)
-    whole = stats.f_oneway(*values)
-    tukey = stats.tukey_hsd(*values)
-    interval = tukey.confidence_interval(0.95)
-    rows = []
-    for i, first in enumerate(names):
-        for j in range(i + 1, len(names)):
-            rows.append(
-                Comparison(
-                    first,
-                    names[j],
-                    "Tukey HSD",
-                    n=values[i].size + values[j].size,
-                    difference=float(tukey.statistic[i, j]),
-                    low=float(interval.low[i, j]),
-                    high=float(interval.high[i, j]),
-                    statistic=float(tukey.statistic[i, j]),
-                    p=float(tukey.pvalue[i, j]),
-                    p_adjusted=float(tukey.pvalue[i, j]),
-                    effect=cohens_d(values[i], values[j], paired=False),
-                )
-            )
-    return Anova(float(whole.statistic), float(whole.pvalue), rows)
 
 
 def _samples(
@@ -277,8 +235,22 @@ def _samples(
         fix = "One subject says nothing about others; add scans."
         raise wrong(name, need="at least two values in each sample", got=f"{a.size} and {b.size}", fix=fix)
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise wrong(name, need="finite values", got="NaN or infinity", fix="Leave those scans out of both.")
+        raise endless(name)
     return a, b
+
+
+def endless(name: str) -> PellucidError:
+    """The error for values that are not finite.
+
+    Args:
+        name: Of the test.
+
+    Returns:
+        The exception, to be raised by the caller.
+    """
+    return wrong(
+        name, need="finite values", got="NaN or infinity", fix="Leave those scans out of all samples."
+    )
 
 
 def _difference_interval(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float, float]:

@@ -101,20 +101,27 @@ def matrix_markdown(summaries: Sequence[Summary], metric: str) -> str:
         metric: Key of `METRICS`.
 
     Returns:
-        A Markdown table, without a line break at its end.
+        A Markdown table, without a line break at its end. A mean over fewer scans than another of its row says over
+        how many, and is never the best: it is another question's answer.
     """
     chosen = [s for s in summaries if s.metric == metric]
     methods = list(dict.fromkeys(s.method for s in chosen))
     lines = [f"| {title(metric)} | {' | '.join(methods)} |", "|---|" + "--:|" * len(methods)]
     for condition in dict.fromkeys(s.condition for s in chosen):
-        means = {s.method: s.value for s in chosen if s.condition == condition}
+        here = {s.method: s for s in chosen if s.condition == condition}
+        most = max(s.scans for s in here.values())
         sign = 1 if METRICS[metric].direction == "higher" else -1
-        best = max((sign * v for v in means.values() if not math.isnan(v)), default=math.nan)
+        whole = [sign * s.value for s in here.values() if s.scans == most and not math.isnan(s.value)]
+        best = max(whole, default=math.nan)
         cells = []
         for method in methods:
-            value = means.get(method, math.nan)
-            text = number(value, metric)
-            cells.append(f"**{text}**" if sign * value == best and math.isfinite(best) else text)
+            entry = here.get(method)
+            text = MISSING if entry is None else number(entry.value, metric)
+            if entry is not None and entry.scans < most:
+                text += f" (of {entry.scans})"
+            elif entry is not None and sign * entry.value == best and math.isfinite(best):
+                text = f"**{text}**"
+            cells.append(text)
         lines.append(f"| {condition} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -45,7 +45,7 @@ def _check_frames(others: tuple[int, ...], text: str, frame: int | None) -> list
         fix = "Save one 3-D image of it first."
         return [refusal("five-d", need="a 3-D image", got=f"{len(others) + 3} dimensions ({text})", fix=fix)]
     if frames > 1 and frame is None:
-        fix = f"Pick one with --frame N (frame=N in Python), 0 to {frames - 1}."
+        fix = f"Pick one of 0 to {frames - 1} (--frame N of most commands, frame=N in Python), or save it alone."
         return [refusal("frames", need="one 3-D image", got=f"{frames} frames ({text})", fix=fix)]
     if frame is not None and not 0 <= frame < frames:
         need = "frame 0, as there is one image" if frames == 1 else f"a frame from 0 to {frames - 1}"

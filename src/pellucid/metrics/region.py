@@ -1,5 +1,6 @@
 """Where a metric is measured: the checks at the door, and means over the voxels of a mask."""
 
+import math
 from typing import TypeAlias
 
 import torch
@@ -92,8 +93,8 @@ def data_range_inside(
         PellucidError: If the range given is not positive, or the reference is constant inside the mask.
     """
     if data_range is not None:
-        if not data_range > 0:
-            raise wrong("metric: data_range", need="a number > 0", got=str(data_range))
+        if not 0 < data_range < math.inf:
+            raise wrong("metric: data_range", need="a finite number > 0", got=str(data_range))
         return reference.new_full((reference.shape[0],), data_range)
     infinite = reference.new_tensor(torch.inf)
     highest = torch.where(mask, reference, -infinite).amax(dim=(1, 2, 3, 4))

@@ -64,12 +64,16 @@ def degrade(
             steps = degradation.preset(preset, spacing=spacing, seed=seed)
         levels = robust_range(canonical.data)
         image, grid = levels.scale(canonical.data), canonical.grid
+        scaled = image
         if as_acquired:
             acquired = degradation.acquire(image, steps or [], spacing=spacing)
             image, grid = acquired.image, _grid(acquired, grid)
         else:
             image = degradation.apply(image, steps or [], spacing=spacing)
-        out = resample.back_to(canonical.with_data(levels.unscale(image), grid), volume)
+        # Scaling there and back would change the last digit of what no effect has changed.
+        same = image.shape == scaled.shape and torch.equal(image, scaled)
+        made = canonical.with_data(canonical.data.clone() if same else levels.unscale(image), grid)
+        out = resample.back_to(made, volume)
     run.notes |= {"steps": steps, "intensity": {"zero": levels.low, "one": levels.high}}
     options = {"preset": preset, "seed": seed, "as_acquired": as_acquired, "frame": frame}
     return Result(out, None, None, record=run.record(volume, options), description="degraded")
@@ -94,17 +98,19 @@ def check(preset: str | None, steps: list[Step] | None, *, seed: int = 0) -> Non
         raise wrong("degrade", need="a preset or steps", got=got, fix=fix)
     if preset is not None:
         steps = degradation.preset(preset, spacing=UNIT, seed=seed)
-    degradation.acquire(torch.ones(1, 8, 8, 8), steps or [], spacing=UNIT)
+    if not isinstance(steps, list):
+        raise wrong("degrade: steps", need="a list of steps", got=repr(steps))
+    degradation.acquire(torch.ones(1, 8, 8, 8), steps, spacing=UNIT)
 
 
-def read_steps(path: Path) -> list[Step]:
+def read_steps(path: Path) -> tuple[list[Step], bool]:
     """A chain of effects from a file.
 
     Args:
         path: JSON: a list of steps as `degradation.apply` takes them, or the record of a degraded scan.
 
     Returns:
-        The steps, not checked yet.
+        The steps, not checked yet, and whether the record is of a scan that was left as acquired.
 
     Raises:
         PellucidError: If the file cannot be read or holds something else.
@@ -118,7 +124,8 @@ def read_steps(path: Path) -> list[Step]:
     steps = found.get("steps") if isinstance(found, dict) else found
     if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
         raise wrong(str(path), need=need, got="JSON of another form")
-    return steps
+    options = found.get("options") if isinstance(found, dict) else None
+    return steps, isinstance(options, dict) and options.get("as_acquired") is True
 
 
 def _grid(acquired: Acquired, grid: Grid) -> Grid:
