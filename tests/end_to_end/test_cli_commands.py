@@ -121,3 +121,42 @@ def test_weights_are_listed_and_found(capsys: pytest.CaptureFixture[str]) -> Non
     # Either the file is there and is the registered one, or one sentence says what to do.
     assert (code, err) == (0, "") or (code == 2 and err.startswith("pellucid: ") and err.count("\n") == 1)
     assert code == 2 or Path(printed.strip()).is_file()
+
+
+def test_a_record_of_slices_left_as_acquired_gives_them_again(scan: Path, tmp_path: Path) -> None:
+    first, again = tmp_path / "a.nii.gz", tmp_path / "b.nii.gz"
+    assert _run("degrade", scan, "-o", first, "--preset", "slices-crosstalk", "--as-acquired", "-q") == 0
+    assert _run("degrade", scan, "-o", again, "--steps", tmp_path / "a.json", "-q") == 0
+    assert nib.load(first).shape == nib.load(again).shape != nib.load(scan).shape
+    assert np.array_equal(nib.load(first).get_fdata(), nib.load(again).get_fdata())
+
+
+def test_effects_that_do_nothing_change_no_digit(scan: Path, tmp_path: Path) -> None:
+    image = nib.load(scan)
+    fine, out, steps = tmp_path / "fine.nii.gz", tmp_path / "out.nii.gz", tmp_path / "steps.json"
+    data = (image.get_fdata() * 7.123456789).astype(np.float32)
+    nib.save(nib.Nifti1Image(data, image.affine), fine)
+    steps.write_text(json.dumps([{"effect": "blur", "fwhm_mm": 0}]))
+    assert _run("degrade", fine, "-o", out, "--steps", steps, "-q") == 0
+    assert np.array_equal(nib.load(out).get_fdata(dtype=np.float32), data)
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ('[{"effect": ["x"]}]', "need the name of an effect"),
+        ('[{"effect": "blur", "fwhm_mm": 1e308}]', "fwhm_mm: need a number of at most 1e+06"),
+        ('[{"effect": "blur", "fwhm_mm": NaN}]', "fwhm_mm: need a number of at most 1e+06"),
+        (
+            '[{"effect": "rigid_motion", "phase_axis": 1, "poses": [{"start": 0, "rotation_deg": [NaN, 0, 0]}]}]',
+            "pose 1: need numbers of at most 1e+06, got nan",
+        ),
+    ],
+)
+def test_steps_beyond_reason_are_one_sentence(
+    scan: Path, tmp_path: Path, steps: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "steps.json").write_text(steps)
+    assert _run("degrade", scan, "-o", tmp_path / "o.nii.gz", "--steps", tmp_path / "steps.json") == 2
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1

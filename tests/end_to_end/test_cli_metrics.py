@@ -89,7 +89,9 @@ def test_label_maps(tissue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
         (["--metrics", "psnt"], "metrics: need names of metrics, got 'psnt'. Did you mean 'psnr'"),
         (["--metrics", "tct"], "tct: need a tissue map, got none. Give one with --tissue FILE."),
         (["--metrics", "dice"], "dice: need label maps, got images. Say so with --labels"),
-        (["--data-range", "-1"], "data_range: need a number > 0"),
+        (["--data-range", "inf"], "data_range: need a finite number > 0"),
+        (["--labels"], "need a label map: whole numbers from 0 on, got other values. Leave out --labels"),
+        (["--data-range", "-1"], "data_range: need a finite number > 0"),
     ],
 )
 def test_what_cannot_be_measured_is_one_sentence(
@@ -136,3 +138,43 @@ def test_no_file_that_is_read_is_replaced_by_the_table(
         assert _run("metrics", scan, noisy, "--mask", mask, "-o", taken, "--force") == 2
         assert "the input itself" in capsys.readouterr().err
         assert taken.read_bytes() == before
+
+
+def test_a_brain_mask_and_a_tissue_map_give_every_metric(
+    scan: Path, noisy: Path, tissue: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run("metrics", scan, noisy, "--tissue", tissue, "--mask", tissue, "--json") == 0
+    values = _values(capsys.readouterr().out)
+    assert {"cnr", "fber", "tct", "mse"} <= set(values)
+    assert _run("metrics", scan, noisy, "--tissue", tissue, "--json") == 0
+    assert values["cnr"] == _values(capsys.readouterr().out)["cnr"] > 0
+
+
+def test_what_fits_nowhere_is_left_out_and_said(
+    scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = nib.load(scan)
+    thin = tmp_path / "thin.nii.gz"
+    nib.save(nib.Nifti1Image(image.get_fdata()[..., 12:18], image.affine), thin)
+    assert _run("metrics", thin, thin) == 0
+    out, err = capsys.readouterr()
+    assert "ssim: need room for a window" in err and "It is left out." in err
+    assert [line.split()[1] for line in out.splitlines() if line.split()[0] in ("mae", "ssim")] == [
+        "0",
+        "n/a",
+    ]
+
+
+def test_how_a_scan_is_stored_is_no_difference(
+    scan: Path, noisy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    turned = tmp_path / "turned.nii.gz"
+    image = nib.load(noisy)
+    there = nib.orientations.axcodes2ornt("PIR")
+    nib.save(
+        image.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(image.affine), there)), turned
+    )
+    assert _run("metrics", scan, noisy, turned, "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    one, other = ([float(r["value"]) for r in rows if r["image"] == str(path)] for path in (noisy, turned))
+    assert one == pytest.approx(other, rel=1e-4)

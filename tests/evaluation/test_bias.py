@@ -135,3 +135,22 @@ def test_a_different_segmenter_is_not_mixed_in(study: list[Path], tmp_path: Path
 def test_weights_are_noted_if_only_the_segmenter_needs_them() -> None:
     assert not options().needs_weights
     assert options(segment="pellucid").needs_weights
+
+
+def test_people_with_one_scan_are_named_and_nobody_to_compare_is_refused(
+    study: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    protocol = Bias(tmp_path / "out", options())
+    assert len(protocol.plan([*study[:2], study[3]])) == 3
+    assert "sub-2_acq-headmotion1_T1w.nii.gz: no scan standard of the same person" in caplog.text
+    with pytest.raises(PellucidError, match="need a person with a scan 'standard' and another, got none"):
+        protocol.plan([study[0], study[3]])
+
+
+def test_a_segmenter_that_draws_no_labels_is_refused(
+    study: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    words = ["evaluate", "bias", *map(str, study[:2]), "-o", str(out), "--by", "acq", "--good", STILL]
+    assert cli.main([*words, "--methods", "gaussian", "--segment", "cp {in} {out}"]) == 2
+    assert "segment: need labels of gray and white matter" in capsys.readouterr().err

@@ -148,7 +148,9 @@ def test_singleton_axes_are_noted_and_come_back(write, tmp_path, values):
 def test_frames_are_asked_for_and_checked(write, tmp_path, values):
     stack = np.stack([values, values[::-1], values + 5], axis=-1)
     source = write(data=stack, affine=affine("LAS"))
-    with pytest.raises(PellucidError, match=r"need one 3-D image, got 3 frames .*--frame N .*0 to 2"):
+    with pytest.raises(
+        PellucidError, match=r"need one 3-D image, got 3 frames .*Pick one of 0 to 2 .*--frame N"
+    ):
         load(source)
     for frame in range(3):
         np.testing.assert_array_equal(load(source, frame=frame).data[0], stack[..., frame])

@@ -71,7 +71,7 @@ def test_a_constant_reference_needs_a_range(metric: object) -> None:
 
 @pytest.mark.parametrize("data_range", [0.0, -1.0, float("nan")])
 def test_a_range_that_is_not_positive_is_refused(data_range: float) -> None:
-    with pytest.raises(PellucidError, match="data_range: need a number > 0"):
+    with pytest.raises(PellucidError, match="data_range: need a finite number > 0"):
         psnr(*pair(), data_range=data_range)
 
 

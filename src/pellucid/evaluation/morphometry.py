@@ -55,6 +55,9 @@ def measure(labels: Volume) -> dict[str, float]:
     numbers = _numbers(labels)
     detailed = int(numbers.max()) >= len(TISSUES)
     tissue = load_table("freesurfer").tissue_map(numbers) if detailed else numbers
+    if detailed and not tissue.any():
+        need = "labels of gray and white matter (tissue 2 and 3, or FreeSurfer's numbers)"
+        raise wrong("segment", need=need, got=f"other numbers up to {int(numbers.max())}")
     ml = float(np.prod(labels.grid.spacing)) / 1000
     found = tissue_volumes(labels.with_data(tissue[None].float()))
     if detailed:

@@ -44,6 +44,8 @@ class ScoresOptions:
             if name not in METRICS:
                 hint = did_you_mean(name, METRICS)
                 raise wrong("metrics", need="names of metrics", got=repr(name), fix=hint)
+        if self.data_range is not None and not 0 < self.data_range < math.inf:
+            raise wrong("data_range", need="a finite number > 0", got=str(self.data_range))
 
 
 @dataclasses.dataclass(frozen=True)
