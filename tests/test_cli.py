@@ -48,7 +48,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
         return FakeResult(source, description="degraded")
 
     _replace(monkeypatch, "pellucid.pipelines.enhance", enhance=enhance)
-    checks = {"check": lambda *_, **__: None, "read_steps": lambda path: [str(path)]}
+    checks = {"check": lambda *_, **__: None, "read_steps": lambda path: ([str(path)], False)}
     _replace(monkeypatch, "pellucid.pipelines.degrade", degrade=degrade, **checks)
     return seen
 
@@ -386,7 +386,7 @@ def test_audit_says_what_is_odd_as_table_and_json(
 
 def test_train_reads_overrides(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
-    _replace(monkeypatch, "pellucid.training.enhancer", run=lambda *given: seen.append(given))
+    _replace(monkeypatch, "pellucid.training.recipes", run=lambda *given: seen.append(given))
     assert _run("train", "r.yaml", "steps=10", "data.batch=2", "-q") == 0
     assert seen == [(Path("r.yaml"), {"steps": 10, "data.batch": 2})]
 
@@ -397,7 +397,7 @@ def test_train_names_the_extra_that_is_missing(
     def run(*given: Any) -> None:
         raise ModuleNotFoundError("no", name="lightning_fabric")
 
-    _replace(monkeypatch, "pellucid.training.enhancer", run=run)
+    _replace(monkeypatch, "pellucid.training.recipes", run=run)
     assert _run("train", "r.yaml") == 2
     assert "pip install 'pellucid[train]'" in capsys.readouterr().err
 

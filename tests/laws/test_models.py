@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pellucid.config import to_dict
 from pellucid.errors import PellucidError
-from pellucid.models import MODELS, EfficientUNetConfig, TwoStageConfig, load, save
+from pellucid.models import MODELS, EfficientUNetConfig, SliceFillerConfig, TwoStageConfig, load, save
 from pellucid.models.dunet import DUNetConfig
 
 SMALL = EfficientUNetConfig(channels=(4, 6))
@@ -20,6 +20,7 @@ TINY: dict[str, tuple[str, Any]] = {
     "efficient_unet": ("efficient_unet", SMALL),
     "efficient_unet-zero": ("efficient_unet", EfficientUNetConfig(2, 3, (4, 6), zero_init=True)),
     "dunet": ("dunet", DENSE),
+    "slice_filler": ("slice_filler", SliceFillerConfig(channels=4, blocks=1, neighbors=1)),
     "two_stage": ("two_stage", TwoStageConfig(tissue=SMALL, enhance=SMALL)),
     "two_stage-dunet": ("two_stage", TwoStageConfig(body="dunet", dunet=DENSE)),
     "two_stage-paper": ("two_stage", TwoStageConfig(body="dunet", dunet=DENSE, t1w=False)),
@@ -141,7 +142,10 @@ def damaged(tmp_path: Path, **changes: Any) -> Path:
         ({"without": ["head.bias"]}, r"head.bias: need shape \(8,\), got none"),
         ({"tensors": {"extra": torch.zeros(2)}}, r"extra: need no such tensor, got shape \(2,\)"),
         ({"tensors": {"head.bias": torch.zeros(9)}}, r"head.bias: need shape \(8,\), got shape \(9,\)"),
-        ({"facts": {"model": "resnet"}}, "need a network among efficient_unet, dunet, two_stage, got resnet"),
+        (
+            {"facts": {"model": "resnet"}},
+            "need a network among efficient_unet, dunet, slice_filler, two_stage, got resnet",
+        ),
         ({"facts": {"config": '{"chanels": [4]}'}}, "Did you mean 'channels'"),
         ({"facts": {"config": "[4]"}}, "config"),
         ({"facts": {"config": "{"}}, "need weights written by pellucid"),

@@ -23,9 +23,9 @@ class Train(Command):
         """Train to the end, and say where the weights are."""
         values = parse_overrides(self.overrides)
         with needing_training():
-            from pellucid.training import enhancer
+            from pellucid.training import recipes
 
-            self.say(str(enhancer.run(self.recipe, values)))
+            self.say(str(recipes.run(self.recipe, values)))
         return OK
 
 

@@ -1,6 +1,7 @@
 """Networks: batch in, batch out."""
 
 from pellucid.models.checkpoint import MODELS, ModelEntry, load, save
+from pellucid.models.slice_filler import SliceFiller, SliceFillerConfig
 from pellucid.models.two_stage import Enhancement, TwoStage, TwoStageConfig
 from pellucid.models.unet import EfficientUNet, EfficientUNetConfig
 
@@ -10,6 +11,8 @@ __all__ = [
     "EfficientUNetConfig",
     "Enhancement",
     "ModelEntry",
+    "SliceFiller",
+    "SliceFillerConfig",
     "TwoStage",
     "TwoStageConfig",
     "load",

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from pellucid.config import from_dict, to_dict
 from pellucid.errors import wrong
 from pellucid.models.dunet import DUNet, DUNetConfig
+from pellucid.models.slice_filler import SliceFiller, SliceFillerConfig
 from pellucid.models.two_stage import TwoStage, TwoStageConfig
 from pellucid.models.unet import EfficientUNet, EfficientUNetConfig
 
@@ -30,6 +31,7 @@ class ModelEntry:
 MODELS: dict[str, ModelEntry] = {
     "efficient_unet": ModelEntry(EfficientUNet, EfficientUNetConfig),
     "dunet": ModelEntry(DUNet, DUNetConfig),
+    "slice_filler": ModelEntry(SliceFiller, SliceFillerConfig),
     "two_stage": ModelEntry(TwoStage, TwoStageConfig),
 }
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pellucid import models
-from pellucid.config import from_dict, load_yaml, to_dict
+from pellucid.config import from_dict, to_dict
 from pellucid.errors import wrong
 from pellucid.models import TwoStage, TwoStageConfig
 from pellucid.training import scene, wiener
@@ -96,12 +96,11 @@ class RecipeConfig:
             raise wrong("recipe", need="average in [0, 1) and clip > 0", got=got)
 
 
-def run(recipe: str | Path, overrides: Mapping[str, Any] | None = None) -> Path:
-    """Train, or go on training, the recipe in a YAML file.
+def fit(config: RecipeConfig) -> Path:
+    """Train, or go on training.
 
     Args:
-        recipe: YAML overlay on `RecipeConfig`.
-        overrides: Further values, by dotted name.
+        config: The run.
 
     Returns:
         The weights of the moving average (.safetensors) in the run's folder.
@@ -109,11 +108,6 @@ def run(recipe: str | Path, overrides: Mapping[str, Any] | None = None) -> Path:
     Raises:
         PellucidError: If the recipe or its data are wrong, or the loss stops being a number.
     """
-    return fit(load_yaml(RecipeConfig, recipe, overrides))
-
-
-def fit(config: RecipeConfig) -> Path:
-    """Train a configuration; see `run`."""
     deadline = Deadline(config.minutes, config.checkpoint_minutes)
     fabric = launch(config.device, devices=config.devices, precision=config.precision, threads=config.threads)
     stream = ExampleStream(unpack(config.data.packed), config.data, seed=config.seed, device=fabric.device)

@@ -1,0 +1,30 @@
+"""Which recipe a file is of: the enhancer's, unless it says `task: slices`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pellucid.config import load_yaml, read_yaml
+from pellucid.errors import wrong
+from pellucid.training import enhancer, slices
+
+
+def run(recipe: str | Path, overrides: Mapping[str, Any] | None = None) -> Path:
+    """Train, or go on training, the recipe in a YAML file.
+
+    Args:
+        recipe: YAML overlay on `enhancer.RecipeConfig`, or, with `task: slices`, on `slices.SlicesRecipe`.
+        overrides: Further values, by dotted name.
+
+    Returns:
+        The weights of the moving average (.safetensors) in the run's folder.
+
+    Raises:
+        PellucidError: If the recipe or its data are wrong, or the loss stops being a number.
+    """
+    task = read_yaml(recipe).get("task", "enhancer")
+    if task == "slices":
+        return slices.fit(load_yaml(slices.SlicesRecipe, recipe, overrides))
+    if task != "enhancer":
+        raise wrong(f"{Path(recipe).name}: task", need="slices, or no task", got=repr(task))
+    return enhancer.fit(load_yaml(enhancer.RecipeConfig, recipe, overrides))

@@ -1,0 +1,229 @@
+"""The recipe of the slice filler: settings, set-up, one loop.
+
+Run it with `pellucid train recipes/slices.yaml`. It resumes from the last checkpoint in its run folder.
+"""
+
+import fnmatch
+import json
+import logging
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from pellucid import models, runtime
+from pellucid.config import to_dict
+from pellucid.errors import wrong
+from pellucid.inference.planes import fill
+from pellucid.models import SliceFiller, SliceFillerConfig
+from pellucid.ops.resize import apply_along, box_matrix
+from pellucid.ops.slices import smooth_inverse
+from pellucid.synthesis import Subject
+from pellucid.training.loop import (
+    Average,
+    Deadline,
+    Journal,
+    Pace,
+    ScheduleConfig,
+    git_revision,
+    load_state,
+    save_state,
+)
+from pellucid.training.pack import unpack
+from pellucid.training.slice_data import PlaneBatch, PlaneStream, SliceDataConfig
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SlicesRecipe:
+    """Everything that makes a run."""
+
+    task: str = "slices"
+    """Tells this recipe from the enhancer's."""
+    out: str = "runs/slices"
+    """Folder of the run: checkpoint, log, weights."""
+    seed: int = 0
+    """Seed of the first weights and of every example."""
+    device: str = "auto"
+    """auto, cpu, cuda or mps."""
+    threads: int | None = None
+    """CPU threads; all by default."""
+    minutes: float | None = None
+    """Stop, with a checkpoint, after this long; the same command goes on."""
+    checkpoint_minutes: float = 3.0
+    """Time between checkpoints."""
+    log_every: int = 50
+    """Steps between lines of the log."""
+    average: float = 0.998
+    """Decay of the moving average of the weights."""
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+    held_back: tuple[str, ...] = ()
+    """Patterns of subject names that are judged, not learnt from."""
+    judge_every: int = 500
+    """Steps between judgements."""
+    distances_mm: tuple[float, ...] = (3.0, 5.0)
+    """Distances of slices that are judged, axial ones."""
+    model: SliceFillerConfig = field(default_factory=SliceFillerConfig)
+    data: SliceDataConfig = field(default_factory=SliceDataConfig)
+    schedule: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(learning_rate=1e-3, decay=0.3))
+
+    def __post_init__(self) -> None:
+        if self.log_every < 1 or self.judge_every < 1 or not 0 <= self.average < 1 or self.clip <= 0:
+            raise wrong("recipe", need="steps >= 1, average in [0, 1), clip > 0", got=str(to_dict(self)))
+
+
+def fit(config: SlicesRecipe) -> Path:
+    """Train, or go on training.
+
+    Args:
+        config: The run.
+
+    Returns:
+        The weights of the moving average (.safetensors) in the run's folder.
+
+    Raises:
+        PellucidError: If the data are wrong, the checkpoint is another network's, or the loss stops being a number.
+    """
+    deadline = Deadline(config.minutes, config.checkpoint_minutes)
+    runtime.set_threads(config.threads)
+    subjects = [subject for subject in unpack(config.data.packed) if subject.images]
+    judged = [s for s in subjects if any(fnmatch.fnmatch(s.name, p) for p in config.held_back)]
+    learnt = [s for s in subjects if s not in judged]
+    stream = PlaneStream(learnt, config.data, neighbors=config.model.neighbors, seed=config.seed)
+    training = _Training(config, runtime.device(config.device))
+    pace = Pace()
+    with deadline:
+        for step in range(training.first, config.schedule.steps):
+            asked = time.monotonic()
+            batch = stream.batch(step)
+            pace.add(training.step(step, batch), time.monotonic() - asked)
+            done = step + 1
+            if done % config.log_every == 0:
+                training.journal.write(done, pace.flush() | {"learning_rate": config.schedule.at(step)})
+            asked = time.monotonic()
+            if judged and done % config.judge_every == 0:
+                training.journal.write(done, judge(training.judged, judged, config.distances_mm))
+            over = deadline.passed()
+            if deadline.checkpoint_due() or over or done == config.schedule.steps:
+                training.checkpoint(done)
+            pace.leave_out(time.monotonic() - asked)
+            if over:
+                log.info("stopped at step %d; the same command goes on from here", done)
+                break
+    training.journal.close()
+    return training.folder / "weights.safetensors"
+
+
+class _Training:
+    """The network, its optimizer and average, and the folder they are kept in."""
+
+    def __init__(self, config: SlicesRecipe, device: torch.device) -> None:
+        self.config, self.device = config, device
+        torch.manual_seed(config.seed)
+        self.model = SliceFiller(config.model).to(device)
+        self.optimizer = torch.optim.Adam(
+            self.model.parameters(), lr=config.schedule.learning_rate, betas=(0.9, 0.99)
+        )
+        self.average = Average(self.model, config.average)
+        self.folder = Path(config.out)
+        self.first, self.hours, self.begun = 0, 0.0, time.monotonic()
+        self.revision = git_revision()
+        path = self.folder / "checkpoint.pt"
+        state = load_state(path, device)
+        if state is not None:
+            theirs = json.loads(state["facts"])["recipe"].get("model")
+            if theirs != to_dict(config.model):
+                fix = "Restore it, or give the run another folder: out=FOLDER."
+                raise wrong("model", need=f"{theirs}, as in {path}", got=str(to_dict(config.model)), fix=fix)
+            self.model.load_state_dict(state["model"])
+            self.average.model.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.first, self.hours = int(state["step"]), float(state["hours"])
+            log.info("resuming at step %d after %.2f hours", self.first, self.hours)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.journal = Journal(self.folder, self.first)
+
+    @property
+    def judged(self) -> SliceFiller:
+        """The moving average: what is judged and kept."""
+        return cast(SliceFiller, self.average.model)
+
+    def step(self, step: int, batch: PlaneBatch) -> dict[str, float]:
+        """One step of the optimizer; returns the loss, and the same of what the network was given."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.schedule.at(step)
+        stacks, geometry, truth = (part.to(self.device) for part in batch)
+        middle = self.config.model.neighbors
+        loss = _absolute(self.model.planes(stacks, geometry) - truth)
+        before = _absolute(stacks[:, middle : middle + 1] - truth)
+        self.optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        if not math.isfinite(float(norm)):
+            fix = "Lower schedule.learning_rate; the last checkpoint is whole."
+            raise wrong(f"step {step}", need="a finite gradient", got=str(float(norm)), fix=fix)
+        self.optimizer.step()
+        self.average.update(self.model, step)
+        return {"loss": loss.item(), "loss_of_input": before.item()}
+
+    def checkpoint(self, step: int) -> None:
+        """Save everything needed to go on, and the average as weights to use."""
+        hours = self.hours + (time.monotonic() - self.begun) / 3600
+        recipe = to_dict(self.config)
+        facts = {"step": step, "hours": round(hours, 3), "revision": self.revision, "recipe": recipe}
+        state = {
+            "model": self.model.state_dict(),
+            "average": self.average.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": step,
+            "hours": hours,
+            "facts": json.dumps(facts),
+        }
+        save_state(self.folder / "checkpoint.pt", state)
+        models.save(
+            self.average.model, self.folder / "weights.safetensors", metadata=facts, dtype=torch.float16
+        )
+
+
+def judge(
+    network: SliceFiller, subjects: Sequence[Subject], distances_mm: Sequence[float]
+) -> dict[str, float]:
+    """Make the slices of scans thick, fill in, and compare with the truth.
+
+    Args:
+        network: The filler, on the CPU or elsewhere.
+        subjects: With scans.
+        distances_mm: Of axial slices.
+
+    Returns:
+        Mean PSNR (dB, of a range of 1, where the truth is above 0.05) of the smooth interpolation and of the network.
+    """
+    sums: dict[str, list[float]] = {}
+    device = next(network.parameters()).device
+    for subject in subjects:
+        for image in subject.images.values():
+            truth = image.to(device)
+            for distance in distances_mm:
+                ratio, size = distance / subject.spacing[2], truth.shape[3]
+                centers = torch.arange((ratio - 1) / 2, size - 0.5, ratio, dtype=torch.float64)
+                means = box_matrix(size, centers, width=ratio)
+                slices = apply_along(truth, means, 3)
+                smooth = apply_along(slices, smooth_inverse(means), 3)
+                made = fill(network, slices, centers, ratio=ratio, size=size, axis=2)
+                for who, answer in (("smooth", smooth), ("output", made)):
+                    error = (answer - truth)[truth > 0.05].square().mean()
+                    key = f"val/slices-{distance:g}mm/psnr_{who}"
+                    sums.setdefault(key, []).append(-10 * math.log10(float(error)))
+    return {name: sum(values) / len(values) for name, values in sums.items()}
+
+
+def _absolute(error: Tensor) -> Tensor:
+    """Mean absolute error with a smooth minimum (Charbonnier et al. 1994, ICIP 2:168)."""
+    return (error.square() + 1e-6).sqrt().mean()
