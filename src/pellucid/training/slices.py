@@ -103,7 +103,8 @@ def fit(config: SlicesRecipe) -> Path:
         for step in range(training.first, config.schedule.steps):
             asked = time.monotonic()
             batch = stream.batch(step)
-            pace.add(training.step(step, batch), time.monotonic() - asked)
+            waited = time.monotonic() - asked
+            pace.add(training.step(step, batch), waited)
             done = step + 1
             if done % config.log_every == 0:
                 training.journal.write(done, pace.flush() | {"learning_rate": config.schedule.at(step)})
