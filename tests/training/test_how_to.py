@@ -8,8 +8,8 @@ import pytest
 
 from pellucid import cli
 from pellucid.commands.workshop import Pack, Train
-from pellucid.config import load_yaml, parse_overrides
-from pellucid.training.enhancer import RecipeConfig
+from pellucid.config import parse_overrides
+from pellucid.training import recipes
 
 ROOT = Path(__file__).parents[2]
 BLOCKS = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / "how-to" / "train.md").read_text(), re.DOTALL)
@@ -27,4 +27,4 @@ def test_the_command_can_be_read(line: str) -> None:
     command = cli.parse(words)
     assert isinstance(command, Train | Pack) or words[0] == "enhance"
     if isinstance(command, Train):
-        load_yaml(RecipeConfig, ROOT / command.recipe, parse_overrides(command.overrides))
+        recipes.read(ROOT / command.recipe, parse_overrides(command.overrides))

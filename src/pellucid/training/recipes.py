@@ -13,7 +13,7 @@ def run(recipe: str | Path, overrides: Mapping[str, Any] | None = None) -> Path:
     """Train, or go on training, the recipe in a YAML file.
 
     Args:
-        recipe: YAML overlay on `enhancer.RecipeConfig`, or, with `task: slices`, on `slices.SlicesRecipe`.
+        recipe: As for `read`.
         overrides: Further values, by dotted name.
 
     Returns:
@@ -22,9 +22,28 @@ def run(recipe: str | Path, overrides: Mapping[str, Any] | None = None) -> Path:
     Raises:
         PellucidError: If the recipe or its data are wrong, or the loss stops being a number.
     """
+    config = read(recipe, overrides)
+    return slices.fit(config) if isinstance(config, slices.SlicesRecipe) else enhancer.fit(config)
+
+
+def read(
+    recipe: str | Path, overrides: Mapping[str, Any] | None = None
+) -> enhancer.RecipeConfig | slices.SlicesRecipe:
+    """Read a recipe.
+
+    Args:
+        recipe: YAML overlay on `enhancer.RecipeConfig`, or, with `task: slices`, on `slices.SlicesRecipe`.
+        overrides: Further values, by dotted name.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        PellucidError: If the file or a value in it is wrong.
+    """
     task = read_yaml(recipe).get("task", "enhancer")
     if task == "slices":
-        return slices.fit(load_yaml(slices.SlicesRecipe, recipe, overrides))
+        return load_yaml(slices.SlicesRecipe, recipe, overrides)
     if task != "enhancer":
         raise wrong(f"{Path(recipe).name}: task", need="slices, or no task", got=repr(task))
-    return enhancer.fit(load_yaml(enhancer.RecipeConfig, recipe, overrides))
+    return load_yaml(enhancer.RecipeConfig, recipe, overrides)
