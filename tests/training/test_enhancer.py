@@ -24,7 +24,7 @@ from pellucid.errors import PellucidError
 from pellucid.models import EfficientUNetConfig, TwoStageConfig
 from pellucid.models.dunet import DUNetConfig
 from pellucid.synthesis import GeneratorConfig
-from pellucid.training import enhancer
+from pellucid.training import enhancer, recipes
 from pellucid.training.data import DataConfig
 from pellucid.training.enhancer import RecipeConfig, fit
 from pellucid.training.loop import ScheduleConfig, load_state
@@ -282,12 +282,14 @@ def test_impossible_recipes_are_refused(change: dict[str, Any], message: str) ->
         RecipeConfig(**change)
 
 
-@pytest.mark.parametrize("name", ["enhance", "bmex"])
+@pytest.mark.parametrize("name", ["enhance", "bmex", "slices"])
 def test_the_recipes_that_ship_can_be_read(name: str) -> None:
-    recipes = Path(__file__).parents[2] / "recipes"
-    config = enhancer.load_yaml(RecipeConfig, recipes / f"{name}.yaml")
+    config = recipes.read(Path(__file__).parents[2] / "recipes" / f"{name}.yaml")
     assert config.out == f"runs/{name}"
-    assert config.validation.packed != config.data.packed
+    if isinstance(config, RecipeConfig):
+        assert config.validation.packed != config.data.packed
+    else:
+        assert config.held_back
 
 
 def test_from_a_folder_to_weights_on_the_command_line(
