@@ -71,6 +71,7 @@ def _obey() -> None:
     """
 
     def stop(*_: object) -> None:
+        """Unwind, so that temporary files go, then end whatever the pool makes of it."""
         ending = threading.Timer(SECONDS_TO_TIDY, os._exit, args=(130,))
         ending.daemon = True
         ending.start()
@@ -82,6 +83,7 @@ def _obey() -> None:
         return
 
     def watch() -> None:
+        """Wait for the parent's end."""
         parent.join()
         os._exit(1)
 

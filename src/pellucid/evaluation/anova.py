@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from pellucid.errors import wrong
-from pellucid.evaluation.statistics import Comparison, cohens_d, endless
+from pellucid.evaluation.statistics import Comparison, check_finite, cohens_d
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +42,7 @@ def anova(groups: Mapping[str, ArrayLike]) -> Anova:
     if len(names) < 2 or min((v.size for v in values), default=0) < 2:
         got = ", ".join(f"{name}: {v.size}" for name, v in zip(names, values, strict=True)) or "none"
         raise wrong("ANOVA", need="at least two groups of two values", got=got)
-    if not all(np.isfinite(v).all() for v in values):
-        raise endless("ANOVA")
+    check_finite("ANOVA", *values)
     if not any(np.ptp(v) for v in values):
         raise wrong("ANOVA", need="a group whose values differ", got="constant groups")
     whole = stats.f_oneway(*values)

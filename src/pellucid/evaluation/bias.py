@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pellucid import endings, runtime
@@ -17,7 +17,6 @@ from pellucid.evaluation.robustness import CLEAN, DRAWS, check_corruptions, corr
 from pellucid.evaluation.rows import MISSING, Row
 from pellucid.evaluation.statistics import Comparison, adjusted_p, cohens_d, compare
 from pellucid.io import nifti
-from pellucid.io.volume import Volume
 
 logger = logging.getLogger(__name__)
 
@@ -137,13 +136,13 @@ def measure_bias(unit: Unit, options: BiasOptions) -> list[Row]:
     given = scan if options.by else corrupted(scan, unit.condition, draw_of(options.seed, unit.name))
     segment = segmenter(options.segment, functools.partial(network, options), options.enhance)
 
-    def rows(method: str, run: Callable[[], tuple[Volume, float]]) -> list[Row]:
-        made, seconds = run()
+    def rows(method: str) -> list[Row]:
+        """Of one method."""
+        made, seconds = repaired(method, options, given, scan.grid)
         found = measure(segment(made))
         return [Row(unit.name, unit.condition, method, key, found[key], seconds) for key in MEASURES]
 
-    methods = repaired(unit.methods, options, given, scan.grid)
-    return collect(unit, ((method, functools.partial(rows, method, run)) for method, run in methods))
+    return collect(unit, rows)
 
 
 @dataclasses.dataclass(frozen=True)

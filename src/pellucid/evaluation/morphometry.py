@@ -18,7 +18,7 @@ from pellucid.evaluation.methods import shell
 from pellucid.evaluation.robustness import truth_mask
 from pellucid.io.volume import Volume
 from pellucid.ops.intensity import robust_range
-from pellucid.ops.labels import fill_holes
+from pellucid.ops.labels import are_labels, fill_holes
 from pellucid.pipelines.enhance import enhance_volume
 from pellucid.pipelines.options import EnhanceOptions
 from pellucid.synthesis.tables import TISSUES, load_table
@@ -79,7 +79,7 @@ def _numbers(labels: Volume) -> Int[torch.Tensor, "x y z"]:
     """Label numbers; refuses what is no label map."""
     data = labels.data[0]
     lowest, highest = (float(value) for value in torch.aminmax(data))
-    if lowest < 0 or highest > HIGHEST or bool((data != data.round()).any()):
+    if highest > HIGHEST or not are_labels(data):
         need = f"a label map: whole numbers from 0 to {HIGHEST}"
         raise wrong("segment", need=need, got=f"values from {lowest:g} to {highest:g}")
     return data.long()

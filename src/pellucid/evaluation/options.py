@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -108,29 +107,22 @@ def repairer(method: str, options: MethodOptions) -> Function:
     return baselines.find(names, commands, options.reference)[method]
 
 
-def repaired(
-    methods: Iterable[str], options: MethodOptions, given: Volume, grid: Grid
-) -> Iterator[tuple[str, Callable[[], tuple[Volume, float]]]]:
-    """Methods to try on one scan, one after the other.
+def repaired(method: str, options: MethodOptions, given: Volume, grid: Grid) -> tuple[Volume, float]:
+    """Try a method on one scan.
 
     Args:
-        methods: Of `options.names`.
+        method: One of `options.names`.
         options: The protocol's.
         given: The scan as it was acquired.
         grid: Of the comparison.
 
-    Yields:
-        Each method, and what runs it: what it made, and the seconds it took without getting ready.
+    Returns:
+        What it made, and the seconds it took without getting ready.
     """
-
-    def run(method: str) -> tuple[Volume, float]:
-        repair = repairer(method, options)
-        start = time.perf_counter()
-        made = repair(given, grid)
-        return made, time.perf_counter() - start
-
-    for method in methods:
-        yield method, functools.partial(run, method)
+    repair = repairer(method, options)
+    start = time.perf_counter()
+    made = repair(given, grid)
+    return made, time.perf_counter() - start
 
 
 def network(options: MethodOptions) -> nn.Module:

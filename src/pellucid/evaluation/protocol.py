@@ -22,10 +22,9 @@ from pellucid.weights import file_digest
 logger = logging.getLogger(__name__)
 
 ROWS = "rows.tsv"
-
-
 KINDS = ("robustness", "bias")
 """Protocols with rows: each wants a folder of its own."""
+ANEW = "Choose another folder, or replace the results with --force."
 
 
 class UnfinishedError(PellucidError):
@@ -99,12 +98,13 @@ class Protocol:
             "scans": {},
         }
         self._fixed = ("seed", *(fixed or {}))
+        self._others = [out / f"{other}.json" for other in KINDS if other != kind]
+        self._force = force
         self._measured: set[str] = set()
         self.rows: list[Row] = []
         if not force:
             self._go_on()
         check_folder(out)
-        self._stale = [out / f"{other}.json" for other in KINDS if other != kind] if force else []
 
     @property
     def weights(self) -> dict[str, Any] | None:
@@ -200,7 +200,7 @@ class Protocol:
     def _write_record(self) -> None:
         """Write what the rows were measured with, and on which files."""
         scans = {name: self._record["scans"][name] for name in sorted(self._measured)}
-        for other in self._stale:
+        for other in self._others if self._force else ():
             other.unlink(missing_ok=True)
         with replacing(self.out / f"{self.kind}.json", force=True) as place:
             place.write_text(json.dumps(self._record | {"scans": scans}, indent=2) + "\n", encoding="utf-8")
@@ -218,11 +218,12 @@ class Protocol:
     def _go_on(self) -> None:
         """Take over what an earlier run left, if it measured the same."""
         path = self.out / f"{self.kind}.json"
-        others = [self.out / f"{kind}.json" for kind in KINDS if kind != self.kind]
-        strange = next((file for file in others if file.exists()), self.out / ROWS)
-        if strange.exists() and (strange.name != ROWS or not path.exists()):
-            fix = "Choose another folder, or replace the results with --force."
-            raise wrong(str(self.out), need=f"a folder of {self.kind} alone", got=strange.name, fix=fix)
+        # Rows without a record are nobody's.
+        strange = [
+            file for file in (*self._others, *(() if path.exists() else (self.out / ROWS,))) if file.exists()
+        ]
+        if strange:
+            raise wrong(str(self.out), need=f"a folder of {self.kind} alone", got=strange[0].name, fix=ANEW)
         if not path.exists():
             return
         before = _read_record(path)
@@ -238,9 +239,8 @@ class Protocol:
             checks.append((f"method {name}", before["commands"].get(name, command), command))
         for what, old, new in checks:
             if old != new:
-                fix = "Choose another folder, or replace the results with --force."
                 need, got = f"a folder without results of another {what}", f"{old}, now {new}"
-                raise wrong(str(self.out), need=need, got=got, fix=fix)
+                raise wrong(str(self.out), need=need, got=got, fix=ANEW)
         self._record["scans"], self._measured = before["scans"], set(before["scans"])
         self._record["commands"] = before["commands"] | self._record["commands"]
         self._record["weights"] = ours or theirs
@@ -248,12 +248,12 @@ class Protocol:
         self.rows = read_rows(self.out / ROWS)
 
 
-def collect(unit: Unit, methods: Iterable[tuple[str, Callable[[], list[Row]]]]) -> list[Row]:
+def collect(unit: Unit, measured: Callable[[str], list[Row]]) -> list[Row]:
     """Rows of a unit's methods, one after the other; one that fails does not take the others with it.
 
     Args:
         unit: What is done.
-        methods: Each method's name, and what gives its rows.
+        measured: Gives a method's rows.
 
     Returns:
         All rows.
@@ -263,9 +263,9 @@ def collect(unit: Unit, methods: Iterable[tuple[str, Callable[[], list[Row]]]]) 
     """
     rows: list[Row] = []
     failed: list[PellucidError] = []
-    for name, work in methods:
+    for name in unit.methods:
         try:
-            rows += work()
+            rows += measured(name)
         except PellucidError as error:
             failed.append(PellucidError(f"{unit.scan.name}, {unit.condition}, {name}: {error}"))
     if failed:
@@ -281,8 +281,7 @@ def _read_record(path: Path) -> dict[str, Any]:
     except ValueError:
         record = None
     if not isinstance(record, dict) or not needed <= set(record):
-        fix = "Choose another folder, or replace the results with --force."
-        raise wrong(str(path), need="the record of earlier results", got="something else", fix=fix)
+        raise wrong(str(path), need="the record of earlier results", got="something else", fix=ANEW)
     return record
 
 

@@ -1,9 +1,8 @@
 """Protocol `robustness`: corrupt clean scans, let methods repair them, compare everything with the truth."""
 
 import dataclasses
-import functools
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -161,13 +160,13 @@ def measure(unit: Unit, options: RobustnessOptions) -> list[Row]:
     mask = truth_mask(truth)
     given = corrupted(clean, unit.condition, draw_of(options.seed, unit.name))
 
-    def rows(method: str, run: Callable[[], tuple[Volume, float]]) -> list[Row]:
-        made, seconds = run()
+    def rows(method: str) -> list[Row]:
+        """Of one method."""
+        made, seconds = repaired(method, options, given, clean.grid)
         values = _values(levels.scale(made.data), truth, mask, options.metrics)
         return [Row(unit.name, unit.condition, method, key, value, seconds) for key, value in values.items()]
 
-    methods = repaired(unit.methods, options, given, clean.grid)
-    return collect(unit, ((method, functools.partial(rows, method, run)) for method, run in methods))
+    return collect(unit, rows)
 
 
 def draw_of(seed: int, name: str) -> int:

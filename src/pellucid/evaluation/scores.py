@@ -13,6 +13,7 @@ from pellucid.errors import PellucidError, did_you_mean, wrong
 from pellucid.io import resample
 from pellucid.io.volume import Volume, shape_text
 from pellucid.metrics import METRICS, MetricEntry, quality_index
+from pellucid.ops.labels import are_labels
 from pellucid.pipelines.record import read, read_mask
 
 logger = logging.getLogger(__name__)
@@ -156,7 +157,7 @@ class Scores:
         if not self.options.labels:
             return resample.to_canonical(read(path))
         volume = read_mask(path)
-        if bool((volume.data != volume.data.round()).any()) or float(volume.data.min()) < 0:
+        if not are_labels(volume.data):
             need = "a label map: whole numbers from 0 on"
             raise wrong(str(path), need=need, got="other values", fix="Leave out --labels to compare images.")
         return resample.to_canonical(volume)

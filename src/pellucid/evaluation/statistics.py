@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from pellucid.errors import PellucidError, wrong
+from pellucid.errors import wrong
 
 RESAMPLES = 10_000
 
@@ -59,8 +59,7 @@ def bootstrap_interval(values: Sequence[float], *, seed: int = 0) -> tuple[float
     """
     if len(values) < 2:
         return math.nan, math.nan
-    if not np.isfinite(values).all():
-        raise endless("bootstrap")
+    check_finite("bootstrap", values)
     rng = np.random.default_rng(seed)
     picks = rng.integers(len(values), size=(RESAMPLES, len(values)))
     low, high = np.quantile(np.asarray(values)[picks].mean(axis=1), [0.025, 0.975])
@@ -219,8 +218,7 @@ def auroc(positive: ArrayLike, negative: ArrayLike) -> float:
     a, b = (np.asarray(x, dtype=np.float64).ravel() for x in (positive, negative))
     if not a.size or not b.size:
         raise wrong("AUROC", need="at least one value in both groups", got=f"{a.size} and {b.size}")
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise endless("AUROC")
+    check_finite("AUROC", a, b)
     return float(stats.mannwhitneyu(a, b).statistic / (a.size * b.size))
 
 
@@ -234,23 +232,23 @@ def _samples(
     if min(a.size, b.size) < 2:
         fix = "One subject says nothing about others; add scans."
         raise wrong(name, need="at least two values in each sample", got=f"{a.size} and {b.size}", fix=fix)
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise endless(name)
+    check_finite(name, a, b)
     return a, b
 
 
-def endless(name: str) -> PellucidError:
-    """The error for values that are not finite.
+def check_finite(name: str, *samples: ArrayLike) -> None:
+    """Refuse NaN and infinity.
 
     Args:
         name: Of the test.
+        samples: Numbers.
 
-    Returns:
-        The exception, to be raised by the caller.
+    Raises:
+        PellucidError: If one of them is not finite.
     """
-    return wrong(
-        name, need="finite values", got="NaN or infinity", fix="Leave those scans out of all samples."
-    )
+    if not all(np.isfinite(sample).all() for sample in samples):
+        fix = "Leave those scans out of all samples."
+        raise wrong(name, need="finite values", got="NaN or infinity", fix=fix)
 
 
 def _difference_interval(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float, float]:

@@ -73,14 +73,12 @@ def _planes(
     network: SliceFiller, image: Float[Tensor, "1 x y z"], geometry: Float[Tensor, "2 z"]
 ) -> Float[Tensor, "1 x y z"]:
     """All planes y-z of an image, a few at a time."""
-    reach = network.config.neighbors
     count, high, wide = image.shape[1:]
     several = max(1, PIXELS // (high * wide))
     where = geometry[:, None].expand(-1, high, -1)
     made = []
     for first in range(0, count, several):
-        rows = torch.arange(first, min(count, first + several))
-        near = rows[:, None] + torch.arange(-reach, reach + 1)
-        stacks = image[0, near.clamp(0, count - 1)]
+        rows = range(first, min(count, first + several))
+        stacks = network.stacks(image[0], rows)
         made.append(network.planes(stacks, where.expand(len(rows), -1, -1, -1))[:, 0])
     return torch.cat(made)[None]

@@ -70,12 +70,24 @@ class SliceFiller(nn.Module):
         Returns:
             The image, changed.
         """
-        reach = self.config.neighbors
-        image = F.pad(batch[:, :1], (0, 0, 0, 0, reach, reach), mode="replicate")
-        stacks = image[:, 0].unfold(1, 2 * reach + 1, 1).permute(0, 1, 4, 2, 3)
+        stacks = self.stacks(batch[:, 0], range(batch.shape[2]))
         geometry = batch[:, 1:].transpose(1, 2)
         planes = self.planes(stacks.flatten(0, 1), geometry.flatten(0, 1))
         return planes.view(batch.shape[0], 1, *batch.shape[2:])
+
+    def stacks(self, image: Float[Tensor, "*b x y z"], rows: range) -> Float[Tensor, "*b r p y z"]:
+        """Planes of an image with their neighbors; beyond its ends its last planes are repeated.
+
+        Args:
+            image: One or several volumes.
+            rows: Which planes, along x.
+
+        Returns:
+            A stack for each.
+        """
+        reach = self.config.neighbors
+        near = torch.tensor(rows)[:, None] + torch.arange(-reach, reach + 1)
+        return image[..., near.clamp(0, image.shape[-3] - 1), :, :]
 
     def planes(
         self, stacks: Float[Tensor, "b p u v"], geometry: Float[Tensor, "b 2 u v"]

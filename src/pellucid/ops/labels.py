@@ -7,6 +7,11 @@ from scipy import ndimage
 from torch import Tensor
 
 
+def are_labels(values: Float[Tensor, "*b x y z"]) -> bool:
+    """Whether an image holds label numbers: whole ones from 0 on."""
+    return float(values.min()) >= 0 and bool((values == values.round()).all())
+
+
 def largest_component(mask: Bool[Tensor, "x y z"]) -> Bool[Tensor, "x y z"]:
     """Keep the largest 6-connected part of a mask; an empty mask stays empty."""
     parts, count = ndimage.label(mask.cpu().numpy())

@@ -91,10 +91,8 @@ def check(preset: str | None, steps: list[Step] | None, *, seed: int = 0) -> Non
         PellucidError: If both or neither are given, the preset is unknown, or a step is wrong.
     """
     if (preset is None) == (steps is None):
-        got, fix = (
-            "neither" if preset is None else "both",
-            "On the command line: --preset NAME or --steps FILE.",
-        )
+        got = "neither" if preset is None else "both"
+        fix = "On the command line: --preset NAME or --steps FILE."
         raise wrong("degrade", need="a preset or steps", got=got, fix=fix)
     if preset is not None:
         steps = degradation.preset(preset, spacing=UNIT, seed=seed)

@@ -30,11 +30,11 @@ from pellucid.training.loop import (
     ScheduleConfig,
     git_revision,
     load_state,
-    save_state,
 )
 from pellucid.training.losses import LossConfig, enhancer_loss
 from pellucid.training.optimizer import Muon, freeze
 from pellucid.training.pack import unpack
+from pellucid.training.run import CHECKPOINT, WEIGHTS, RunConfig, restore, save_run
 from pellucid.training.scene import SceneConfig
 from pellucid.training.validation import ValidationConfig, held_back, save_picture, validate
 
@@ -42,34 +42,16 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class RecipeConfig:
+class RecipeConfig(RunConfig):
     """Everything that makes a run."""
 
     out: str = "runs/enhance"
-    """Folder of the run: checkpoint, log, pictures, weights."""
-    seed: int = 0
-    """Seed of the first weights and of every example."""
-    device: str = "auto"
-    """auto, cpu, cuda or mps."""
     devices: int = 1
     """Number of devices, one process for each; every device sees a batch of its own at every step."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """auto (bf16 where it is fast), bf16 or fp32."""
-    threads: int | None = None
-    """CPU threads of each process; all by default."""
-    minutes: float | None = None
-    """Stop, with a checkpoint, after this long, the set-up included; the run is resumed by the same command.
-    The step or the judgement that is under way is finished first: leave room for it. SIGTERM does the same."""
-    checkpoint_minutes: float = 3.0
-    """Time between checkpoints."""
-    log_every: int = 25
-    """Steps between lines of the log."""
-    average: float = 0.998
-    """Decay of the moving average of the weights."""
     weight_decay: float = 0.01
     """Decoupled weight decay, relative to the learning rate."""
-    clip: float = 1.0
-    """Largest norm of the gradient."""
     start_from: str = ""
     """Weights (.safetensors) to begin with instead of random ones."""
     frozen: tuple[str, ...] = ()
@@ -91,9 +73,7 @@ class RecipeConfig:
         if self.model.scene not in (0, len(scene.BANK)):
             need = f"0 or {len(scene.BANK)} filters, one for each kind of corruption"
             raise wrong("model.scene", need=need, got=str(self.model.scene))
-        if not 0 <= self.average < 1 or self.clip <= 0:
-            got = f"{self.average} and {self.clip}"
-            raise wrong("recipe", need="average in [0, 1) and clip > 0", got=got)
+        super().__post_init__()
 
 
 def fit(config: RecipeConfig) -> Path:
@@ -143,7 +123,7 @@ def fit(config: RecipeConfig) -> Path:
                 log.info("stopped at step %d; the same command goes on from here", done)
                 break
     training.close()
-    return training.folder / "weights.safetensors"
+    return training.folder / WEIGHTS
 
 
 class _Training:
@@ -166,13 +146,12 @@ class _Training:
         self.average = Average(self.model, config.average)
         self.first, self.hours, self.begun = 0, 0.0, time.monotonic()
         self.revision = git_revision()  # of the code that runs, not of the checkout hours later
-        state = load_state(self.folder / "checkpoint.pt", fabric.device)
+        state = load_state(self.folder / CHECKPOINT, fabric.device)
         if state is not None:
-            _check_same_network(self.folder / "checkpoint.pt", state, config)
-            self.model.load_state_dict(state["model"])
-            self.average.model.load_state_dict(state["average"])
-            optimizer.load_state_dict(state["optimizer"])
-            self.first, self.hours = int(state["step"]), float(state["hours"])
+            _check_same_network(self.folder / CHECKPOINT, state, config)
+            self.first, self.hours = restore(
+                state, model=self.model, average=self.average, optimizer=optimizer
+            )
             log.info("resuming at step %d after %.2f hours", self.first, self.hours)
         self.wrapped, self.optimizer = fabric.setup(self.model, optimizer)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -238,23 +217,13 @@ class _Training:
         if self.journal is None:
             return
         hours = self.hours + (time.monotonic() - self.begun) / 3600
-        facts = {
-            "step": step,
-            "hours": round(hours, 3),
-            "revision": self.revision,
-            "recipe": to_dict(self.config),
-        }
-        state = {
-            "model": self.model.state_dict(),
-            "average": self.average.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "step": step,
-            "hours": hours,
-            "facts": json.dumps(facts),
-        }
-        save_state(self.folder / "checkpoint.pt", state)
-        models.save(
-            self.average.model, self.folder / "weights.safetensors", metadata=facts, dtype=torch.float16
+        save_run(
+            self.folder,
+            model=self.model,
+            average=self.average,
+            optimizer=self.optimizer,
+            facts={"step": step, "revision": self.revision, "recipe": to_dict(self.config)},
+            hours=hours,
         )
 
     def close(self) -> None:

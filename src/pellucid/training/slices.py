@@ -16,7 +16,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from pellucid import models, runtime
+from pellucid import runtime
 from pellucid.config import to_dict
 from pellucid.errors import wrong
 from pellucid.inference.planes import fill
@@ -32,38 +32,22 @@ from pellucid.training.loop import (
     ScheduleConfig,
     git_revision,
     load_state,
-    save_state,
 )
 from pellucid.training.pack import unpack
+from pellucid.training.run import CHECKPOINT, WEIGHTS, RunConfig, restore, save_run
 from pellucid.training.slice_data import PlaneBatch, PlaneStream, SliceDataConfig
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class SlicesRecipe:
+class SlicesRecipe(RunConfig):
     """Everything that makes a run."""
 
     task: str = "slices"
     """Tells this recipe from the enhancer's."""
     out: str = "runs/slices"
-    """Folder of the run: checkpoint, log, weights."""
-    seed: int = 0
-    """Seed of the first weights and of every example."""
-    device: str = "auto"
-    """auto, cpu, cuda or mps."""
-    threads: int | None = None
-    """CPU threads; all by default."""
-    minutes: float | None = None
-    """Stop, with a checkpoint, after this long; the same command goes on."""
-    checkpoint_minutes: float = 3.0
-    """Time between checkpoints."""
     log_every: int = 50
-    """Steps between lines of the log."""
-    average: float = 0.998
-    """Decay of the moving average of the weights."""
-    clip: float = 1.0
-    """Largest norm of the gradient."""
     held_back: tuple[str, ...] = ()
     """Patterns of subject names that are judged, not learnt from."""
     judge_every: int = 500
@@ -75,8 +59,10 @@ class SlicesRecipe:
     schedule: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(learning_rate=1e-3, decay=0.3))
 
     def __post_init__(self) -> None:
-        if self.log_every < 1 or self.judge_every < 1 or not 0 <= self.average < 1 or self.clip <= 0:
-            raise wrong("recipe", need="steps >= 1, average in [0, 1), clip > 0", got=str(to_dict(self)))
+        super().__post_init__()
+        if self.log_every < 1 or self.judge_every < 1:
+            got = f"{self.log_every} and {self.judge_every}"
+            raise wrong("recipe", need="log_every >= 1 and judge_every >= 1", got=got)
 
 
 def fit(config: SlicesRecipe) -> Path:
@@ -119,7 +105,7 @@ def fit(config: SlicesRecipe) -> Path:
                 log.info("stopped at step %d; the same command goes on from here", done)
                 break
     training.journal.close()
-    return training.folder / "weights.safetensors"
+    return training.folder / WEIGHTS
 
 
 class _Training:
@@ -136,17 +122,16 @@ class _Training:
         self.folder = Path(config.out)
         self.first, self.hours, self.begun = 0, 0.0, time.monotonic()
         self.revision = git_revision()
-        path = self.folder / "checkpoint.pt"
+        path = self.folder / CHECKPOINT
         state = load_state(path, device)
         if state is not None:
             theirs = json.loads(state["facts"])["recipe"].get("model")
             if theirs != to_dict(config.model):
                 fix = "Restore it, or give the run another folder: out=FOLDER."
                 raise wrong("model", need=f"{theirs}, as in {path}", got=str(to_dict(config.model)), fix=fix)
-            self.model.load_state_dict(state["model"])
-            self.average.model.load_state_dict(state["average"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.first, self.hours = int(state["step"]), float(state["hours"])
+            self.first, self.hours = restore(
+                state, model=self.model, average=self.average, optimizer=self.optimizer
+            )
             log.info("resuming at step %d after %.2f hours", self.first, self.hours)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.journal = Journal(self.folder, self.first)
@@ -176,20 +161,13 @@ class _Training:
 
     def checkpoint(self, step: int) -> None:
         """Save everything needed to go on, and the average as weights to use."""
-        hours = self.hours + (time.monotonic() - self.begun) / 3600
-        recipe = to_dict(self.config)
-        facts = {"step": step, "hours": round(hours, 3), "revision": self.revision, "recipe": recipe}
-        state = {
-            "model": self.model.state_dict(),
-            "average": self.average.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "step": step,
-            "hours": hours,
-            "facts": json.dumps(facts),
-        }
-        save_state(self.folder / "checkpoint.pt", state)
-        models.save(
-            self.average.model, self.folder / "weights.safetensors", metadata=facts, dtype=torch.float16
+        save_run(
+            self.folder,
+            model=self.model,
+            average=self.average,
+            optimizer=self.optimizer,
+            facts={"step": step, "revision": self.revision, "recipe": to_dict(self.config)},
+            hours=self.hours + (time.monotonic() - self.begun) / 3600,
         )
 
 
