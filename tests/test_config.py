@@ -1,4 +1,5 @@
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -124,3 +125,22 @@ def test_bad_overrides_are_refused(word: str) -> None:
 
 def test_a_far_name_gets_the_list_instead_of_a_guess() -> None:
     assert did_you_mean("zzz", ["std", "scale"]) == "Known: scale, std."
+
+
+@dataclasses.dataclass(frozen=True)
+class Inner:
+    one: int = 1
+    two: int = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Outer:
+    inner: Inner = dataclasses.field(default_factory=lambda: Inner(10, 20))
+    deeper: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+
+def test_a_nested_overlay_keeps_the_default_of_its_field_not_that_of_its_class() -> None:
+    assert from_dict(Outer, {"inner": {"two": 5}}, "x").inner == Inner(10, 5)
+    assert from_dict(Outer, {}, "x", over=Outer(Inner(7, 8), {"a": 1})) == Outer(Inner(7, 8), {"a": 1})
+    with pytest.raises(PellucidError, match="x.inner: unknown key 'too'. Did you mean 'two'"):
+        from_dict(Outer, {"inner": {"too": 5}}, "x")

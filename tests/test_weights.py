@@ -62,7 +62,9 @@ def test_the_bundled_registry_is_complete() -> None:
     entries = weights.available()
     assert "default" in [entry.name for entry in entries]
     for entry in entries:
-        assert all(value for name, value in dataclasses.asdict(entry).items() if name != "sha256"), entry
+        assert all(
+            value for name, value in dataclasses.asdict(entry).items() if name not in ("sha256", "unfit")
+        ), entry
         assert entry.file.endswith(".safetensors")
         assert re.fullmatch(r"[0-9a-f]{64}", entry.sha256) or not _file(entry).exists(), (
             f"{entry.file} is there, so weights.toml must hold its sha256"
@@ -89,3 +91,16 @@ def test_what_weights_are_unfit_for_is_known_by_their_content(registry: Path, tm
     assert weights.unfit("good") == weights.unfit(str(copy)) == ("t1w",)
     copy.write_bytes(b"another")
     assert weights.unfit(str(copy)) == ()
+
+
+def test_weights_of_another_network_are_refused() -> None:
+    assert weights.load("slices", kind="slice_filler")[0].name == "slice_filler"
+    with pytest.raises(
+        PellucidError, match="weights slices: need weights of the network two_stage, got those of"
+    ):
+        weights.load("slices", kind="two_stage")
+    assert weights.shared("slices", kind="slice_filler") is weights.shared("slices", kind="slice_filler")
+    with pytest.raises(
+        PellucidError, match="need weights of the network slice_filler, got those of two_stage"
+    ):
+        weights.shared("default", kind="slice_filler")

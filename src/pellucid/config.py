@@ -17,8 +17,10 @@ from pellucid.errors import PellucidError, did_you_mean, wrong
 Config = TypeVar("Config")
 
 
-def from_dict(cls: type[Config], values: Any, where: str) -> Config:
+def from_dict(cls: type[Config], values: Any, where: str, *, over: Config | None = None) -> Config:
     """Build a dataclass from plain data, nested dataclasses included; absent keys keep their default.
+
+    The default of a nested dataclass is that of its field, which may differ from that of its class.
 
     Annotations understood: int, float, bool, str, Path, None, Any, Literal, unions, tuples (of fixed length
     or with `...`), `Mapping[str, ...]`, and dataclasses of these. Lists are read as tuples, whole floats as
@@ -28,6 +30,7 @@ def from_dict(cls: type[Config], values: Any, where: str) -> Config:
         cls: The dataclass.
         values: A mapping, with one entry per field that differs from its default.
         where: What the values are called in error messages, for instance the file's name.
+        over: What absent keys keep, instead of the defaults.
 
     Returns:
         A checked instance of `cls`.
@@ -43,9 +46,16 @@ def from_dict(cls: type[Config], values: Any, where: str) -> Config:
         if key not in fields:
             raise PellucidError(f"{where}: unknown key {key!r}. {did_you_mean(str(key), fields)}")
     for name, field in fields.items():
-        if name not in values and _has_no_default(field):
+        if over is None and name not in values and _has_no_default(field):
             raise wrong(f"{where}.{name}", need="a value", got="none")
-    return cls(**{name: _convert(hints[name], value, f"{where}.{name}") for name, value in values.items()})
+    found = {}
+    for name, value in values.items():
+        before = _default(fields[name]) if over is None else getattr(over, name)
+        if dataclasses.is_dataclass(before) and isinstance(value, Mapping):
+            found[name] = from_dict(type(before), value, f"{where}.{name}", over=before)
+        else:
+            found[name] = _convert(hints[name], value, f"{where}.{name}")
+    return cls(**found) if over is None else dataclasses.replace(over, **found)  # type: ignore[type-var]
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -257,6 +267,13 @@ def _plain(value: Any) -> Any:
 
 def _has_no_default(field: "dataclasses.Field[Any]") -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _default(field: "dataclasses.Field[Any]") -> Any:
+    """What a field is if nobody says; MISSING if it must be said."""
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
 
 
 def _name(kind: Any) -> str:

@@ -11,12 +11,21 @@ from torch import Tensor, nn
 
 from pellucid.config import to_dict
 from pellucid.errors import PellucidError
-from pellucid.models import MODELS, EfficientUNetConfig, SliceFillerConfig, TwoStageConfig, load, save
+from pellucid.models import (
+    MODELS,
+    AnatomyConfig,
+    EfficientUNetConfig,
+    SliceFillerConfig,
+    TwoStageConfig,
+    load,
+    save,
+)
 from pellucid.models.dunet import DUNetConfig
 
 SMALL = EfficientUNetConfig(channels=(4, 6))
 DENSE = DUNetConfig(width=4, growth=2)
 TINY: dict[str, tuple[str, Any]] = {
+    "anatomy": ("anatomy", AnatomyConfig(channels=(4, 6), classes=5)),
     "efficient_unet": ("efficient_unet", SMALL),
     "efficient_unet-zero": ("efficient_unet", EfficientUNetConfig(2, 3, (4, 6), zero_init=True)),
     "dunet": ("dunet", DENSE),
@@ -144,7 +153,7 @@ def damaged(tmp_path: Path, **changes: Any) -> Path:
         ({"tensors": {"head.bias": torch.zeros(9)}}, r"head.bias: need shape \(8,\), got shape \(9,\)"),
         (
             {"facts": {"model": "resnet"}},
-            "need a network among efficient_unet, dunet, slice_filler, two_stage, got resnet",
+            "need a network among anatomy, efficient_unet, dunet, slice_filler, two_stage, got resnet",
         ),
         ({"facts": {"config": '{"chanels": [4]}'}}, "Did you mean 'channels'"),
         ({"facts": {"config": "[4]"}}, "config"),

@@ -315,7 +315,7 @@ def bundled(monkeypatch, tmp_path):
     """Weights that need no network."""
     file = tmp_path / "tiny.safetensors"
     file.write_bytes(b"tiny")
-    monkeypatch.setattr(weights, "load", lambda name, device: (Stub(factor=1.1), {"steps": 3}))
+    monkeypatch.setattr(weights, "load", lambda name, device, kind: (Stub(factor=1.1), {"steps": 3}))
     monkeypatch.setattr(weights, "path", lambda name: file)
 
 

@@ -221,3 +221,25 @@ def test_the_gpu_builds_the_same_example(wild: GeneratorConfig, subject: Subject
             assert there[name].device.type == "cuda"
             share = (there[name].cpu() - value).abs().float().gt(1e-3).float().mean()
             assert share < 0.01  # a nearest label may fall to the other side
+
+
+def test_both_sides_of_a_map_with_the_left_numbers_only_are_painted_after_a_flip(
+    still: GeneratorConfig, painted: Subject
+) -> None:
+    labels = painted.labels.clone()
+    labels[labels == 42], labels[labels == 41] = 3, 2
+    one_sided = replace(painted, labels=labels)
+    assert painted.is_sided and not one_sided.is_sided
+    flipping = replace(still, deformation=replace(still.deformation, flip=1.0))
+    record, example = make(flipping, one_sided)
+    assert record["deformation"]["flip"]
+    assert torch.equal(example.labels, labels.flip(0))
+    assert (example.clean[0][example.labels == 2] > 0).all()
+
+
+def test_an_example_tells_the_labels_it_shows(still: GeneratorConfig, painted: Subject) -> None:
+    table = load_table("freesurfer")
+    _, example = make(replace(still, strip=1.0), painted)
+    assert torch.equal(example.labels, painted.labels * (table.tissue_map(painted.labels) > 0))
+    flipping = replace(still, deformation=replace(still.deformation, flip=1.0))
+    assert torch.equal(make(flipping, painted)[1].labels, table.swapped(painted.labels).flip(0))

@@ -75,7 +75,7 @@ class Sheets:
     def __init__(self, out: Path, options: EnhanceOptions, *, force: bool = False) -> None:
         self.out, self.options = out, options
         runtime.set_threads(options.threads)
-        self._network, _ = weights.load(options.weights, runtime.device(options.device))
+        self._network, _ = weights.load(options.weights, runtime.device(options.device), kind="two_stage")
         check_folder(out)
         self._lines: dict[str, list[Any]] = {} if force else _read_table(out / TABLE)
 

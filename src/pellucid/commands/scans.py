@@ -35,7 +35,8 @@ class Enhance(Command):
         from pellucid import runtime, weights
 
         runtime.device(options.device)
-        weights.path(options.weights)
+        for name in (options.weights, options.slice_weights):
+            weights.path(name)
 
         def work(job: Job) -> None:
             from pellucid.pipelines.enhance import enhance

@@ -1,7 +1,6 @@
 """Which methods a protocol compares, and how each is had ready to run."""
 
 import dataclasses
-import functools
 import time
 from pathlib import Path
 from typing import Any
@@ -127,14 +126,8 @@ def repaired(method: str, options: MethodOptions, given: Volume, grid: Grid) -> 
 
 def network(options: MethodOptions) -> nn.Module:
     """Our network, loaded once in each process."""
-    name = options.enhance.weights
-    return _network(name, options.enhance.device, weights.path(name).stat().st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=1)
-def _network(name: str, device: str, written: int) -> nn.Module:
-    """The network of a file as it was written then: a worker may outlive a file's content."""
-    return weights.load(name, runtime.device(device))[0]
+    given = options.enhance
+    return weights.shared(given.weights, runtime.device(given.device), kind="two_stage")
 
 
 def describe_ours(options: MethodOptions) -> dict[str, Any]:

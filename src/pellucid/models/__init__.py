@@ -1,5 +1,6 @@
 """Networks: batch in, batch out."""
 
+from pellucid.models.anatomy import Anatomy, AnatomyConfig, AnatomyNet
 from pellucid.models.checkpoint import MODELS, ModelEntry, load, save
 from pellucid.models.slice_filler import SliceFiller, SliceFillerConfig
 from pellucid.models.two_stage import Enhancement, TwoStage, TwoStageConfig
@@ -7,6 +8,9 @@ from pellucid.models.unet import EfficientUNet, EfficientUNetConfig
 
 __all__ = [
     "MODELS",
+    "Anatomy",
+    "AnatomyConfig",
+    "AnatomyNet",
     "EfficientUNet",
     "EfficientUNetConfig",
     "Enhancement",

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pellucid.config import from_dict, to_dict
 from pellucid.errors import wrong
+from pellucid.models.anatomy import AnatomyConfig, AnatomyNet
 from pellucid.models.dunet import DUNet, DUNetConfig
 from pellucid.models.slice_filler import SliceFiller, SliceFillerConfig
 from pellucid.models.two_stage import TwoStage, TwoStageConfig
@@ -29,6 +30,7 @@ class ModelEntry:
 
 
 MODELS: dict[str, ModelEntry] = {
+    "anatomy": ModelEntry(AnatomyNet, AnatomyConfig),
     "efficient_unet": ModelEntry(EfficientUNet, EfficientUNetConfig),
     "dunet": ModelEntry(DUNet, DUNetConfig),
     "slice_filler": ModelEntry(SliceFiller, SliceFillerConfig),

@@ -46,12 +46,16 @@ class EfficientUNetConfig:
     """How many of the last input channels are changes of the image: small, so amplified as differences are."""
     zero_init: bool = False
     """Start with an output of zero: for a network that predicts a residual."""
+    head_kernel: int = 3
+    """Side of the last convolution: 1 for many output channels, where 3 would cost more than the body."""
     experts: int = 0
     """Linear filters of the first input channel that the network mixes into the first output channel."""
 
     def __post_init__(self) -> None:
         if len(self.channels) < 1 or min(self.channels) < 1 or self.blocks < 1 or self.experts < 0:
             raise wrong("EfficientUNetConfig", need="at least one level, width and block", got=str(self))
+        if self.head_kernel not in (1, 3):
+            raise wrong("EfficientUNetConfig: head_kernel", need="1 or 3", got=str(self.head_kernel))
 
 
 class EfficientUNet(nn.Module):
@@ -70,7 +74,8 @@ class EfficientUNet(nn.Module):
         self.shrink = nn.ModuleList(nn.Conv3d(a, b, 2, stride=2) for a, b in pairwise(widths))
         self.grow = nn.ModuleList(nn.Conv3d(b, a, 1) for a, b in pairwise(widths))
         self.up = nn.ModuleList(_stack(w, config.blocks) for w in widths[:-1])
-        self.head = nn.Conv3d(widths[0], 8 * config.out_channels, 3, padding=1)
+        side = config.head_kernel
+        self.head = nn.Conv3d(widths[0], 8 * config.out_channels, side, padding=side // 2)
         ends = [self.head] if config.zero_init else []
         if config.experts:
             self.experts = LinearExperts(config.experts)

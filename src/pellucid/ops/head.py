@@ -11,6 +11,12 @@ from pellucid.types import Image, Spacing
 MARGIN_MM = 10.0
 """Air kept around the head, and the width over which a result fades into the untouched input."""
 
+CONTEXT_VOXELS = 85
+"""Voxels across a head that is shown whole."""
+
+CONTEXT_MM = (0.7, 2.2)
+"""Finest and coarsest voxels in which it is: those of a fetus and of an adult with the neck."""
+
 
 @dataclass(frozen=True)
 class Box:
@@ -49,3 +55,18 @@ def head_box(scaled: Image, spacing: Spacing, *, margin_mm: float = MARGIN_MM) -
     start = [max(0, found[axis].start * block[axis] - margin[axis]) for axis in range(3)]
     stop = [min(shape[axis], found[axis].stop * block[axis] + margin[axis]) for axis in range(3)]
     return Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
+
+
+def context_spacing(extent_mm: tuple[float, float, float]) -> float:
+    """Voxel size at which a head, or a stripped brain, of any age is shown whole to a network.
+
+    The middle one of the three extents decides: the neck may belong to the image or not, and a slab of a few slices is
+    still of a head.
+
+    Args:
+        extent_mm: Size of the head's bounding box along three axes.
+
+    Returns:
+        Side of cubic voxels in mm.
+    """
+    return min(max(sorted(extent_mm)[1] / CONTEXT_VOXELS, CONTEXT_MM[0]), CONTEXT_MM[1])

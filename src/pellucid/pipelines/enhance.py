@@ -4,10 +4,10 @@ import dataclasses
 import logging
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from pellucid import config, runtime, weights
@@ -15,11 +15,10 @@ from pellucid.errors import wrong
 from pellucid.inference.predictor import precision_of, predict
 from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
-from pellucid.models import TwoStage
+from pellucid.models import SliceFiller, TwoStage
 from pellucid.ops.head import head_box
 from pellucid.ops.intensity import IntensityRange, robust_range
-from pellucid.ops.labels import bounding_box, fill_holes, largest_component
-from pellucid.pipelines import slices, space
+from pellucid.pipelines import labels, slices, space
 from pellucid.pipelines.noise import without_noise
 from pellucid.pipelines.options import EnhanceOptions
 from pellucid.pipelines.record import Run, describe, describe_weights, read, read_mask, warn_of_unfit
@@ -45,9 +44,9 @@ def enhance(source: str | Path | Volume | Any, options: EnhanceOptions | None = 
     """Make a brain scan clearer with the tissue-aware network: motion, noise, blur, thick slices.
 
     Noise that can be seen is first taken away on the acquired voxels (`noise.without_noise`), and what lies between
-    thick slices is inferred if the output is to show it (`slices.to_spacing`). The network works at about 1 mm;
-    what it changes there is added to the scan on its own grid, so native detail is kept and a clean scan comes back
-    nearly unchanged. The image of a scan with thick slices is not changed by the network.
+    thick slices is inferred by a small network if the output is to show it (`slices.to_grid`). The large network
+    works at about 1 mm; what it changes there is added to the scan on its own grid, so native detail is kept and a
+    clean scan comes back nearly unchanged. It does not change the image of a scan with thick slices.
 
     Args:
         source: A file, a nibabel image or a Volume.
@@ -70,7 +69,7 @@ def enhance(source: str | Path | Volume | Any, options: EnhanceOptions | None = 
         volume = read(source, frame=options.frame)
         mask = None if options.mask is None else read_mask(options.mask)
     with run.listening(), run.step("weights"):
-        network, metadata = weights.load(options.weights, runtime.device(options.device))
+        network, metadata = weights.load(options.weights, runtime.device(options.device), kind="two_stage")
         run.notes["weights"] = describe_weights(options.weights, metadata)
         warn_of_unfit(options)
     return enhance_volume(volume, network, options, mask=mask, run=run)
@@ -107,7 +106,7 @@ def enhance_volume(
             quiet, noise = without_noise(volume, _levels(volume), allowed=options.denoise == "auto")
         with run.step("prepare"):
             levels = robust_range(resample.to_canonical(quiet).data)
-            template = _template(quiet, options) if grid is None else slices.to_grid(quiet, grid)
+            template = _template(quiet, _wanted(quiet, options) if grid is None else grid, options, run)
             target = resample.to_canonical(template)
             work = _work(quiet, target)
             thick = slices.thick_axis(resample.to_canonical(quiet).grid, work.grid) is not None
@@ -117,7 +116,7 @@ def enhance_volume(
         with run.step("predict"):
             clear = _predict(network, crop, options)
         with run.step("finish"):
-            tissue, brain = _tissue(clear[TISSUE], place, mask, template)
+            tissue, brain = labels.tissue_and_brain(clear[TISSUE], place, mask, template)
             # What the network knows of thick slices is cubic interpolation: after the better one it only does harm.
             image = _same(clear[SAME], crop, levels, place, target.data)
             image = _finite(image, volume, levels)
@@ -181,16 +180,28 @@ def _levels(volume: Volume) -> IntensityRange:
     return levels
 
 
-def _template(volume: Volume, options: EnhanceOptions) -> Volume:
-    """The scan on the requested grid, in its stored orientation."""
+def _wanted(volume: Volume, options: EnhanceOptions) -> Grid:
+    """The requested grid, in the scan's stored orientation; its own if that is the same."""
     spacing = options.spacing_mm
     if spacing == "native":
-        return volume
+        return volume.grid
     wanted = space.isotropic_spacing(volume.grid.spacing) if spacing == "iso" else spacing
     stored = space.stored_order(wanted, volume.grid.orientation)
-    if space.same_spacing(volume.grid.spacing, stored):
+    same = space.same_spacing(volume.grid.spacing, stored)
+    return volume.grid if same else resample.spaced_grid(volume.grid, stored)
+
+
+def _template(volume: Volume, grid: Grid, options: EnhanceOptions, run: Run) -> Volume:
+    """The scan on a grid; a network infers what lies between thick slices."""
+    if grid is volume.grid:
         return volume
-    return slices.to_spacing(volume, stored)
+    filler = None
+    if slices.thick_axis(volume.grid, grid) is not None:
+        name = options.slice_weights
+        loaded = weights.shared(name, runtime.device(options.device), kind="slice_filler")
+        filler = cast(SliceFiller, loaded)
+        run.notes["slice_weights"] = describe_weights(name)
+    return slices.to_grid(volume, grid, filler=filler)
 
 
 def _work(volume: Volume, target: Volume) -> Volume:
@@ -240,46 +251,6 @@ def _finite(image: Image, volume: Volume, levels: IntensityRange) -> Image:
             fix="The file is damaged, or holds something other than an image.",
         )
     return image
-
-
-def _tissue(
-    posteriors: Float[Tensor, "n x y z"], place: space.Place, mask: Volume | None, template: Volume
-) -> tuple[Float[Tensor, "1 i j k"], Float[Tensor, "1 i j k"]]:
-    """Tissue labels and brain mask on the output grid."""
-    if place.same:
-        labels = place.to_target(_most_likely(posteriors))
-    else:
-        labels = place.clear_outside(_most_likely(place.to_target(posteriors, order=1)))
-    brain = _given(mask, template) if mask is not None else _brain(labels[0] > 0)[None]
-    return labels * brain, brain.float()
-
-
-def _most_likely(posteriors: Float[Tensor, "n x y z"]) -> Float[Tensor, "1 x y z"]:
-    """Channel with the largest value, the first of equals; ten times faster than `argmax` on the CPU."""
-    best, labels = posteriors[:1].clone(), torch.zeros_like(posteriors[:1])
-    for label in range(1, posteriors.shape[0]):
-        channel = posteriors[label : label + 1]
-        labels.masked_fill_(channel > best, label)
-        torch.maximum(best, channel, out=best)
-    return labels
-
-
-def _given(mask: Volume, template: Volume) -> Bool[Tensor, "1 i j k"]:
-    """The user's mask on the output grid."""
-    fits = mask.grid.distance_mm(template.grid) < 0.01
-    there = mask if fits else resample.to_grid(mask, template.grid, order=0)
-    inside = resample.to_canonical(there).data[:1] > 0
-    if not inside.any():
-        raise wrong(mask.name, need="a mask with voxels above 0 inside the scan", got="none")
-    return inside
-
-
-def _brain(inside: Bool[Tensor, "i j k"]) -> Bool[Tensor, "i j k"]:
-    """Largest piece of a mask without holes; looks only where the mask is."""
-    box = bounding_box(inside, margin=1)
-    brain = torch.zeros_like(inside)
-    brain[box] = fill_holes(largest_component(inside[box]))
-    return brain
 
 
 def _t1w(clear: Float[Tensor, "n x y z"], place: space.Place, run: Run) -> Float[Tensor, "1 i j k"]:

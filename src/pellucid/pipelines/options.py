@@ -38,6 +38,9 @@ class EnhanceOptions:
     weights: str = "default"
     """Name of bundled weights, or path of a .safetensors file."""
 
+    slice_weights: str = "slices"
+    """The same for the network that fills in between thick slices."""
+
     device: str = "auto"
     """Where to compute: auto, cpu, cuda, cuda:N or mps."""
 
@@ -102,7 +105,7 @@ def from_keywords(options: Mapping[str, Any]) -> EnhanceOptions:
         values["spacing"] = ",".join(str(size) for size in spacing)
     if isinstance(save, str):
         values["save"] = split_extras(save)
-    for name in ("mask", "weights"):
+    for name in ("mask", "weights", "slice_weights"):
         if isinstance(values.get(name), Path):
             values[name] = str(values[name])
     if "device" in values:

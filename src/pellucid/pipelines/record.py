@@ -173,18 +173,19 @@ def digest(volume: Volume) -> str:
     return "voxels:" + hashlib.sha256(volume.data.contiguous().numpy().tobytes()).hexdigest()
 
 
-def describe_weights(name: str, metadata: dict[str, Any]) -> dict[str, Any]:
+def describe_weights(name: str, metadata: dict[str, Any] | None = None) -> dict[str, Any]:
     """Say which weights were used, with the hash of their file.
 
     Args:
         name: Name in the registry, or path.
-        metadata: What the file says of itself.
+        metadata: What the file says of itself, if that is to be told.
 
     Returns:
         Plain data.
     """
     path = weights.path(name)
-    return {"name": name, "file": path.name, "sha256": weights.file_digest(path), "metadata": metadata}
+    known = {} if metadata is None else {"metadata": metadata}
+    return {"name": name, "file": path.name, "sha256": weights.file_digest(path), **known}
 
 
 def warn_of_unfit(options: EnhanceOptions) -> None:

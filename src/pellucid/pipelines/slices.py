@@ -3,8 +3,10 @@
 import numpy as np
 import torch
 
+from pellucid.inference.planes import fill
 from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
+from pellucid.models import SliceFiller
 from pellucid.ops.head import head_box
 from pellucid.ops.intensity import robust_range
 from pellucid.ops.resize import apply_along, box_matrix
@@ -14,25 +16,16 @@ THICK = 1.5
 """Slices farther apart than this many of the new voxels, and of the scan's own finest, are thick."""
 
 
-def to_spacing(volume: Volume, spacing_mm: tuple[float, float, float]) -> Volume:
-    """Change the voxel size as `resample.to_spacing` does, but infer what lies between thick slices.
-
-    Args:
-        volume: Any scan, one channel.
-        spacing_mm: New voxel size in mm along its three voxel axes.
-
-    Returns:
-        The scan on the grid of `resample.to_spacing`.
-    """
-    return to_grid(volume, resample.spaced_grid(volume.grid, spacing_mm))
-
-
-def to_grid(volume: Volume, grid: Grid, *, strength: float = STRENGTH) -> Volume:
-    """Read a scan on another grid: cubic, but for what lies between thick slices (`ops.slices.between_slices`).
+def to_grid(
+    volume: Volume, grid: Grid, *, filler: SliceFiller | None = None, strength: float = STRENGTH
+) -> Volume:
+    """Read a scan on another grid: cubic, but for what lies between thick slices.
 
     Args:
         volume: Any scan, one channel.
         grid: Where to read it.
+        filler: A trained network that fills in (`inference.planes.fill`); without one, non-local means do
+            (`ops.slices.between_slices`).
         strength: See `between_slices`.
 
     Returns:
@@ -54,7 +47,14 @@ def to_grid(volume: Volume, grid: Grid, *, strength: float = STRENGTH) -> Volume
     made = apply_along(slices, smooth_inverse(means), axis + 1)
     box = list(head_box(slices, across.grid.spacing).slices)
     box[axis + 1] = slice(None)
-    made[tuple(box)] = between_slices(slices[tuple(box)], means, axis=axis, strength=strength)
+    around, place = slices[tuple(box)], centers[inside]
+    if filler is None:
+        filled = between_slices(around, means, axis=axis, strength=strength)
+    else:
+        device = next(filler.parameters()).device
+        answer = fill(filler, around.to(device), place, ratio=ratio, size=grid.shape[axis], axis=axis)
+        filled = answer.to(made.device)
+    made[tuple(box)] = filled
     return volume.with_data(levels.unscale(made), grid)
 
 

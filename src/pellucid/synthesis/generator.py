@@ -52,6 +52,12 @@ class Subject:
         """Label numbers that occur, in order."""
         return () if self.labels is None else tuple(int(n) for n in torch.unique(self.labels))
 
+    @cached_property
+    def is_sided(self) -> bool:
+        """Whether left and right have label numbers of their own; some maps call both sides by the left ones."""
+        numbers = set(self.label_numbers)
+        return any({left, right} <= numbers for left, right in load_table(self.table).swap.items())
+
 
 @dataclass(frozen=True)
 class Example:
@@ -65,6 +71,8 @@ class Example:
     """The subject's real T1w, or none."""
     tissue: Int[Tensor, "x y z"] | None
     """Tissue classes 0..3, or none."""
+    labels: Int[Tensor, "x y z"] | None = None
+    """The subject's own label numbers, or none."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +172,7 @@ def build(subject: Subject, record: Record, *, device: torch.device | str = "cpu
     labels = tissue = None
     if subject.labels is not None:
         labels = read.labels(subject.labels)
-        if (record["deformation"] or record)["flip"]:
+        if (record["deformation"] or record)["flip"] and subject.is_sided:
             labels = table.swapped(labels)
         tissue = table.tissue_map(labels)
     t1w = read.image(subject.images["T1w"]) if "T1w" in subject.images else None
@@ -194,7 +202,8 @@ def build(subject: Subject, record: Record, *, device: torch.device | str = "cpu
     if record["cut"] or (record["strip"] and record["source"] == "labels"):
         t1w = None if t1w is None else t1w * shown
         tissue = None if tissue is None else tissue * shown
-    return Example(corrupted, clean, t1w, tissue)
+        labels = None if labels is None else labels * shown
+    return Example(corrupted, clean, t1w, tissue, labels)
 
 
 def _look(record: Record) -> list[Step]:

@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -29,6 +29,8 @@ class LabelTable:
     """Label number -> tissue class 0..3."""
     swap: Mapping[int, int]
     """Label number -> its partner after a left-right flip; labels without one are their own partner."""
+    structures: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Name of a structure, or several joined by +, -> label numbers, of the left side if there are two."""
 
     def tissue_map(self, labels: Int[Tensor, "x y z"]) -> Int[Tensor, "x y z"]:
         """Tissue class of every voxel."""
@@ -63,7 +65,8 @@ def load_table(name_or_path: str) -> LabelTable:
     """Load a table that ships with pellucid ("freesurfer", "fetal") or a TOML file of one's own.
 
     The file has a table `[tissue]` with lists of label numbers under CSF, GM and WM, and a list `pairs` of
-    `[left, right]` numbers.
+    `[left, right]` numbers. A table `[structures]` with lists of numbers under names of structures
+    (`structures.STRUCTURES`) is needed only for training the anatomy network.
 
     Args:
         name_or_path: Name of a bundled table, or path of a TOML file.
@@ -93,12 +96,13 @@ def _parse(text: str, name: str) -> LabelTable:
         content = tomllib.loads(text)
         tissue = {_number(n): TISSUES.index(t) for t, numbers in content["tissue"].items() for n in numbers}
         swap = {_number(a): _number(b) for pair in content.get("pairs", []) for a, b in (pair, pair[::-1])}
+        named = {name: tuple(map(_number, found)) for name, found in content.get("structures", {}).items()}
     except tomllib.TOMLDecodeError as error:
         raise wrong(where, need="valid TOML", got=str(error)) from error
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         need = "[tissue] with lists of numbers >= 0 under CSF, GM, WM, and pairs of [left, right] numbers above it"
         raise wrong(where, need=need, got=str(error)) from error
-    return LabelTable(name, tissue, swap)
+    return LabelTable(name, tissue, swap, named)
 
 
 def _number(value: object) -> int:

@@ -123,6 +123,7 @@ class ExampleStream:
             made.clean[cut],
             None if made.t1w is None else made.t1w[cut],
             None if made.tissue is None else made.tissue[box],
+            None if made.labels is None else made.labels[box],
         )
 
     def batch(self, step: int, *, rank: int = 0) -> TrainingBatch:

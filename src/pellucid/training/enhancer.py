@@ -26,7 +26,6 @@ from pellucid.training.loop import (
     Average,
     Deadline,
     Journal,
-    Pace,
     ScheduleConfig,
     git_revision,
     load_state,
@@ -34,7 +33,7 @@ from pellucid.training.loop import (
 from pellucid.training.losses import LossConfig, enhancer_loss
 from pellucid.training.optimizer import Muon, freeze
 from pellucid.training.pack import unpack
-from pellucid.training.run import CHECKPOINT, WEIGHTS, RunConfig, restore, save_run
+from pellucid.training.run import CHECKPOINT, WEIGHTS, RunConfig, channels_last, restore, run_steps, save_run
 from pellucid.training.scene import SceneConfig
 from pellucid.training.validation import ValidationConfig, held_back, save_picture, validate
 
@@ -100,29 +99,17 @@ def fit(config: RecipeConfig) -> Path:
         and (config.scene.again or not scene.is_fitted(training.model))
     ):
         training.fit_scene(stream)
-    pace = Pace()
-    with deadline:
-        for step in range(training.first, config.schedule.steps):
-            asked = time.monotonic()
-            batch = stream.batch(step, rank=fabric.global_rank)
-            if fabric.device.type == "cuda":
-                torch.cuda.synchronize(fabric.device)  # or the data's time would be counted as the network's
-            waited = time.monotonic() - asked
-            pace.add(training.step(step, batch), waited)
-            done = step + 1
-            if done % config.log_every == 0:
-                training.write(done, pace.flush() | {"learning_rate": config.schedule.at(step)})
-            asked = time.monotonic()
-            training.judge(done)
-            # One clock decides for all processes.
-            out_of_time = any_of(fabric, deadline.passed())
-            if deadline.checkpoint_due() or out_of_time or done == config.schedule.steps:
-                training.checkpoint(done)
-            pace.leave_out(time.monotonic() - asked)
-            if out_of_time:
-                log.info("stopped at step %d; the same command goes on from here", done)
-                break
-    training.close()
+
+    def batches(step: int) -> TrainingBatch:
+        batch = stream.batch(step, rank=fabric.global_rank)
+        if fabric.device.type == "cuda":
+            torch.cuda.synchronize(fabric.device)  # or the data's time would be counted as the network's
+        return batch
+
+    def agreed(over: bool) -> bool:
+        return any_of(fabric, over)  # one clock decides for all processes
+
+    run_steps(config, config.schedule, training, batches, deadline=deadline, agreed=agreed)
     return training.folder / WEIGHTS
 
 
@@ -135,9 +122,7 @@ class _Training:
         self.held_back = held_back(config.validation)
         torch.manual_seed(config.seed)
         self.model = _first_model(config).to(fabric.device)
-        for weights in self.model.parameters():
-            if weights.dim() == 5:
-                weights.data = weights.data.contiguous(memory_format=torch.channels_last_3d)
+        channels_last(self.model)
         freeze(self.model, config.frozen)
         optimizer = Muon(
             self.model.parameters(), lr=config.schedule.learning_rate, weight_decay=config.weight_decay

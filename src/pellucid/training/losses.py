@@ -1,5 +1,6 @@
 """What the network is asked to minimize. Each loss returns one number; batches may lack a target."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,9 +9,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pellucid.errors import wrong
-from pellucid.models import Enhancement
+from pellucid.models import Anatomy, Enhancement
 from pellucid.ops.filters import finite_differences
 from pellucid.ops.labels import one_hot
+from pellucid.training.anatomy_data import AnatomyExample
 from pellucid.training.data import TrainingBatch
 from pellucid.types import Batch
 
@@ -82,6 +84,52 @@ def tissue_loss(logits: Float[Tensor, "b k x y z"], tissue: Int[Tensor, "b x y z
     size = (truth + predicted).sum((0, 2, 3, 4))
     dice = (2 * overlap + 1) / (size + 1)
     return entropy + 1 - dice.mean()
+
+
+def anatomy_loss(answer: Anatomy, examples: Sequence[AnatomyExample]) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of a batch of heads: cross-entropy and Dice of what is known, and cross-entropy of the side.
+
+    Where a table has one number for several classes, their probabilities are added before either: the network is
+    asked no more than the labels know (marginal loss; Fidon et al. 2021, MICCAI, "Label-set loss functions").
+
+    Args:
+        answer: What the network made of the heads.
+        examples: The heads.
+
+    Returns:
+        The mean over heads of `L_structures + L_side / 2`, and its parts, detached.
+    """
+    parts: dict[str, list[Tensor]] = {"structures": [], "side": []}
+    for logits, side, example in zip(answer.structures, answer.side, examples, strict=True):
+        parts["structures"].append(_grouped_loss(logits.float(), example))
+        sided = example.side >= 0
+        values = F.binary_cross_entropy_with_logits(
+            side[0].float(), example.side.clamp_min(0).float(), reduction="none"
+        )
+        parts["side"].append((values * sided).sum() / sided.sum().clamp_min(1))
+    means = {name: torch.stack(values).mean() for name, values in parts.items()}
+    loss = means["structures"] + 0.5 * means["side"]
+    return loss, {name: part.detach() for name, part in ({"loss": loss} | means).items()}
+
+
+def _grouped_loss(logits: Float[Tensor, "k x y z"], example: AnatomyExample) -> Float[Tensor, ""]:
+    """Cross-entropy plus one minus the mean soft Dice over the rows that occur."""
+    classes = example.grouping.classes
+    logs = logits.flatten(1).log_softmax(0)
+    if any(len(row) > 1 for row in classes):
+        logs = torch.stack([logs[list(row)].logsumexp(0) for row in classes])
+    elif classes != tuple((place,) for place in range(len(logs))):
+        logs = logs[[row[0] for row in classes]]
+    truth = example.rows.flatten().long()
+    known = truth >= 0
+    if not bool(known.all()):
+        truth, logs = truth[known], logs[:, known]
+    right = logs.gather(0, truth[None])[0]
+    count = torch.bincount(truth, minlength=len(logs)).to(logs)
+    # Dice without one-hot images, which would take longer than the network.
+    overlap = torch.zeros_like(count).index_add(0, truth, right.exp())
+    dice = (2 * overlap + 1) / (count + logs.exp().sum(1) + 1)
+    return 1 - right.sum() / max(1, len(truth)) - dice[count > 0].mean()
 
 
 def image_loss(

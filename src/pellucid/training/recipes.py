@@ -1,12 +1,14 @@
-"""Which recipe a file is of: the enhancer's, unless it says `task: slices`."""
+"""Which recipe a file is of: the enhancer's, unless it says another `task`."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from pellucid.config import load_yaml, read_yaml
 from pellucid.errors import wrong
-from pellucid.training import enhancer, slices
+from pellucid.training import anatomy, enhancer, slices
+
+Recipe: TypeAlias = enhancer.RecipeConfig | slices.SlicesRecipe | anatomy.AnatomyRecipe
 
 
 def run(recipe: str | Path, overrides: Mapping[str, Any] | None = None) -> Path:
@@ -23,16 +25,17 @@ def run(recipe: str | Path, overrides: Mapping[str, Any] | None = None) -> Path:
         PellucidError: If the recipe or its data are wrong, or the loss stops being a number.
     """
     config = read(recipe, overrides)
-    return slices.fit(config) if isinstance(config, slices.SlicesRecipe) else enhancer.fit(config)
+    if isinstance(config, slices.SlicesRecipe):
+        return slices.fit(config)
+    return anatomy.fit(config) if isinstance(config, anatomy.AnatomyRecipe) else enhancer.fit(config)
 
 
-def read(
-    recipe: str | Path, overrides: Mapping[str, Any] | None = None
-) -> enhancer.RecipeConfig | slices.SlicesRecipe:
+def read(recipe: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
     """Read a recipe.
 
     Args:
-        recipe: YAML overlay on `enhancer.RecipeConfig`, or, with `task: slices`, on `slices.SlicesRecipe`.
+        recipe: YAML overlay on `enhancer.RecipeConfig`; with `task: slices` on `slices.SlicesRecipe`, with `task:
+            anatomy` on `anatomy.AnatomyRecipe`.
         overrides: Further values, by dotted name.
 
     Returns:
@@ -44,6 +47,8 @@ def read(
     task = read_yaml(recipe).get("task", "enhancer")
     if task == "slices":
         return load_yaml(slices.SlicesRecipe, recipe, overrides)
+    if task == "anatomy":
+        return load_yaml(anatomy.AnatomyRecipe, recipe, overrides)
     if task != "enhancer":
-        raise wrong(f"{Path(recipe).name}: task", need="slices, or no task", got=repr(task))
+        raise wrong(f"{Path(recipe).name}: task", need="slices, anatomy, or no task", got=repr(task))
     return load_yaml(enhancer.RecipeConfig, recipe, overrides)

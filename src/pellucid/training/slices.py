@@ -8,7 +8,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -28,13 +28,12 @@ from pellucid.training.loop import (
     Average,
     Deadline,
     Journal,
-    Pace,
     ScheduleConfig,
     git_revision,
     load_state,
 )
 from pellucid.training.pack import unpack
-from pellucid.training.run import CHECKPOINT, WEIGHTS, RunConfig, restore, save_run
+from pellucid.training.run import CHECKPOINT, WEIGHTS, RunConfig, restore, run_steps, save_run
 from pellucid.training.slice_data import PlaneBatch, PlaneStream, SliceDataConfig
 
 log = logging.getLogger(__name__)
@@ -56,7 +55,7 @@ class SlicesRecipe(RunConfig):
     """Distances of slices that are judged, axial ones."""
     model: SliceFillerConfig = field(default_factory=SliceFillerConfig)
     data: SliceDataConfig = field(default_factory=SliceDataConfig)
-    schedule: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(learning_rate=1e-3, decay=0.3))
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -83,36 +82,16 @@ def fit(config: SlicesRecipe) -> Path:
     judged = [s for s in subjects if any(fnmatch.fnmatch(s.name, p) for p in config.held_back)]
     learnt = [s for s in subjects if s not in judged]
     stream = PlaneStream(learnt, config.data, neighbors=config.model.neighbors, seed=config.seed)
-    training = _Training(config, runtime.device(config.device))
-    pace = Pace()
-    with deadline:
-        for step in range(training.first, config.schedule.steps):
-            asked = time.monotonic()
-            batch = stream.batch(step)
-            waited = time.monotonic() - asked
-            pace.add(training.step(step, batch), waited)
-            done = step + 1
-            if done % config.log_every == 0:
-                training.journal.write(done, pace.flush() | {"learning_rate": config.schedule.at(step)})
-            asked = time.monotonic()
-            if judged and done % config.judge_every == 0:
-                training.journal.write(done, judge(training.judged, judged, config.distances_mm))
-            over = deadline.passed()
-            if deadline.checkpoint_due() or over or done == config.schedule.steps:
-                training.checkpoint(done)
-            pace.leave_out(time.monotonic() - asked)
-            if over:
-                log.info("stopped at step %d; the same command goes on from here", done)
-                break
-    training.journal.close()
+    training = _Training(config, runtime.device(config.device), judged)
+    run_steps(config, config.schedule, training, stream.batch, deadline=deadline)
     return training.folder / WEIGHTS
 
 
 class _Training:
     """The network, its optimizer and average, and the folder they are kept in."""
 
-    def __init__(self, config: SlicesRecipe, device: torch.device) -> None:
-        self.config, self.device = config, device
+    def __init__(self, config: SlicesRecipe, device: torch.device, judged: Sequence[Subject]) -> None:
+        self.config, self.device, self.judged = config, device, judged
         torch.manual_seed(config.seed)
         self.model = SliceFiller(config.model).to(device)
         self.optimizer = torch.optim.Adam(
@@ -136,11 +115,6 @@ class _Training:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.journal = Journal(self.folder, self.first)
 
-    @property
-    def judged(self) -> SliceFiller:
-        """The moving average: what is judged and kept."""
-        return cast(SliceFiller, self.average.model)
-
     def step(self, step: int, batch: PlaneBatch) -> dict[str, float]:
         """One step of the optimizer; returns the loss, and the same of what the network was given."""
         for group in self.optimizer.param_groups:
@@ -158,6 +132,20 @@ class _Training:
         self.optimizer.step()
         self.average.update(self.model, step)
         return {"loss": loss.item(), "loss_of_input": before.item()}
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Log values."""
+        self.journal.write(step, values)
+
+    def judge(self, step: int) -> None:
+        """Judge the moving average when it is time."""
+        if self.judged and step % self.config.judge_every == 0:
+            network = cast(SliceFiller, self.average.model)
+            self.journal.write(step, judge(network, self.judged, self.config.distances_mm))
+
+    def close(self) -> None:
+        """Write what the log still holds back."""
+        self.journal.close()
 
     def checkpoint(self, step: int) -> None:
         """Save everything needed to go on, and the average as weights to use."""

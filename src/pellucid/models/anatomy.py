@@ -1,0 +1,60 @@
+"""Where everything is in a head of any contrast: structures, and which side they are on."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from pellucid.models.unet import EfficientUNet, EfficientUNetConfig
+
+
+class Anatomy(NamedTuple):
+    """What one pass over an image gives, on the image's grid."""
+
+    structures: Float[Tensor, "b k x y z"]
+    """Logits of the classes, in the order of `synthesis.structures.STRUCTURES`."""
+    side: Float[Tensor, "b 1 x y z"]
+    """Logit of a voxel being on the right."""
+
+
+@dataclass(frozen=True)
+class AnatomyConfig:
+    """Size of the network."""
+
+    channels: tuple[int, ...] = (16, 48, 96, 160)
+    """Width at 1/2, 1/4, 1/8, ... of the resolution."""
+    blocks: int = 1
+    """Residual blocks per level, on the way down and on the way up."""
+    classes: int = 20
+    """Number of classes."""
+
+
+class AnatomyNet(nn.Module):
+    """An efficient U-Net that sees a whole head at about 2 mm.
+
+    Args:
+        config: Its size.
+    """
+
+    name = "anatomy"
+
+    def __init__(self, config: AnatomyConfig) -> None:
+        super().__init__()
+        self.config = config
+        body = EfficientUNetConfig(
+            out_channels=config.classes + 1, channels=config.channels, blocks=config.blocks, head_kernel=1
+        )
+        self.body = EfficientUNet(body)
+
+    def forward(self, batch: Float[Tensor, "b 1 x y z"]) -> Anatomy:
+        """Classify images scaled so that 0 is background and 1 the 99.5th percentile of the foreground.
+
+        Args:
+            batch: Images, of voxels such that a head is about 85 of them wide (`ops.head.context_spacing`).
+
+        Returns:
+            Logits of classes and side.
+        """
+        answer = self.body(batch)
+        return Anatomy(answer[:, :-1], answer[:, -1:])

@@ -1,0 +1,148 @@
+"""Whole heads in a contrast of their own, and what every voxel of them is: what the anatomy network learns from."""
+
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pellucid.degradation import DegradationConfig
+from pellucid.errors import wrong
+from pellucid.ops.head import context_spacing
+from pellucid.ops.labels import bounding_box
+from pellucid.ops.random import Dice, seeded
+from pellucid.synthesis import GeneratorConfig, Subject, build, draw, load_table
+from pellucid.synthesis.contrast import ContrastConfig
+from pellucid.synthesis.deformation import DeformationConfig
+from pellucid.synthesis.structures import Grouping, grouping
+from pellucid.training.data import seed_of
+
+
+def _generator() -> GeneratorConfig:
+    """Strong warps, any contrast, every scan deformed."""
+    return GeneratorConfig(
+        patch=(80, 96, 80),
+        deform_scan=1.0,
+        receive_strength=(0.05, 0.5),
+        deformation=DeformationConfig(rotation_deg=18.0, scaling=0.15, shearing=0.1, warp_mm=5.0),
+        contrast=ContrastConfig(plausible=0.6),
+        # Milder than the enhancer's: an edge that nobody can see cannot be learnt.
+        degradation=DegradationConfig(
+            clean=0.2, motion=0.15, blur=0.2, thick=0.3, noise=0.5, noise_std=(0.01, 0.08)
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class AnatomyDataConfig:
+    """How examples are made."""
+
+    packed: str = "packed/train.zip"
+    """Dataset written by `pellucid pack`."""
+    batch: int = 1
+    """Heads per step."""
+    rarely: tuple[str, ...] = ()
+    """Patterns of subject names that are drawn at `rarely_share` of the others' rate."""
+    rarely_share: float = 0.4
+    """Rate of those subjects relative to the others, above 0 and at most 1."""
+    zoom: float = 0.16
+    """Largest relative change of the voxel size that is right for a head (`ops.head.context_spacing`)."""
+    generator: GeneratorConfig = field(default_factory=_generator)
+    """How examples are made; its `spacing_mm` is overruled by the size of the head."""
+
+    def __post_init__(self) -> None:
+        if self.batch < 1 or not 0 < self.rarely_share <= 1 or not 0 <= self.zoom < 1:
+            need = "batch >= 1, rarely_share in (0, 1], zoom in [0, 1)"
+            raise wrong("data", need=need, got=f"{self.batch}, {self.rarely_share} and {self.zoom}")
+
+
+class AnatomyExample(NamedTuple):
+    """One head."""
+
+    image: Tensor
+    """(1, x, y, z)."""
+    rows: Tensor
+    """What each voxel is, (x, y, z): a row of the grouping, or UNKNOWN."""
+    side: Tensor
+    """0 left, 1 right, or UNKNOWN, (x, y, z)."""
+    grouping: Grouping
+    """What the rows mean."""
+
+
+class AnatomyStream:
+    """Heads, each a function of seed, step and place in the batch.
+
+    Args:
+        subjects: With label maps.
+        config: How examples are made.
+        seed: Of the run.
+        device: Where to build; subjects are moved there once.
+    """
+
+    def __init__(
+        self,
+        subjects: Sequence[Subject],
+        config: AnatomyDataConfig,
+        *,
+        seed: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.config, self.seed, self.device = config, seed, device
+        self.heads = [_Head(subject, device) for subject in subjects if subject.labels is not None]
+        if not self.heads:
+            raise wrong(config.packed, need="label maps to learn from", got="none")
+
+    def batch(self, step: int) -> list[AnatomyExample]:
+        """The examples of a step."""
+        return [self.example(step, place) for place in range(self.config.batch)]
+
+    def example(self, step: int, place: int) -> AnatomyExample:
+        """The example at a step and place."""
+        generator = seeded(seed_of(self.seed, step, place))
+        dice, config = Dice(generator), self.config
+        head = self._draw_head(dice)
+        stripped = dice.happens(config.generator.strip)
+        spacing = head.spacing(stripped) * dice.uniform(1 - config.zoom, 1 + config.zoom)
+        changed = replace(config.generator, strip=float(stripped), spacing_mm=(spacing, spacing))
+        record = draw(changed, head.subject, generator)
+        made = build(head.subject, record, device=self.device)
+        if made.labels is None:
+            raise AssertionError("a subject with labels gives an example with labels")
+        rows = head.grouping.row_map(made.labels)
+        side = head.grouping.side_map(made.labels, sided=head.subject.is_sided)
+        return AnatomyExample(made.input, rows, side, head.grouping)
+
+    def _draw_head(self, dice: Dice) -> "_Head":
+        while True:
+            head = dice.choice(self.heads)
+            rare = any(fnmatch.fnmatch(head.subject.name, pattern) for pattern in self.config.rarely)
+            if not rare or dice.happens(self.config.rarely_share):
+                return head
+
+
+class _Head:
+    """A subject and what is asked of it again and again."""
+
+    def __init__(self, subject: Subject, device: torch.device | str) -> None:
+        if subject.labels is None:
+            raise AssertionError("only subjects with labels are heads")
+        labels = subject.labels.to(device)
+        images = {name: image.to(device) for name, image in subject.images.items()}
+        self.subject = replace(subject, labels=labels, images=images)
+        table = load_table(subject.table)
+        self.grouping = grouping(table)
+        self.whole = _extent(labels > 0, subject)
+        self.brain = _extent(table.tissue_map(labels) > 0, subject)
+
+    def spacing(self, stripped: bool) -> float:
+        """Voxel size that shows it whole."""
+        return context_spacing(self.brain if stripped else self.whole)
+
+
+def _extent(inside: Tensor, subject: Subject) -> tuple[float, float, float]:
+    """Size of a mask's bounding box in mm."""
+    box = bounding_box(inside)
+    x, y, z = ((s.stop - s.start) * mm for s, mm in zip(box, subject.spacing, strict=True))
+    return x, y, z
