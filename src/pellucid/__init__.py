@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["Result", "Volume", "__version__", "audit", "degrade", "enhance", "load", "save"]
+__all__ = ["Result", "Volume", "__version__", "audit", "degrade", "enhance", "load", "save", "segment"]
 
 _HOMES = {
     "Result": "pellucid.pipelines.result",
@@ -53,9 +53,33 @@ def enhance(source: "str | Path | Volume | Any", **options: Any) -> "Result":
         >>> enhance("scan.nii.gz", spacing="iso", save=["mask"]).save("clear/")  # doctest: +SKIP
     """
     from pellucid.pipelines import enhance as pipeline
-    from pellucid.pipelines.options import from_keywords
+    from pellucid.pipelines.options import EnhanceOptions, from_keywords
 
-    return pipeline.enhance(source, from_keywords(options))
+    return pipeline.enhance(source, from_keywords(EnhanceOptions, options))
+
+
+def segment(source: "str | Path | Volume | Any", **options: Any) -> "Result":
+    """Tell structures and tissues apart in a brain scan of any contrast, and measure their volumes.
+
+    Args:
+        source: A file, a nibabel image or a `Volume`.
+        **options: The fields of `pellucid.pipelines.options.SegmentOptions`, the same as those of
+            `pellucid segment --help`; `spacing` also takes numbers and `save` a list.
+
+    Returns:
+        The labels (`.image`, FreeSurfer's numbers), `.mask`, `.tissue`, `.table` (name and volume of every label),
+        `.record`, and `.save(out)`.
+
+    Raises:
+        PellucidError: If an option or the scan cannot be used; the message says what to do.
+
+    Example:
+        >>> segment("scan.nii.gz", save=["mask"]).save("anatomy/")  # doctest: +SKIP
+    """
+    from pellucid.pipelines import segment as pipeline
+    from pellucid.pipelines.options import SegmentOptions, from_keywords
+
+    return pipeline.segment(source, from_keywords(SegmentOptions, options))
 
 
 def __getattr__(name: str) -> Any:

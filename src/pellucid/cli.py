@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 import threading
+import typing
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,7 +19,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 from pellucid.commands import COMMANDS
 from pellucid.commands.command import FAILED, INTERRUPTED, OK, Command
 from pellucid.errors import PellucidError, did_you_mean, wrong
-from pellucid.pipelines.options import Extra, split_extras
+from pellucid.pipelines.options import split_choices
 
 USAGE = """usage: pellucid COMMAND ...
 
@@ -164,12 +165,16 @@ def _registry() -> ConstructorRegistry:
 
     @registry.primitive_rule
     def comma_separated(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-        if info.type != tuple[Extra, ...]:
+        kinds = typing.get_args(info.type)
+        if typing.get_origin(info.type) is not tuple or kinds[1:] != (...,):
+            return None
+        choices = typing.get_args(kinds[0])
+        if typing.get_origin(kinds[0]) is not typing.Literal:
             return None
         return PrimitiveConstructorSpec(
             nargs=1,
-            metavar="{mask,tissue,t1w},...",
-            instance_from_str=lambda words: split_extras(words[0]),
+            metavar=f"{{{','.join(choices)}}},...",
+            instance_from_str=lambda words: split_choices(words[0], choices),
             is_instance=lambda value: isinstance(value, tuple),
             str_from_instance=lambda value: [",".join(value)],
         )

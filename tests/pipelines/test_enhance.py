@@ -333,7 +333,7 @@ def test_a_file_with_sixteen_bit_integers_goes_all_the_way(tmp_path):
     assert [file.name for file in files] == [
         "sub-1_desc-enhanced_T2w.nii.gz",
         "sub-1_mod-T2w_desc-brain_mask.nii.gz",
-        "sub-1_mod-T2w_desc-enhanced_dseg.nii.gz",
+        "sub-1_mod-T2w_desc-tissue_dseg.nii.gz",
         "sub-1_desc-enhanced_T2w.json",
     ]
     back = nib.load(files[0])

@@ -5,7 +5,7 @@ import pytest
 
 from pellucid.config import from_dict, to_dict
 from pellucid.errors import PellucidError
-from pellucid.pipelines.options import EnhanceOptions, from_keywords, split_extras
+from pellucid.pipelines.options import EnhanceOptions, SegmentOptions, from_keywords, split_choices
 
 
 @pytest.mark.parametrize(
@@ -42,22 +42,30 @@ def test_impossible_spacings_are_refused(spacing: str) -> None:
 )
 def test_wrong_keywords_are_refused_in_words(values: dict[str, Any], message: str) -> None:
     with pytest.raises(PellucidError) as caught:
-        from_keywords(values)
+        from_keywords(EnhanceOptions, values)
     assert str(caught.value).startswith(message)
 
 
 def test_python_spellings_equal_those_of_the_command_line() -> None:
     python = {"spacing": (1, 1, 2), "save": ["mask", "tissue"], "mask": Path("m.nii"), "weights": Path("w")}
     command = {"spacing": "1,1,2", "save": "mask,tissue", "mask": "m.nii", "weights": "w"}
-    assert from_keywords(python) == from_keywords(command)
-    assert from_keywords({"spacing": 1}).spacing_mm == (1.0, 1.0, 1.0)
+    assert from_keywords(EnhanceOptions, python) == from_keywords(EnhanceOptions, command)
+    assert from_keywords(EnhanceOptions, {"spacing": 1}).spacing_mm == (1.0, 1.0, 1.0)
 
 
 def test_the_record_rebuilds_the_options() -> None:
-    options = from_keywords({"spacing": 0.5, "save": "t1w", "frame": 2, "threads": 1})
+    options = from_keywords(EnhanceOptions, {"spacing": 0.5, "save": "t1w", "frame": 2, "threads": 1})
     assert from_dict(EnhanceOptions, to_dict(options), "record") == options
 
 
 def test_extras_come_once_in_the_order_given() -> None:
-    assert split_extras("tissue, mask,tissue") == ("tissue", "mask")
-    assert split_extras("") == ()
+    assert split_choices("tissue, mask,tissue", ("mask", "tissue")) == ("tissue", "mask")
+    assert split_choices("", ("mask",)) == ()
+
+
+def test_each_pipeline_has_its_own_extras() -> None:
+    assert from_keywords(SegmentOptions, {"save": "tissue,mask"}).save == ("tissue", "mask")
+    with pytest.raises(PellucidError, match="save: need names among mask, tissue, got 't1w'"):
+        from_keywords(SegmentOptions, {"save": "t1w"})
+    with pytest.raises(PellucidError, match="segment: unknown key 'contrast'"):
+        from_keywords(SegmentOptions, {"contrast": "t1w"})

@@ -88,7 +88,7 @@ def test_a_folder_that_cannot_be_made_is_one_clear_sentence(result, tmp_path):
 
 def test_t1w_is_named_so_in_a_folder(result, tmp_path):
     volume = Volume(result.volume.data, result.volume.grid, path="/data/sub-2_FLAIR.nii.gz")
-    t1w = Result(volume, volume, volume, record={"contrast": "t1w"})
+    t1w = Result(volume, volume, volume, record={}, kind="T1w")
     files = t1w.save(tmp_path / "out")
     stem = "sub-2_mod-FLAIR_desc-enhanced_T1w"
     assert [file.name for file in files] == [f"{stem}.nii.gz", f"{stem}.json"]

@@ -61,6 +61,7 @@ def plan(
     *,
     kind: str | None = None,
     extras: Sequence[str] = (),
+    table: bool = False,
     others: Sequence[Path] = (),
 ) -> list[Job]:
     """Decide which files are written for which input, before any work is done.
@@ -71,6 +72,7 @@ def plan(
         description: Goes into the names, for instance "enhanced".
         kind: Kind of the outputs if it is not that of the inputs, for instance "T1w".
         extras: What is written beside each image, see `names.EXTRAS`.
+        table: Whether a table is written beside each image.
         others: Further files that are read, such as a mask.
 
     Returns:
@@ -85,7 +87,7 @@ def plan(
         raise wrong("-o", need="a folder for several inputs", got=f"the file {out}")
     jobs = []
     for source in sources:
-        targets = output_paths(source, out, description, extras=extras, kind=kind)
+        targets = output_paths(source, out, description, extras=extras, kind=kind, table=table)
         jobs.append(Job(source, out, tuple(targets.values())))
     takers: dict[Path, Path] = {}
     # `realpath` and not `resolve`, which fails on links that go in circles.

@@ -1,4 +1,4 @@
-"""Commands that read scans: enhance, degrade, audit."""
+"""Commands that read scans: enhance, segment, degrade, audit."""
 
 import dataclasses
 import json
@@ -10,7 +10,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from pellucid.commands.batch import Job, find_inputs, plan, run_jobs, sentence
 from pellucid.commands.command import FAILED, OK, Command
 from pellucid.errors import PellucidError
-from pellucid.pipelines.options import EnhanceOptions
+from pellucid.pipelines.options import EnhanceOptions, SegmentOptions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,38 @@ class Enhance(Command):
 
             result = enhance(str(job.source), options)
             # The result names its files by the same function as `plan`.
+            for path in result.save(job.out, force=self.force):
+                self.say(str(path))
+
+        return run_jobs(jobs, work, force=self.force, quiet=self.quiet)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Segment(Command):
+    """Label the structures of brains in scans of any contrast, and measure them. For research only."""
+
+    inputs: Positional[Annotated[tuple[Path, ...], arg(metavar="IN ...")]]
+    """Scans, or folders of scans (NIfTI, MGH, NRRD)."""
+    out: Annotated[Path, arg(aliases=["-o"], metavar="OUT")]
+    """A file for the labels of one scan, else a folder."""
+    force: bool = False
+    """Replace outputs that exist."""
+    segmentation: OmitArgPrefixes[SegmentOptions] = dataclasses.field(default_factory=SegmentOptions)
+
+    def run(self) -> int:
+        """Segment one scan after another."""
+        options = self.segmentation
+        jobs = plan(self.inputs, self.out, "structures", kind="dseg", extras=options.save, table=True)
+        # What is wrong for every scan is said once.
+        from pellucid import runtime, weights
+
+        runtime.device(options.device)
+        weights.path(options.weights)
+
+        def work(job: Job) -> None:
+            from pellucid.pipelines.segment import segment
+
+            result = segment(str(job.source), options)
             for path in result.save(job.out, force=self.force):
                 self.say(str(path))
 

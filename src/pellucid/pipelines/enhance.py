@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pellucid import config, runtime, weights
 from pellucid.errors import wrong
-from pellucid.inference.predictor import precision_of, predict
+from pellucid.inference.predictor import predict
 from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
 from pellucid.models import SliceFiller, TwoStage
@@ -21,7 +21,7 @@ from pellucid.ops.intensity import IntensityRange, robust_range
 from pellucid.pipelines import labels, slices, space
 from pellucid.pipelines.noise import without_noise
 from pellucid.pipelines.options import EnhanceOptions
-from pellucid.pipelines.record import Run, describe, describe_weights, read, read_mask, warn_of_unfit
+from pellucid.pipelines.record import Run, describe, describe_weights, read, read_mask, used, warn_of_unfit
 from pellucid.pipelines.result import Result
 from pellucid.types import Batch, Image
 
@@ -103,10 +103,11 @@ def enhance_volume(
     run = run or Run("enhance")
     with run.listening():
         with run.step("denoise"):
-            quiet, noise = without_noise(volume, _levels(volume), allowed=options.denoise == "auto")
+            quiet, noise = without_noise(volume, space.levels_of(volume), allowed=options.denoise == "auto")
         with run.step("prepare"):
             levels = robust_range(resample.to_canonical(quiet).data)
-            template = _template(quiet, _wanted(quiet, options) if grid is None else grid, options, run)
+            grid = space.wanted_grid(quiet.grid, options.spacing_mm) if grid is None else grid
+            template = _template(quiet, grid, options, run)
             target = resample.to_canonical(template)
             work = _work(quiet, target)
             thick = slices.thick_axis(resample.to_canonical(quiet).grid, work.grid) is not None
@@ -127,8 +128,8 @@ def enhance_volume(
         with run.step("back"):
             if t1w is None and "t1w" in (options.contrast, *options.save):
                 raise wrong("T1w output", need="weights of a network that has one", got=options.weights)
-            main = t1w if options.contrast == "t1w" and t1w is not None else image
-            volumes = [resample.back_to(target.with_data(data), template) for data in (main, tissue, brain)]
+            image = t1w if options.contrast == "t1w" and t1w is not None else image
+            volumes = [resample.back_to(target.with_data(data), template) for data in (image, tissue, brain)]
             other = resample.back_to(target.with_data(t1w), template) if t1w is not None else None
     run.notes |= {
         "contrast": options.contrast,
@@ -143,10 +144,12 @@ def enhance_volume(
         "working_box": {"start": list(box.start), "stop": list(box.stop)},
         "output_grid": describe(template.grid),
         "mask": "predicted" if mask is None else "given",
-        "used": _used(options),
+        "used": used(options),
     }
     record = run.record(volume, config.to_dict(options), *filter(None, [mask]))
-    return Result(volumes[0], volumes[1], volumes[2], record=record, t1w=other, extras=options.save)
+    kind = "T1w" if options.contrast == "t1w" else None
+    main, tissue_map, mask_map = volumes
+    return Result(main, tissue_map, mask_map, record=record, t1w=other, extras=options.save, kind=kind)
 
 
 class _Heads(nn.Module):
@@ -163,32 +166,6 @@ class _Heads(nn.Module):
         answer = self.network(batch, *more)
         parts = [answer.tissue.float().softmax(1), answer.same.float()]
         return torch.cat([*parts, answer.t1w.float()] if self.t1w else parts, dim=1)
-
-
-def _levels(volume: Volume) -> IntensityRange:
-    """Values that become 0 and 1."""
-    channels = volume.data.shape[0]
-    if channels != 1:
-        raise wrong(volume.name, need="one image", got=f"{channels}", fix="Choose one with --frame.")
-    lowest, highest = (float(value) for value in torch.aminmax(volume.data))
-    if not highest > lowest:
-        raise wrong(volume.name, need="an image with contrast", got=f"{lowest:g} in every voxel")
-    # Of the canonical image: its samples are the same voxels however the scan is stored.
-    levels = robust_range(resample.to_canonical(volume).data)
-    if levels.low > 0:
-        logger.warning("%s: hardly a voxel is below %g, which is taken as air", volume.name, levels.low)
-    return levels
-
-
-def _wanted(volume: Volume, options: EnhanceOptions) -> Grid:
-    """The requested grid, in the scan's stored orientation; its own if that is the same."""
-    spacing = options.spacing_mm
-    if spacing == "native":
-        return volume.grid
-    wanted = space.isotropic_spacing(volume.grid.spacing) if spacing == "iso" else spacing
-    stored = space.stored_order(wanted, volume.grid.orientation)
-    same = space.same_spacing(volume.grid.spacing, stored)
-    return volume.grid if same else resample.spaced_grid(volume.grid, stored)
 
 
 def _template(volume: Volume, grid: Grid, options: EnhanceOptions, run: Run) -> Volume:
@@ -212,13 +189,6 @@ def _work(volume: Volume, target: Volume) -> Volume:
         if space.same_spacing(ready.grid.spacing, spacing):
             return ready
     return resample.to_spacing(canonical, spacing, order=3)
-
-
-def _used(options: EnhanceOptions) -> dict[str, Any]:
-    """What "auto" came to on this machine."""
-    where = runtime.device(options.device)
-    kind = precision_of(where, options.precision)
-    return {"device": str(where), "precision": kind, "threads": torch.get_num_threads()}
 
 
 def _predict(network: nn.Module, crop: Image, options: EnhanceOptions) -> Float[Tensor, "n x y z"]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from pellucid import endings
 from pellucid.errors import wrong
 
-EXTRAS = {"mask": ("brain", "mask"), "tissue": ("enhanced", "dseg"), "t1w": ("synthetic", "T1w")}
+EXTRAS = {"mask": ("brain", "mask"), "tissue": ("tissue", "dseg"), "t1w": ("synthetic", "T1w")}
 """Description and kind in the name of each extra output, in an output folder."""
 
 
@@ -82,7 +82,13 @@ def is_file(out: Path) -> bool:
 
 
 def output_paths(
-    source: str | Path, out: Path, description: str, *, extras: Sequence[str] = (), kind: str | None = None
+    source: str | Path,
+    out: Path,
+    description: str,
+    *,
+    extras: Sequence[str] = (),
+    kind: str | None = None,
+    table: bool = False,
 ) -> dict[str, Path]:
     """Say where everything goes that is made from one input.
 
@@ -92,9 +98,10 @@ def output_paths(
         description: What was done, for instance "enhanced".
         extras: Which of `EXTRAS` are written too.
         kind: Kind of the image if it is not that of the input.
+        table: Whether a table (TSV) is written beside the image.
 
     Returns:
-        Paths of the "image", of each extra, and of the "record".
+        Paths of the "image", of each extra, of the "table", and of the "record".
 
     Raises:
         PellucidError: As `is_file`.
@@ -111,4 +118,6 @@ def output_paths(
     else:
         image = out / output_name(source, description, kind=kind)
         more = {name: out / output_name(source, EXTRAS[name][0], kind=EXTRAS[name][1]) for name in extras}
-    return {"image": image, **more, "record": image.with_name(f"{endings.split_suffix(image)[0]}.json")}
+    stem = endings.split_suffix(image)[0]
+    tables = {"table": image.with_name(f"{stem}.tsv")} if table else {}
+    return {"image": image, **more, **tables, "record": image.with_name(f"{stem}.json")}

@@ -1,45 +1,28 @@
-"""What a run of `enhance` may be told: the one definition behind Python, the command line and the record."""
+"""What a run over scans may be told: the one definition behind Python, the command line and the record."""
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from pellucid.config import from_dict
-from pellucid.errors import PellucidError, wrong
+from pellucid.errors import wrong
 
 Extra = Literal["mask", "tissue", "t1w"]
+SegmentExtra = Literal["mask", "tissue"]
 
 
-@dataclasses.dataclass(frozen=True)
-class EnhanceOptions:
-    """The same in Python and on the command line."""
-
-    contrast: Literal["same", "t1w"] = "same"
-    """Contrast of the output: that of the input, or T1-weighted."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScanOptions:
+    """What every pipeline over scans may be told."""
 
     spacing: str = "native"
     """Output grid: native, iso (the finest voxel side, but 0.8 to 1.2 mm, along all axes), or mm, for instance 1 or
     1,1,2 (left-right, back-front, bottom-top)."""
 
-    denoise: Literal["auto", "never"] = "auto"
-    """Take noise away before anything else: where there is enough to be seen, or never."""
-
-    save: tuple[Extra, ...] = ()
-    """Also write: brain mask, tissue labels (1 CSF, 2 gray, 3 white matter), T1-weighted version."""
-
-    mask: str | None = None
-    """Brain mask to use instead of our own: an image of the scan's space, above zero inside."""
-
     frame: int | None = None
     """Frame of a 4-D file, counted from 0."""
-
-    weights: str = "default"
-    """Name of bundled weights, or path of a .safetensors file."""
-
-    slice_weights: str = "slices"
-    """The same for the network that fills in between thick slices."""
 
     device: str = "auto"
     """Where to compute: auto, cpu, cuda, cuda:N or mps."""
@@ -81,11 +64,49 @@ class EnhanceOptions:
         return (sizes[0], sizes[1], sizes[2])
 
 
-def from_keywords(options: Mapping[str, Any]) -> EnhanceOptions:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EnhanceOptions(ScanOptions):
+    """The same in Python and on the command line."""
+
+    contrast: Literal["same", "t1w"] = "same"
+    """Contrast of the output: that of the input, or T1-weighted."""
+
+    denoise: Literal["auto", "never"] = "auto"
+    """Take noise away before anything else: where there is enough to be seen, or never."""
+
+    save: tuple[Extra, ...] = ()
+    """Also write: brain mask, tissue labels (1 CSF, 2 gray, 3 white matter), T1-weighted version."""
+
+    mask: str | None = None
+    """Brain mask to use instead of our own: an image of the scan's space, above zero inside."""
+
+    weights: str = "default"
+    """Name of bundled weights, or path of a .safetensors file."""
+
+    slice_weights: str = "slices"
+    """The same for the network that fills in between thick slices."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SegmentOptions(ScanOptions):
+    """The same in Python and on the command line."""
+
+    save: tuple[SegmentExtra, ...] = ()
+    """Also write: brain mask (with the CSF around the brain), tissue labels (1 CSF, 2 gray, 3 white matter)."""
+
+    weights: str = "anatomy"
+    """Name of bundled weights, or path of a .safetensors file."""
+
+
+Options = TypeVar("Options", bound=ScanOptions)
+
+
+def from_keywords(kind: type[Options], options: Mapping[str, Any]) -> Options:
     """Read options as Python users write them: numbers for `spacing`, a list or a word for `save`, any path.
 
     Args:
-        options: Keyword arguments of `pellucid.enhance`.
+        kind: Which options.
+        options: Keyword arguments of `pellucid.enhance` or `pellucid.segment`.
 
     Returns:
         Checked options.
@@ -94,7 +115,7 @@ def from_keywords(options: Mapping[str, Any]) -> EnhanceOptions:
         PellucidError: If an option is unknown or its value is refused.
 
     Example:
-        >>> from_keywords({"spacing": (1, 1, 2), "save": "mask,tissue"}).save
+        >>> from_keywords(EnhanceOptions, {"spacing": (1, 1, 2), "save": "mask,tissue"}).save
         ('mask', 'tissue')
     """
     values = dict(options)
@@ -104,29 +125,35 @@ def from_keywords(options: Mapping[str, Any]) -> EnhanceOptions:
     elif isinstance(spacing, Iterable) and not isinstance(spacing, str):
         values["spacing"] = ",".join(str(size) for size in spacing)
     if isinstance(save, str):
-        values["save"] = split_extras(save)
+        choices = get_args(get_args(get_type_hints(kind)["save"])[0])
+        values["save"] = split_choices(save, choices)
     for name in ("mask", "weights", "slice_weights"):
         if isinstance(values.get(name), Path):
             values[name] = str(values[name])
     if "device" in values:
         values["device"] = str(values["device"])
-    return from_dict(EnhanceOptions, values, "enhance")
+    verb = kind.__name__.removesuffix("Options").lower()
+    return from_dict(kind, values, verb)
 
 
-def split_extras(words: str) -> tuple[Extra, ...]:
+def split_choices(words: str, choices: Sequence[str]) -> tuple[str, ...]:
     """Split the command line's `--save mask,tissue`.
 
     Args:
         words: Names separated by commas; empty for none.
+        choices: Names that there are.
 
     Returns:
         The names, each once, in the order given.
 
     Raises:
-        PellucidError: If a name is not one of mask, tissue, t1w.
+        PellucidError: If a name is not among the choices.
+
+    Example:
+        >>> split_choices("tissue, mask,tissue", ["mask", "tissue"])
+        ('tissue', 'mask')
     """
     names = dict.fromkeys(word.strip() for word in words.split(",") if word.strip())
-    try:
-        return from_dict(EnhanceOptions, {"save": list(names)}, "enhance").save
-    except PellucidError as problem:
-        raise wrong("save", need="names among mask, tissue, t1w", got=repr(words)) from problem
+    if not set(names) <= set(choices):
+        raise wrong("save", need=f"names among {', '.join(choices)}", got=repr(words))
+    return tuple(names)

@@ -10,10 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from pellucid import runtime, weights
+from pellucid.inference.predictor import precision_of
 from pellucid.io import nifti
 from pellucid.io.volume import Grid, Volume
-from pellucid.pipelines.options import EnhanceOptions
+from pellucid.pipelines.options import EnhanceOptions, ScanOptions
 
 logger = logging.getLogger(__name__)
 
@@ -186,6 +189,20 @@ def describe_weights(name: str, metadata: dict[str, Any] | None = None) -> dict[
     path = weights.path(name)
     known = {} if metadata is None else {"metadata": metadata}
     return {"name": name, "file": path.name, "sha256": weights.file_digest(path), **known}
+
+
+def used(options: ScanOptions) -> dict[str, Any]:
+    """Say what "auto" came to on this machine.
+
+    Args:
+        options: Options of the run.
+
+    Returns:
+        Device, precision and number of threads.
+    """
+    where = runtime.device(options.device)
+    kind = precision_of(where, options.precision)
+    return {"device": str(where), "precision": kind, "threads": torch.get_num_threads()}
 
 
 def warn_of_unfit(options: EnhanceOptions) -> None:

@@ -21,7 +21,7 @@ class Result:
     """Volumes of one run on the requested grid, with the record of how they were made."""
 
     volume: Volume
-    """The enhanced (or degraded) image."""
+    """The enhanced (or degraded) image, or the labels of structures."""
     tissue: Volume | None
     """Labels: 0 background, 1 CSF, 2 GM, 3 WM; none if the pipeline makes none."""
     mask: Volume | None
@@ -34,6 +34,10 @@ class Result:
     """The image with T1w contrast, if it was asked for."""
     extras: tuple[str, ...] = field(default=())
     """What `save` writes beside the image, of "mask", "tissue" and "t1w"."""
+    kind: str | None = None
+    """Kind of the image (BIDS's suffix) if it is not that of the input: "T1w", or "dseg" for labels."""
+    table: list[dict[str, Any]] | None = None
+    """Rows of a table that is written beside the image; none if the pipeline makes none."""
 
     @property
     def image(self) -> Any:
@@ -41,7 +45,7 @@ class Result:
         return nifti.to_nibabel(self.volume)
 
     def save(self, out: str | Path, force: bool = False) -> list[Path]:
-        """Write the image, the extras that were asked for, and the record (JSON).
+        """Write the image, the extras that were asked for, the table (TSV) if there is one, and the record (JSON).
 
         Everything is first written to a temporary folder beside the target and then moved, so that a failure
         leaves nothing behind.
@@ -51,14 +55,20 @@ class Result:
             force: Replace files that exist. An input is never replaced.
 
         Returns:
-            The files written: image, extras, record.
+            The files written: image, extras, table, record.
 
         Raises:
             PellucidError: If a file exists and `force` is off, or the folder cannot be written.
         """
         source = self.volume.path or "image.nii.gz"
-        kind = "T1w" if self.record.get("contrast") == "t1w" else None
-        targets = output_paths(source, Path(out), self.description, extras=self.extras, kind=kind)
+        targets = output_paths(
+            source,
+            Path(out),
+            self.description,
+            extras=self.extras,
+            kind=self.kind,
+            table=self.table is not None,
+        )
         read = [self.volume.path, *(entry["path"] for entry in self.record.get("inputs", ()))]
         inputs = [Path(path) for path in read if path is not None]
         for target in targets.values():
@@ -87,12 +97,19 @@ class Result:
                 json.dumps({**self.record, "outputs": outputs}, indent=2) + "\n", encoding="utf-8"
             )
             return
-        if name == "image":
+        if name == "table":
+            rows = self.table or []
+            lines = [[*rows[0]], *([*row.values()] for row in rows)] if rows else []
+            text = "".join("\t".join(map(str, line)) + "\n" for line in lines)
+            path.write_text(text, encoding="utf-8")
+            return
+        if name == "image" and self.kind != "dseg":
             nifti.save(self.volume, path)
             return
-        extra: Volume = getattr(self, name)
+        extra: Volume = self.volume if name == "image" else getattr(self, name)
         extra = dataclasses.replace(extra, header=undisplayed(extra.header))
-        nifti.save(extra, path, dtype="uint8" if name in ("mask", "tissue") else None)
+        stored = {"image": "int16", "mask": "uint8", "tissue": "uint8"}
+        nifti.save(extra, path, dtype=stored.get(name))
 
 
 @contextlib.contextmanager

@@ -1,4 +1,7 @@
-"""Where the network works: its grid, the box around the head, the way from one parallel grid to another."""
+"""Where a network works: its scale of intensities, its grid, the head's box, the way to a parallel grid."""
+
+import logging
+from typing import Literal
 
 import numpy as np
 import torch
@@ -7,10 +10,14 @@ from torch import Tensor
 
 from pellucid.errors import wrong
 from pellucid.inference.tiling import ramp
+from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
 from pellucid.ops.head import MARGIN_MM, Box
+from pellucid.ops.intensity import IntensityRange, robust_range
 from pellucid.ops.resize import apply_along, box_matrix, interpolation_matrix
 from pellucid.types import Image, Spacing
+
+logger = logging.getLogger(__name__)
 
 WORKING_MM = (0.8, 1.2)
 """Finest and coarsest isotropic voxel the networks are trained on."""
@@ -51,6 +58,48 @@ def isotropic_spacing(native: Spacing) -> Spacing:
     """
     side = min(working_spacing(native))
     return side, side, side
+
+
+def wanted_grid(grid: Grid, spacing_mm: Literal["native", "iso"] | Spacing) -> Grid:
+    """The grid that a user asked for.
+
+    Args:
+        grid: Of the scan, as it is stored.
+        spacing_mm: What was asked for: `ScanOptions.spacing_mm`.
+
+    Returns:
+        A grid in the scan's stored orientation; its own if that is the same.
+    """
+    if spacing_mm == "native":
+        return grid
+    wanted = isotropic_spacing(grid.spacing) if spacing_mm == "iso" else spacing_mm
+    stored = stored_order(wanted, grid.orientation)
+    return grid if same_spacing(grid.spacing, stored) else resample.spaced_grid(grid, stored)
+
+
+def levels_of(volume: Volume) -> IntensityRange:
+    """Values of a scan that become 0 and 1 for a network.
+
+    Args:
+        volume: The scan.
+
+    Returns:
+        The range.
+
+    Raises:
+        PellucidError: If it has several channels or is constant.
+    """
+    channels = volume.data.shape[0]
+    if channels != 1:
+        raise wrong(volume.name, need="one image", got=f"{channels}", fix="Choose one with --frame.")
+    lowest, highest = (float(value) for value in torch.aminmax(volume.data))
+    if not highest > lowest:
+        raise wrong(volume.name, need="an image with contrast", got=f"{lowest:g} in every voxel")
+    # Of the canonical image: its samples are the same voxels however the scan is stored.
+    levels = robust_range(resample.to_canonical(volume).data)
+    if levels.low > 0:
+        logger.warning("%s: hardly a voxel is below %g, which is taken as air", volume.name, levels.low)
+    return levels
 
 
 def same_spacing(first: Spacing, second: Spacing) -> bool:
