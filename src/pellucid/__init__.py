@@ -44,7 +44,8 @@ def enhance(source: "str | Path | Volume | Any", **options: Any) -> "Result":
             `pellucid enhance --help`; `spacing` also takes numbers and `save` a list.
 
     Returns:
-        The clearer image (`.image`, a nibabel image), `.mask`, `.tissue`, `.record`, and `.save(out)`.
+        The clearer image (`.image`, a nibabel image), `.mask` and `.tissue` if `save` names them, `.record`, and
+        `.save(out)`.
 
     Raises:
         PellucidError: If an option or the scan cannot be used; the message says what to do.

@@ -160,3 +160,19 @@ def test_steps_beyond_reason_are_one_sentence(
     assert _run("degrade", scan, "-o", tmp_path / "o.nii.gz", "--steps", tmp_path / "steps.json") == 2
     err = capsys.readouterr().err
     assert message in err and err.count("\n") == 1
+
+
+def test_segment_with_the_bundled_weights(scan: Path, tmp_path: Path) -> None:
+    assert _run("segment", scan, "-o", tmp_path / "out", "--save", "mask,tissue", "-q") == 0
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    stem = scan.name.removesuffix(".nii.gz").rpartition("_")[0] or scan.name.removesuffix(".nii.gz")
+    assert len(names) == 5 and all(name.startswith(stem) for name in names)
+    labels = nib.load(next((tmp_path / "out").glob("*structures_dseg.nii.gz")))
+    assert labels.shape == nib.load(scan).shape and np.array_equal(labels.affine, nib.load(scan).affine)
+    mask = nib.load(next((tmp_path / "out").glob("*mask.nii.gz"))).get_fdata()
+    assert mask.sum() > 0 and (np.asarray(labels.dataobj)[mask == 0] == 0).all()
+    record = json.loads(next((tmp_path / "out").glob("*.json")).read_text())
+    assert record["weights"]["name"] == "anatomy" and len(record["weights"]["sha256"]) == 64
+    assert _run("enhance", scan, "-o", tmp_path / "x.nii.gz", "--save", "mask", "-q") == 0
+    again = nib.load(tmp_path / "x_mask.nii.gz").get_fdata()
+    assert np.array_equal(again, mask), "enhance asks the same network"

@@ -80,10 +80,7 @@ def test_a_tool_may_draw_the_labels() -> None:
     truth = shells(40, 35, 30, half=50)
     copy = f'{sys.executable} -c "import shutil, sys; shutil.copy(sys.argv[1], sys.argv[2])" {{in}} {{out}}'
 
-    def never() -> torch.nn.Module:
-        raise AssertionError
-
-    made = segmenter(copy, never, EnhanceOptions())(truth)
+    made = segmenter(copy, EnhanceOptions())(truth)
     assert torch.equal(made.data.round(), truth.data)
     with pytest.raises(PellucidError, match="segment: need kmeans, pellucid or a command"):
-        segmenter("k-means", never, EnhanceOptions())
+        segmenter("k-means", EnhanceOptions())

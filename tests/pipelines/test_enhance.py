@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from anatomy_stub import Stub as AnatomyStub
 from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
@@ -53,9 +54,20 @@ ORIENTATIONS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def anatomy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The anatomy network is a stand-in too; other weights are the bundled ones."""
+    bundled = weights.shared
+
+    def shared(name, device, *, kind):
+        return AnatomyStub() if kind == "anatomy" else bundled(name, device, kind=kind)
+
+    monkeypatch.setattr(weights, "shared", shared)
+
+
 def untouched(**more) -> EnhanceOptions:
     """Without the step before the network."""
-    return EnhanceOptions(denoise="never", **more)
+    return EnhanceOptions(**{"denoise": "never", "save": ("mask", "tissue"), **more})
 
 
 def head(shape, spacing, kind: str = "RAS", scale: float = 1000.0) -> Volume:
@@ -197,7 +209,6 @@ def test_the_mask_is_one_piece_without_holes():
     data[0, 28:31, 22:24, 23:25] = 0  # a hole inside
     data[0, 2:6, 2:6, 2:6] = 800  # a piece outside
     result = enhance_volume(volume.with_data(data), Stub(), untouched())
-    assert result.tissue.data[0, 29, 22, 23] == 0
     assert result.mask.data[0, 29, 22, 23] == 1
     assert result.mask.data[0, 3, 3, 3] == result.tissue.data[0, 3, 3, 3] == 0
 
@@ -227,7 +238,7 @@ def test_the_mask_of_the_user_may_have_another_grid():
 
 def test_t1w_has_white_matter_at_its_place():
     volume = head((50, 46, 48), (1.0, 1.0, 1.0))
-    result = enhance_volume(volume, Stub(), untouched(contrast="t1w", save=("t1w", "mask")))
+    result = enhance_volume(volume, Stub(), untouched(contrast="t1w", save=("t1w", "mask", "tissue")))
     white = result.volume.data[result.tissue.data == 3]
     assert white.median().item() == pytest.approx(WHITE_MATTER, rel=0.02)
     assert 0 <= result.volume.data.min() <= result.volume.data.max() <= 255
@@ -245,7 +256,7 @@ def test_the_record_is_plain_data_and_complete():
     assert record["inputs"][0]["sha256"].startswith("voxels:")
     np.testing.assert_allclose(record["working_grid"]["spacing_mm"], [1, 1, 1], rtol=0.02)
     assert record["working_grid"]["orientation"] == "RAS"
-    assert set(record["seconds"]) == {"denoise", "prepare", "predict", "finish", "back", "total"}
+    assert set(record["seconds"]) == {"denoise", "prepare", "predict", "finish", "back", "segment", "total"}
     assert record["peak_memory_mb"] > 0
     assert record["versions"]["torch"]
     assert record["used"] == {"device": "cpu", "precision": ANY, "threads": torch.get_num_threads()}
@@ -297,6 +308,15 @@ def test_an_empty_mask_is_refused():
     mask = volume.with_data(torch.zeros_like(volume.data))
     with pytest.raises(PellucidError, match="a mask with voxels above 0"):
         enhance_volume(volume, Stub(), untouched(), mask=mask)
+
+
+def test_mask_and_tissue_are_made_only_if_somebody_wants_them(caplog):
+    volume = head((40, 42, 44), (1.0, 1.0, 1.0))
+    result = enhance_volume(volume, Stub(), untouched(save=()))
+    assert result.mask is None and result.tissue is None and "anatomy_weights" not in result.record
+    mask = volume.with_data((volume.data > 0).float())
+    result = enhance_volume(volume, Stub(), untouched(save=()), mask=mask)
+    assert result.mask is None and "unless mask or tissue is saved" in result.record["warnings"][0]
 
 
 def test_a_network_that_needs_much_memory_sees_tiles():

@@ -8,8 +8,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from anatomy_stub import RADII, SHELLS, Stub
 from nibabel.orientations import apply_orientation, inv_ornt_aff, ornt_transform
-from torch import Tensor, nn
+from torch import Tensor
 
 import pellucid
 from pellucid import cli, weights
@@ -21,24 +22,6 @@ from pellucid.pipelines.options import SegmentOptions
 from pellucid.pipelines.result import Result
 from pellucid.pipelines.segment import segment_volume
 from pellucid.synthesis import load_table
-from pellucid.synthesis.structures import STRUCTURES
-
-INDEX = {structure.name: place for place, structure in enumerate(STRUCTURES)}
-SHELLS = {"Background": 0.0, "CSF": 0.3, "Cerebral-Cortex": 0.6, "Cerebral-White-Matter": 0.9}
-"""Class -> intensity, from the outside to the inside."""
-RADII = (16.0, 13.0, 9.0)
-
-
-class Stub(nn.Module):
-    """Classifies by intensity; right is beyond the middle of what is bright."""
-
-    def forward(self, batch: Tensor) -> Anatomy:
-        logits = torch.full((len(batch), len(STRUCTURES), *batch.shape[2:]), -50.0)
-        for name, level in SHELLS.items():
-            logits[:, INDEX[name]] = -300 * (batch[:, 0] - level).square()
-        place = torch.arange(batch.shape[2]).float()
-        ramp = place - torch.nonzero(batch[0, 0] > 0.1)[:, 0].float().mean()
-        return Anatomy(logits, 20 * ramp.view(1, 1, -1, 1, 1).expand_as(batch))
 
 
 def ball(spacing: tuple[float, float, float] = (1.0, 1.0, 1.0), side: float = 52.0) -> Volume:
@@ -177,6 +160,12 @@ def test_an_image_without_a_brain_has_no_labels() -> None:
     result = segment_volume(ball(), Nothing(), SegmentOptions())
     assert result.volume.data.max() == 0 and result.mask.data.max() == 0
     assert all(row["volume_ml"] == 0 for row in result.table)
+    assert result.record["certainty"] == 0 and "is unsure (certainty 0.00)" in result.record["warnings"][0]
+
+
+def test_a_sure_network_warns_of_nothing() -> None:
+    record = run(ball()).record
+    assert record["certainty"] > 0.9 and record["warnings"] == []
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from pellucid.io.volume import Grid, Volume
 from pellucid.metrics import METRICS
 from pellucid.ops.intensity import robust_range
 from pellucid.pipelines.enhance import enhance
+from pellucid.pipelines.options import EnhanceOptions
 from pellucid.report.page import render
 
 PAGE = "demo.html"
@@ -89,7 +90,7 @@ def demonstrate(out_dir: str | Path, *, force: bool = False, seed: int = 0) -> D
         truth = load_truth()
         steps = corruption(seed)
         corrupted = corrupt(truth, steps)
-        result = enhance(corrupted)
+        result = enhance(corrupted, EnhanceOptions(save=("tissue",)))
         tissue = result.tissue or truth.with_data(torch.zeros_like(truth.data))
         brain = truth.data > 0
         scores = {

@@ -111,8 +111,7 @@ def _tissues(story: Story, shared: Frame) -> Panel:
         title="What was taken for which tissue",
         png=sheet(columns, shared),
         alt="Outlines of CSF, gray and white matter on the enhanced image and on the truth.",
-        how_to_read="The enhancement rests on this map of CSF, gray and white matter, made from the "
-        "corrupted image alone. The same outlines are drawn on the truth.",
-        fault="Outlines on the truth that cut through a tissue, or leave out a fold that is plain to see: "
-        "the enhanced image may be wrong there too.",
+        how_to_read="CSF, gray and white matter as the anatomy network finds them in the corrupted image "
+        "alone. The same outlines are drawn on the truth.",
+        fault="Outlines on the truth that cut through a tissue, or leave out a fold that is plain to see.",
     )

@@ -127,7 +127,8 @@ class Sheets:
         return self.out / CONTACT
 
     def _enhance(self, volume: Volume, spacing: str) -> Result:
-        return enhance_volume(volume, self._network, dataclasses.replace(self.options, spacing=spacing))
+        options = dataclasses.replace(self.options, spacing=spacing, save=("tissue",))
+        return enhance_volume(volume, self._network, options)
 
 
 def draw(volume: Volume, result: Result) -> bytes:

@@ -35,7 +35,7 @@ class Enhance(Command):
         from pellucid import runtime, weights
 
         runtime.device(options.device)
-        for name in (options.weights, options.slice_weights):
+        for name in (options.weights, options.slice_weights, options.anatomy_weights):
             weights.path(name)
 
         def work(job: Job) -> None:

@@ -1,7 +1,6 @@
 """Protocol `bias`: are volumes and thickness after a method still those of the person's good scan?"""
 
 import dataclasses
-import functools
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +10,7 @@ from pellucid import endings, runtime
 from pellucid.errors import wrong
 from pellucid.evaluation import methods as baselines
 from pellucid.evaluation.morphometry import MEASURES, measure, segmenter
-from pellucid.evaluation.options import INPUT, OURS, MethodOptions, network, repaired
+from pellucid.evaluation.options import INPUT, OURS, MethodOptions, repaired
 from pellucid.evaluation.protocol import Case, Protocol, Unit, collect
 from pellucid.evaluation.robustness import CLEAN, DRAWS, check_corruptions, corrupted, draw_of
 from pellucid.evaluation.rows import MISSING, Row
@@ -46,7 +45,7 @@ class BiasOptions(MethodOptions):
         if not self.by:
             check_corruptions(self.corruptions)
         baselines.require("skimage")
-        segmenter(self.segment, lambda: network(self), self.enhance)
+        segmenter(self.segment, self.enhance)
 
     @property
     def needs_weights(self) -> bool:
@@ -134,7 +133,7 @@ def measure_bias(unit: Unit, options: BiasOptions) -> list[Row]:
     runtime.set_threads(options.enhance.threads)
     scan = nifti.load(unit.scan)
     given = scan if options.by else corrupted(scan, unit.condition, draw_of(options.seed, unit.name))
-    segment = segmenter(options.segment, functools.partial(network, options), options.enhance)
+    segment = segmenter(options.segment, options.enhance)
 
     def rows(method: str) -> list[Row]:
         """Of one method."""

@@ -11,16 +11,16 @@ from jaxtyping import Bool, Int
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.cluster import vq
-from torch import nn
 
+from pellucid import runtime, weights
 from pellucid.errors import wrong
 from pellucid.evaluation.methods import shell
 from pellucid.evaluation.robustness import truth_mask
 from pellucid.io.volume import Volume
 from pellucid.ops.intensity import robust_range
 from pellucid.ops.labels import are_labels, fill_holes
-from pellucid.pipelines.enhance import enhance_volume
 from pellucid.pipelines.options import EnhanceOptions
+from pellucid.pipelines.segment import labels_on, posteriors
 from pellucid.synthesis.tables import TISSUES, load_table
 
 Segmenter = Callable[[Volume], Volume]
@@ -111,13 +111,12 @@ def _area(inside: Bool[torch.Tensor, "x y z"], labels: Volume) -> float:
     return float(library.mesh_surface_area(corners, faces))
 
 
-def segmenter(name: str, network: Callable[[], nn.Module], options: EnhanceOptions) -> Segmenter:
+def segmenter(name: str, options: EnhanceOptions) -> Segmenter:
     """Who draws the labels.
 
     Args:
         name: "kmeans" (three clusters of a skull-stripped T1w's intensities), "pellucid" (the tissue of our
-            network), or a shell command with {in} and {out}, for instance "mri_synthseg --i {in} --o {out}".
-        network: Gives our network when it is needed.
+            anatomy network), or a shell command with {in} and {out}, for instance "mri_synthseg --i {in} --o {out}".
         options: How our network is run.
 
     Returns:
@@ -129,7 +128,7 @@ def segmenter(name: str, network: Callable[[], nn.Module], options: EnhanceOptio
     if name == "kmeans":
         return kmeans
     if name == "pellucid":
-        return lambda volume: _ours(volume, network(), options)
+        return lambda volume: _ours(volume, options)
     if "{in}" not in name or "{out}" not in name:
         raise wrong("segment", need="kmeans, pellucid or a command with {in} and {out}", got=repr(name))
     tool = shell("segment", name, order=0)
@@ -162,9 +161,8 @@ def _edges(centers: NDArray[np.float64]) -> NDArray[np.float64]:
     return (ordered[1:] + ordered[:-1]) / 2
 
 
-def _ours(volume: Volume, network: nn.Module, options: EnhanceOptions) -> Volume:
-    """Tissue of our network, on the scan's grid."""
-    tissue = enhance_volume(volume, network, options).tissue
-    if tissue is None:
-        raise wrong("segment", need="a network that has tissue", got=options.weights)
-    return tissue
+def _ours(volume: Volume, options: EnhanceOptions) -> Volume:
+    """Tissue of our anatomy network, on the scan's grid."""
+    where = runtime.device(options.device)
+    network = weights.shared(options.anatomy_weights, where, kind="anatomy")
+    return labels_on(volume, posteriors(volume, network, options)).tissue

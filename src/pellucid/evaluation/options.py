@@ -131,7 +131,7 @@ def network(options: MethodOptions) -> nn.Module:
 
 
 def describe_ours(options: MethodOptions) -> dict[str, Any]:
-    """Name, hash and metadata of our weights, for a record.
+    """Names and hashes of our weights, and metadata of the largest, for a record.
 
     Args:
         options: With their name.
@@ -140,4 +140,9 @@ def describe_ours(options: MethodOptions) -> dict[str, Any]:
         Plain data.
     """
     _, metadata = weights.load(options.enhance.weights, runtime.device("cpu"))
-    return describe_weights(options.enhance.weights, metadata)
+    given = options.enhance
+    return {
+        **describe_weights(given.weights, metadata),
+        "slices": describe_weights(given.slice_weights),
+        "anatomy": describe_weights(given.anatomy_weights),
+    }

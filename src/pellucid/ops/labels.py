@@ -42,3 +42,11 @@ def bounding_box(mask: Bool[Tensor, "x y z"], *, margin: int = 0) -> tuple[slice
         first, last = (int(hit[0]), int(hit[-1])) if hit.numel() else (0, size - 1)
         spans.append(slice(max(0, first - margin), min(size, last + margin + 1)))
     return spans[0], spans[1], spans[2]
+
+
+def one_piece(inside: Bool[Tensor, "x y z"]) -> Bool[Tensor, "x y z"]:
+    """Keep the largest part of a mask and fill its holes; only the box around it is looked at."""
+    box = bounding_box(inside, margin=1)
+    whole = torch.zeros_like(inside)
+    whole[box] = fill_holes(largest_component(inside[box]))
+    return whole

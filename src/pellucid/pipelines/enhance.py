@@ -18,11 +18,12 @@ from pellucid.io.volume import Grid, Volume
 from pellucid.models import SliceFiller, TwoStage
 from pellucid.ops.head import head_box
 from pellucid.ops.intensity import IntensityRange, robust_range
-from pellucid.pipelines import labels, slices, space
+from pellucid.pipelines import slices, space
 from pellucid.pipelines.noise import without_noise
 from pellucid.pipelines.options import EnhanceOptions
 from pellucid.pipelines.record import Run, describe, describe_weights, read, read_mask, used, warn_of_unfit
 from pellucid.pipelines.result import Result
+from pellucid.pipelines.segment import Labels, labels_on, posteriors
 from pellucid.types import Batch, Image
 
 logger = logging.getLogger(__name__)
@@ -36,8 +37,8 @@ VOXEL_BYTES = 180
 MEMORY_BYTES = 2_900_000_000
 """Working memory a network may take for a head in one piece; above it, the head is cut into tiles."""
 
-TISSUE, SAME, T1W = slice(0, 4), slice(4, 5), slice(5, 6)
-"""Channels of what the network is asked for: probabilities of the four classes, and two images."""
+SAME, T1W, WHITE = slice(0, 1), slice(1, 2), slice(2, 3)
+"""Channels of what the network is asked for: two images, and the probability of white matter."""
 
 
 def enhance(source: str | Path | Volume | Any, options: EnhanceOptions | None = None) -> Result:
@@ -53,7 +54,7 @@ def enhance(source: str | Path | Volume | Any, options: EnhanceOptions | None = 
         options: All options; the defaults if absent.
 
     Returns:
-        The clearer image with tissue labels, brain mask and the record of the run.
+        The clearer image, tissue labels and brain mask if they are to be saved, and the record of the run.
 
     Raises:
         PellucidError: If the file, the mask or the weights cannot be used; the message says what to do.
@@ -103,7 +104,8 @@ def enhance_volume(
     run = run or Run("enhance")
     with run.listening():
         with run.step("denoise"):
-            quiet, noise = without_noise(volume, space.levels_of(volume), allowed=options.denoise == "auto")
+            given = space.levels_of(volume)
+            quiet, noise = without_noise(volume, given, allowed=options.denoise == "auto")
         with run.step("prepare"):
             levels = robust_range(resample.to_canonical(quiet).data)
             grid = space.wanted_grid(quiet.grid, options.spacing_mm) if grid is None else grid
@@ -117,20 +119,21 @@ def enhance_volume(
         with run.step("predict"):
             clear = _predict(network, crop, options)
         with run.step("finish"):
-            tissue, brain = labels.tissue_and_brain(clear[TISSUE], place, mask, template)
             # What the network knows of thick slices is cubic interpolation: after the better one it only does harm.
             image = _same(clear[SAME], crop, levels, place, target.data)
             image = _finite(image, volume, levels)
             image = target.data.clone() if thick else image
             # Nothing darker than air; where values are positive, 0 is.
             image = image.clamp_(min=min(levels.low, float(volume.data.min())))
-            t1w = _t1w(clear, place, run) if clear.shape[0] > T1W.start else None
+            t1w = _t1w(clear, place, run) if clear.shape[0] > WHITE.start else None
         with run.step("back"):
             if t1w is None and "t1w" in (options.contrast, *options.save):
                 raise wrong("T1w output", need="weights of a network that has one", got=options.weights)
             image = t1w if options.contrast == "t1w" and t1w is not None else image
-            volumes = [resample.back_to(target.with_data(data), template) for data in (image, tissue, brain)]
+            main = resample.back_to(target.with_data(image), template)
             other = resample.back_to(target.with_data(t1w), template) if t1w is not None else None
+        with run.step("segment"):
+            found = _anatomy(volume, given, template, mask, options, run)
     run.notes |= {
         "contrast": options.contrast,
         "noise": dataclasses.asdict(noise),
@@ -148,12 +151,12 @@ def enhance_volume(
     }
     record = run.record(volume, config.to_dict(options), *filter(None, [mask]))
     kind = "T1w" if options.contrast == "t1w" else None
-    main, tissue_map, mask_map = volumes
-    return Result(main, tissue_map, mask_map, record=record, t1w=other, extras=options.save, kind=kind)
+    tissue, brain = (None, None) if found is None else (found.tissue, found.brain)
+    return Result(main, tissue, brain, record=record, t1w=other, extras=options.save, kind=kind)
 
 
 class _Heads(nn.Module):
-    """The network with its answers in one tensor: tissue probabilities, same contrast, and T1w if wanted."""
+    """The network with its answers in one tensor: same contrast; if wanted T1w, and where white matter is."""
 
     def __init__(self, network: nn.Module, whole: Image, *, t1w: bool) -> None:
         super().__init__()
@@ -164,8 +167,29 @@ class _Heads(nn.Module):
     def forward(self, batch: Batch) -> Float[Tensor, "b k x y z"]:
         more = () if self.scene is None else (self.scene.to(batch.device),)
         answer = self.network(batch, *more)
-        parts = [answer.tissue.float().softmax(1), answer.same.float()]
-        return torch.cat([*parts, answer.t1w.float()] if self.t1w else parts, dim=1)
+        same: Tensor = answer.same.float()
+        if not self.t1w:
+            return same
+        return torch.cat([same, answer.t1w.float(), answer.tissue.float().softmax(1)[:, 3:]], dim=1)
+
+
+def _anatomy(
+    volume: Volume,
+    levels: IntensityRange,
+    template: Volume,
+    mask: Volume | None,
+    options: EnhanceOptions,
+    run: Run,
+) -> Labels | None:
+    """Tissue and brain of the scan as it was, on the output grid, if anybody wants them."""
+    if not {"mask", "tissue"} & set(options.save):
+        if mask is not None:
+            logger.warning("%s: nothing is made from a mask unless mask or tissue is saved", mask.name)
+        return None
+    name = options.anatomy_weights
+    network = weights.shared(name, runtime.device(options.device), kind="anatomy")
+    run.notes["anatomy_weights"] = describe_weights(name)
+    return labels_on(template, posteriors(volume, network, options, levels=levels), mask=mask)
 
 
 def _template(volume: Volume, grid: Grid, options: EnhanceOptions, run: Run) -> Volume:
@@ -192,7 +216,7 @@ def _work(volume: Volume, target: Volume) -> Volume:
 
 
 def _predict(network: nn.Module, crop: Image, options: EnhanceOptions) -> Float[Tensor, "n x y z"]:
-    """Tissue probabilities, same contrast, and T1w if anybody wants it."""
+    """The same contrast; T1w and white matter if anybody wants them."""
     heads = _Heads(network, crop, t1w=options.contrast == "t1w" or "t1w" in options.save).eval()
     costs = [getattr(module, "bytes_per_voxel", VOXEL_BYTES) for module in network.modules()]
     most = MEMORY_BYTES // max(costs)
@@ -226,7 +250,7 @@ def _finite(image: Image, volume: Volume, levels: IntensityRange) -> Image:
 def _t1w(clear: Float[Tensor, "n x y z"], place: space.Place, run: Run) -> Float[Tensor, "1 i j k"]:
     """The T1w answer on the output grid with white matter at 110."""
     values = clear[T1W]
-    white = values[clear[3:4] > 0.9]
+    white = values[clear[WHITE] > 0.9]
     median = float(white.median()) if white.numel() >= 100 else 1.0
     factor = WHITE_MATTER / max(median, 1e-3)
     run.notes["t1w_scale"] = {"range": [0, 255], "white_matter_median": WHITE_MATTER, "factor": factor}

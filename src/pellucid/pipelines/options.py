@@ -86,6 +86,9 @@ class EnhanceOptions(ScanOptions):
     slice_weights: str = "slices"
     """The same for the network that fills in between thick slices."""
 
+    anatomy_weights: str = "anatomy"
+    """The same for the network that finds brain and tissues, if they are to be saved."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SegmentOptions(ScanOptions):
@@ -127,7 +130,7 @@ def from_keywords(kind: type[Options], options: Mapping[str, Any]) -> Options:
     if isinstance(save, str):
         choices = get_args(get_args(get_type_hints(kind)["save"])[0])
         values["save"] = split_choices(save, choices)
-    for name in ("mask", "weights", "slice_weights"):
+    for name in ("mask", "weights", "slice_weights", "anatomy_weights"):
         if isinstance(values.get(name), Path):
             values[name] = str(values[name])
     if "device" in values:

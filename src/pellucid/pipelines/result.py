@@ -23,9 +23,9 @@ class Result:
     volume: Volume
     """The enhanced (or degraded) image, or the labels of structures."""
     tissue: Volume | None
-    """Labels: 0 background, 1 CSF, 2 GM, 3 WM; none if the pipeline makes none."""
+    """Labels: 0 background, 1 CSF, 2 GM, 3 WM; none if nobody asked for them."""
     mask: Volume | None
-    """Brain: 1 inside, 0 outside; none if the pipeline makes none."""
+    """Brain: 1 inside, 0 outside; none if nobody asked for it."""
     record: dict[str, Any]
     """Plain data, ready for JSON."""
     description: str = "enhanced"

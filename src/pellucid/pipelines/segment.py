@@ -1,5 +1,6 @@
 """Any brain scan in, its anatomy out: labels of structures, tissues, a brain mask, and volumes."""
 
+import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,47 +9,61 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pellucid import config, runtime, weights
+from pellucid.errors import wrong
 from pellucid.inference.predictor import predict
 from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
 from pellucid.ops.head import Box, context_spacing, head_box
 from pellucid.ops.intensity import IntensityRange
-from pellucid.ops.labels import bounding_box
-from pellucid.pipelines import space
-from pellucid.pipelines.labels import one_piece
-from pellucid.pipelines.options import SegmentOptions
+from pellucid.ops.labels import bounding_box, largest_component, one_piece
+from pellucid.ops.mixture import sharpen
+from pellucid.pipelines import space, volumes
+from pellucid.pipelines.options import ScanOptions, SegmentOptions
 from pellucid.pipelines.record import Run, describe, describe_weights, read, used
 from pellucid.pipelines.result import Result
-from pellucid.synthesis import TISSUES
 from pellucid.synthesis.structures import BRAIN, STRUCTURES
 from pellucid.types import Batch
+
+logger = logging.getLogger(__name__)
+
+UNSURE = 0.6
+"""Certainty below which labels are of little use: stacks of a fetus inside its mother have 0.5, adults 0.72 to 0.85."""
 
 NEAR_VOXELS = 3
 """Voxels of the network's grid around the brain that are looked at: posteriors fall off within them."""
 
 
 class Posteriors(NamedTuple):
-    """What the network says of a scan, on a grid of its own around the head."""
+    """What is known of a scan, on a grid of its own around the brain."""
 
     classes: Float[Tensor, "k x y z"]
     """Probability of each class of `STRUCTURES`."""
     right: Float[Tensor, "1 x y z"]
     """Probability of being on the right."""
     grid: Grid
-    """Canonical orientation, cubic voxels of about 2 mm for an adult."""
+    """Canonical orientation."""
+    brain: Float[Tensor, "1 x y z"]
+    """Probability of being brain or the CSF around it, as the network gave it."""
 
-    @property
-    def brain(self) -> Float[Tensor, "1 x y z"]:
-        """Probability of being brain or the CSF around it."""
-        return self.classes[BRAIN:].sum(0, keepdim=True)
+
+class Labels(NamedTuple):
+    """Maps of one scan, on one grid."""
+
+    structures: Volume
+    """FreeSurfer's numbers."""
+    tissue: Volume
+    """0 background, 1 CSF, 2 GM, 3 WM."""
+    brain: Volume
+    """1 inside, the CSF around the brain included."""
 
 
 def segment(source: str | Path | Volume | Any, options: SegmentOptions | None = None) -> Result:
     """Label the structures of a brain in a scan of any contrast.
 
-    A network sees the whole head at about 2 mm and gives the probability of twenty classes in every voxel. They are
-    interpolated to the output grid, where the likeliest class of brain is taken inside the brain mask. Volumes are
-    sums of probabilities, which do not depend on the output grid.
+    A network sees the whole head at about 2 mm and gives the probability of twenty classes in every voxel. On a grid
+    of about 1 mm these are drawn sharp by the scan's own intensities (`ops.mixture`), then read on the output grid,
+    where the likeliest class of brain is taken inside the brain mask. Volumes are sums of probabilities, which do
+    not depend on the output grid.
 
     Args:
         source: A file, a nibabel image or a Volume.
@@ -99,15 +114,21 @@ def segment_volume(
             found = posteriors(volume, network, options)
         with run.step("label"):
             template = _blank(volume, space.wanted_grid(volume.grid, options.spacing_mm))
-            target = resample.to_canonical(template)
-            labels, tissue, brain = (
-                resample.back_to(target.with_data(data), template) for data in _labels(found, target.grid)
+            labels, tissue, brain = labels_on(template, found)
+        table = volumes.table(found.classes, found.right, found.brain, found.grid)
+        certainty = round(volumes.certainty(table), 3)
+        if certainty < UNSURE:
+            logger.warning(
+                "%s: the anatomy network is unsure (certainty %.2f): the labels are of little use. It knows whole "
+                "heads and stripped brains.",
+                volume.name,
+                certainty,
             )
-        table = volumes(found)
     run.notes |= {
+        "certainty": certainty,
         "working_grid": describe(found.grid),
         "output_grid": describe(template.grid),
-        "tissue_ml": _tissue_volumes(table),
+        "tissue_ml": volumes.of_tissues(table),
         "used": used(options),
     }
     record = run.record(volume, config.to_dict(options))
@@ -123,65 +144,57 @@ def segment_volume(
     )
 
 
-def posteriors(volume: Volume, network: nn.Module, options: SegmentOptions) -> Posteriors:
+def labels_on(template: Volume, found: Posteriors, *, mask: Volume | None = None) -> Labels:
+    """Labels on a grid whose axes are those of the scan.
+
+    Args:
+        template: A volume on the grid, as it is stored; its values are not used.
+        found: Of the scan.
+        mask: A brain mask to use instead of our own, on any grid of the scan's space.
+
+    Returns:
+        Structures, tissue and brain, with the header of the template.
+
+    Raises:
+        PellucidError: If the mask has no voxel inside the scan.
+    """
+    target = resample.to_canonical(template)
+    structures, tissue, brain = _labels(found, target.grid)
+    if mask is not None:
+        brain = _given(mask, template)
+        structures, tissue = structures * brain, tissue * brain
+    back = [resample.back_to(target.with_data(data), template) for data in (structures, tissue, brain)]
+    return Labels(back[0], back[1], back[2])
+
+
+def posteriors(
+    volume: Volume, network: nn.Module, options: ScanOptions, *, levels: IntensityRange | None = None
+) -> Posteriors:
     """Ask an anatomy network about a scan.
 
     Args:
         volume: The scan in its stored orientation, one channel.
         network: An anatomy network.
         options: Device and precision.
+        levels: Values of the scan that become 0 and 1, if they are known.
 
     Returns:
-        Probabilities in a box around the head.
+        Probabilities in a box around the brain, in voxels of about 1 mm.
 
     Raises:
         PellucidError: If the scan has several channels or is constant.
     """
-    levels = space.levels_of(volume)
-    image, grid = _shown(resample.to_canonical(volume), levels)
+    scan = resample.to_canonical(volume)
+    scan = scan.with_data((levels or space.levels_of(volume)).scale(scan.data))
+    image, grid = _shown(scan)
     answer = predict(
         _Chances(network).eval(),
         image,
         device=runtime.device(options.device),
         precision=options.precision,
     )
-    return Posteriors(answer[:-1], answer[-1:], grid)
-
-
-def volumes(found: Posteriors) -> list[dict[str, Any]]:
-    """Volume of every structure, as a sum of probabilities inside the brain.
-
-    Args:
-        found: Of a scan.
-
-    Returns:
-        A row for each label: `index` (FreeSurfer's number), `name`, `volume_ml`, and `certainty`: the mean probability
-        of the label, weighted by itself; 1 where the network has no doubt.
-    """
-    inside = one_piece(found.brain[0] > 0.5)
-    voxel_ml = abs(float(torch.linalg.det(torch.from_numpy(found.grid.affine[:3, :3].copy())))) / 1000
-    right = found.right[0][inside].double()
-    rows = []
-    for place, structure in enumerate(STRUCTURES[BRAIN:], start=BRAIN):
-        chance = found.classes[place][inside].double()
-        sides = [(structure.number, structure.name, chance)]
-        if structure.right is not None:
-            sides = [
-                (structure.number, f"Left-{structure.name}", chance * (1 - right)),
-                (structure.right, f"Right-{structure.name}", chance * right),
-            ]
-        for number, name, share in sides:
-            total = float(share.sum())
-            certainty = float((share * chance).sum()) / total if total > 0 else 0.0
-            rows.append(
-                {
-                    "index": number,
-                    "name": name,
-                    "volume_ml": round(total * voxel_ml, 3),
-                    "certainty": round(certainty, 3),
-                }
-            )
-    return sorted(rows, key=lambda row: row["index"])
+    brain = answer[BRAIN:-1].sum(0, keepdim=True)
+    return _sharp(Posteriors(answer[:-1], answer[-1:], grid, brain), scan)
 
 
 class _Chances(nn.Module):
@@ -196,26 +209,59 @@ class _Chances(nn.Module):
         return torch.cat([answer.structures.float().softmax(1), answer.side.float().sigmoid()], dim=1)
 
 
-def _shown(scan: Volume, levels: IntensityRange) -> tuple[Float[Tensor, "1 x y z"], Grid]:
+def _shown(scan: Volume) -> tuple[Float[Tensor, "1 x y z"], Grid]:
     """The head as the network knows heads: cubic voxels, about 85 of them across."""
-    scaled, spacing = levels.scale(scan.data), scan.grid.spacing
-    tight, box = (head_box(scaled, spacing, margin_mm=margin) for margin in (0.0, 10.0))
+    spacing = scan.grid.spacing
+    tight, box = (head_box(scan.data, spacing, margin_mm=margin) for margin in (0.0, 10.0))
     x, y, z = ((stop - start) * mm for start, stop, mm in zip(tight.start, tight.stop, spacing, strict=True))
     side = context_spacing((x, y, z))
     source = space.crop_grid(scan.grid, box)
     target = resample.spaced_grid(source, (side, side, side))
-    return space.transfer(scaled[box.slices], source, target, order=3, average=True), target
+    return space.transfer(scan.data[box.slices], source, target, order=3, average=True), target
+
+
+def _sharp(found: Posteriors, scan: Volume) -> Posteriors:
+    """The same around the brain on a finer grid, with borders where the scan has its edges."""
+    # What looks like brain elsewhere, in the neck, must not make the box large.
+    near = bounding_box(largest_component(found.brain[0] > 0.2), margin=NEAR_VOXELS)
+    spacing = space.working_spacing(scan.grid.spacing)
+    same = space.same_spacing(spacing, scan.grid.spacing)
+    fine = scan.grid if same else resample.spaced_grid(scan.grid, spacing)
+    part, box = _overlap(found.grid, fine, near)
+    image = scan.data[box] if same else space.transfer(scan.data, scan.grid, part, order=1, average=True)
+    classes, right, brain = (
+        space.transfer(values, found.grid, part, order=1)
+        for values in (found.classes, found.right, found.brain)
+    )
+    return Posteriors(
+        sharpen(image, classes, groups=[structure.group for structure in STRUCTURES], spacing=part.spacing),
+        right,
+        part,
+        brain,
+    )
+
+
+def _given(mask: Volume, template: Volume) -> Float[Tensor, "1 i j k"]:
+    """The user's mask on the canonical grid of a template."""
+    fits = mask.grid.distance_mm(template.grid) < 0.01
+    there = mask if fits else resample.to_grid(mask, template.grid, order=0)
+    inside = resample.to_canonical(there).data[:1] > 0
+    if not inside.any():
+        raise wrong(mask.name, need="a mask with voxels above 0 inside the scan", got="none")
+    return inside.float()
 
 
 def _labels(
     found: Posteriors, grid: Grid
 ) -> tuple[Float[Tensor, "1 i j k"], Float[Tensor, "1 i j k"], Float[Tensor, "1 i j k"]]:
     """Structures, tissues and brain on a grid whose axes are those of the posteriors."""
-    near = bounding_box(found.brain[0] > 0.2, margin=NEAR_VOXELS)
+    near = bounding_box(found.brain[0] > 0.2, margin=1)
     part, box = _overlap(found.grid, grid, near)
     structures, tissue, brain = (torch.zeros(1, *grid.shape) for _ in range(3))
 
     def read(values: Float[Tensor, "1 x y z"]) -> Float[Tensor, "1 i j k"]:
+        if found.grid.distance_mm(part) < 1e-3:
+            return values
         return space.transfer(values, found.grid, part, order=1, average=True)
 
     inside = one_piece(read(found.brain)[0] > 0.5)[None]
@@ -250,12 +296,3 @@ def _overlap(
 def _blank(volume: Volume, grid: Grid) -> Volume:
     """A volume on a grid with the scan's header and name; its values are not used."""
     return volume.with_data(torch.zeros(1, 1, 1, 1).expand(1, *grid.shape), grid)
-
-
-def _tissue_volumes(table: list[dict[str, Any]]) -> dict[str, float]:
-    """Sums of the table over tissues."""
-    kinds = {number: s.tissue for s in STRUCTURES for number in (s.number, s.right) if number is not None}
-    sums = dict.fromkeys(TISSUES[1:], 0.0)
-    for row in table:
-        sums[TISSUES[kinds[row["index"]]]] += row["volume_ml"]
-    return {name: round(value, 2) for name, value in sums.items()}

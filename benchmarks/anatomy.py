@@ -1,0 +1,159 @@
+"""How well `pellucid segment` finds tissues, structures and the brain, where the truth is known.
+
+Label maps are painted in contrasts that the network never saw (half of them like real sequences, half random), with
+a bias field, and without or with the mild corruptions of its training. Real scans come with labels of their own, which may
+be coarser than ours.
+
+    python benchmarks/anatomy.py --maps head_17.nii.gz head_18.nii.gz --contrasts 8
+    python benchmarks/anatomy.py --pairs scan.nii.gz=labels.nii.gz=fetal
+"""
+
+import argparse
+import dataclasses
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pellucid import weights
+from pellucid.degradation import DegradationConfig
+from pellucid.io import nifti, resample
+from pellucid.io.volume import Volume
+from pellucid.ops.labels import bounding_box
+from pellucid.ops.random import seeded
+from pellucid.pipelines.options import SegmentOptions
+from pellucid.pipelines.segment import segment_volume
+from pellucid.synthesis import TISSUES, GeneratorConfig, Subject, build, draw, load_table
+from pellucid.synthesis.deformation import DeformationConfig
+from pellucid.synthesis.structures import BRAIN, STRUCTURES, Grouping, grouping
+
+STILL = DeformationConfig(rotation_deg=0.0, scaling=0.0, shearing=0.0, warp_mm=0.0, flip=0.0)
+CLASS = {
+    number: place
+    for place, structure in enumerate(STRUCTURES)
+    for number in (structure.number, structure.right)
+    if number is not None
+}
+"""FreeSurfer's number, as `segment` writes it -> class."""
+
+
+def dice(ours: Tensor, theirs: Tensor) -> float:
+    """Dice of two masks."""
+    return float(2 * (ours & theirs).sum() / (ours.sum() + theirs.sum()).clamp_min(1))
+
+
+def compare(found: Tensor, labels: Tensor, table_name: str) -> dict[str, float]:
+    """Dice of the brain, of each tissue and of each structure that the labels have."""
+    table = load_table(table_name)
+    meaning = grouping(table)
+    truth = meaning.row_map(labels)
+    ours = rows_of(found, meaning)
+    tissue = torch.zeros_like(found)
+    for place, structure in enumerate(STRUCTURES):
+        tissue[found_classes(found) == place] = structure.tissue
+    known = truth >= 0
+    scores = {"brain": dice(found > 0, table.tissue_map(labels) > 0)}
+    for index, name in enumerate(TISSUES[1:], start=1):
+        scores[name] = dice((tissue == index) & known, (table.tissue_map(labels) == index) & known)
+    for row, members in enumerate(meaning.classes):
+        if members[0] >= BRAIN and bool((truth == row).any()):
+            name = " + ".join(STRUCTURES[member].name for member in members)
+            scores[f"structure {name}"] = dice((ours == row) & known, truth == row)
+    return scores
+
+
+def found_classes(found: Tensor) -> Tensor:
+    """Class of each of our labels."""
+    table = torch.zeros(max(CLASS) + 1, dtype=torch.long)
+    for number, place in CLASS.items():
+        table[number] = place
+    return table[found.long()]
+
+
+def rows_of(found: Tensor, meaning: Grouping) -> Tensor:
+    """Row of the truth's grouping for each of our labels."""
+    row = torch.zeros(len(STRUCTURES), dtype=torch.long)
+    for place, members in enumerate(meaning.classes):
+        row[list(members)] = place
+    return row[found_classes(found)]
+
+
+def painted(path: Path, contrasts: int, *, corrupted: bool) -> Iterator[tuple[str, Volume, Tensor, str]]:
+    """A label map in several contrasts."""
+    volume = resample.to_canonical(nifti.load_mask(path))
+    box = bounding_box(volume.data[0] > 0, margin=8)
+    labels = volume.data[0][box].round().to(torch.int16)
+    subject = Subject(path.name, volume.grid.spacing, {}, labels)
+    degradation = DegradationConfig(
+        clean=0.0, motion=0.15, blur=0.2, thick=0.3, noise=0.5, noise_std=(0.01, 0.08)
+    )
+    config = GeneratorConfig(
+        patch=tuple(labels.shape),
+        spacing_mm=(volume.grid.spacing[0],) * 2,
+        strip=0.0,
+        crop=0.0,
+        receive_strength=(0.05, 0.3),
+        deformation=STILL,
+        degradation=degradation if corrupted else DegradationConfig(clean=1.0),
+    )
+    affine = volume.grid.affine.copy()
+    grid = dataclasses.replace(volume.grid, shape=tuple(labels.shape), affine=affine)
+    for seed in range(contrasts):
+        likely = dataclasses.replace(config.contrast, plausible=float(seed % 2 == 0))
+        record = draw(dataclasses.replace(config, contrast=likely), subject, seeded(7000 + seed))
+        record["lesions"] = {"blobs": [], "seed": 0}
+        example = build(subject, record)
+        kind = record["contrast"]["kind"]
+        yield f"{path.name.split('.')[0]} {kind}", Volume(example.input, grid), example.labels, "freesurfer"
+
+
+def pair(text: str) -> tuple[str, Volume, Tensor, str]:
+    """A scan and its labels: SCAN=LABELS or SCAN=LABELS=TABLE."""
+    scan, labels, *table = text.split("=")
+    volume = resample.to_canonical(nifti.load(Path(scan)))
+    truth = resample.to_canonical(resample.to_grid(nifti.load_mask(Path(labels)), volume.grid, order=0))
+    return (
+        Path(scan).name.split(".")[0],
+        volume,
+        truth.data[0].round().to(torch.int16),
+        (table or ["freesurfer"])[0],
+    )
+
+
+def main() -> None:
+    """Segment, compare, print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--maps", nargs="*", default=[], type=Path)
+    parser.add_argument("--pairs", nargs="*", default=[])
+    parser.add_argument("--contrasts", type=int, default=8)
+    parser.add_argument("--corrupted", action="store_true")
+    parser.add_argument("--weights", default="anatomy")
+    parser.add_argument("--each", action="store_true", help="print every structure")
+    given = parser.parse_args()
+    network, _ = weights.load(given.weights, kind="anatomy")
+    cases = [
+        case for path in given.maps for case in painted(path, given.contrasts, corrupted=given.corrupted)
+    ]
+    cases += [pair(text) for text in given.pairs]
+    everything: dict[str, list[float]] = {}
+    print("| case | brain | CSF | GM | WM | structures, mean |\n|---|--:|--:|--:|--:|--:|")
+    for name, volume, labels, table in cases:
+        found = segment_volume(volume, network, SegmentOptions()).volume.data[0]
+        scores = compare(found, labels, table)
+        mean = statistics.mean(value for key, value in scores.items() if key.startswith("structure"))
+        first = [*list(scores.values())[:4], mean]
+        print(f"| {name} | " + " | ".join(f"{value:.3f}" for value in first) + " |", flush=True)
+        for key, value in scores.items():
+            everything.setdefault(key, []).append(value)
+    print("\n| mean of all cases | Dice |\n|---|--:|")
+    for key, values in everything.items():
+        if given.each or not key.startswith("structure"):
+            print(f"| {key.removeprefix('structure ')} | {statistics.mean(values):.3f} |")
+
+
+if __name__ == "__main__":
+    main()

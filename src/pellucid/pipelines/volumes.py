@@ -1,0 +1,85 @@
+"""How large the structures of a brain are."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pellucid.io.volume import Grid
+from pellucid.ops.labels import one_piece
+from pellucid.synthesis import TISSUES
+from pellucid.synthesis.structures import BRAIN, STRUCTURES
+
+
+def table(
+    classes: Float[Tensor, "k x y z"],
+    right: Float[Tensor, "1 x y z"],
+    brain: Float[Tensor, "1 x y z"],
+    grid: Grid,
+) -> list[dict[str, Any]]:
+    """Volume of every structure, as a sum of probabilities inside the brain.
+
+    Args:
+        classes: Probability of each class of `STRUCTURES`.
+        right: Probability of being on the right.
+        brain: Probability of being brain or the CSF around it.
+        grid: Of all.
+
+    Returns:
+        A row for each label: `index` (FreeSurfer's number), `name`, `volume_ml`, and `certainty`: the mean probability
+        of the label, weighted by itself; 1 where the network has no doubt.
+    """
+    inside = one_piece(brain[0] > 0.5)
+    voxel_ml = abs(float(torch.linalg.det(torch.from_numpy(grid.affine[:3, :3].copy())))) / 1000
+    beyond = right[0][inside].double()
+    rows = []
+    for place, structure in enumerate(STRUCTURES[BRAIN:], start=BRAIN):
+        chance = classes[place][inside].double()
+        sides = [(structure.number, structure.name, chance)]
+        if structure.right is not None:
+            sides = [
+                (structure.number, f"Left-{structure.name}", chance * (1 - beyond)),
+                (structure.right, f"Right-{structure.name}", chance * beyond),
+            ]
+        for number, name, share in sides:
+            total = float(share.sum())
+            certainty = float((share * chance).sum()) / total if total > 0 else 0.0
+            rows.append(
+                {
+                    "index": number,
+                    "name": name,
+                    "volume_ml": round(total * voxel_ml, 3),
+                    "certainty": round(certainty, 3),
+                }
+            )
+    return sorted(rows, key=lambda row: row["index"])
+
+
+def of_tissues(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Sums of a table over tissues.
+
+    Args:
+        rows: From `table`.
+
+    Returns:
+        Tissue -> ml.
+    """
+    kinds = {number: s.tissue for s in STRUCTURES for number in (s.number, s.right) if number is not None}
+    sums = dict.fromkeys(TISSUES[1:], 0.0)
+    for row in rows:
+        sums[TISSUES[kinds[row["index"]]]] += row["volume_ml"]
+    return {name: round(value, 2) for name, value in sums.items()}
+
+
+def certainty(rows: list[dict[str, Any]]) -> float:
+    """One number for a scan: mean certainty of its labels, weighted by their volumes.
+
+    Args:
+        rows: From `table`.
+
+    Returns:
+        0 to 1; 0 where nothing was found.
+    """
+    total = sum(row["volume_ml"] for row in rows)
+    return sum(row["volume_ml"] * row["certainty"] for row in rows) / total if total else 0.0
