@@ -1,8 +1,8 @@
 """How well `pellucid segment` finds tissues, structures and the brain, where the truth is known.
 
 Label maps are painted in contrasts that the network never saw (half of them like real sequences, half random), with
-a bias field, and without or with the mild corruptions of its training. Real scans come with labels of their own, which may
-be coarser than ours.
+a bias field, and without or with the mild corruptions of its training. Real scans come with labels of their own,
+which may be coarser than ours.
 
     python benchmarks/anatomy.py --maps head_17.nii.gz head_18.nii.gz --contrasts 8
     python benchmarks/anatomy.py --pairs scan.nii.gz=labels.nii.gz=fetal

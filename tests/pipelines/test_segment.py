@@ -137,7 +137,7 @@ def test_files_in_a_folder(tmp_path: Path) -> None:
     record = json.loads(files[-1].read_text())
     assert record["pipeline"] == "segment" and set(record["tissue_ml"]) == {"CSF", "GM", "WM"}
     assert set(record["seconds"]) == {"predict", "label", "total"}
-    assert record["working_grid"]["spacing_mm"] == pytest.approx([0.7, 0.7, 0.7], abs=0.01)
+    assert record["working_grid"]["spacing_mm"] == [1.0, 1.0, 1.0]
     with pytest.raises(PellucidError, match="--force"):
         run(volume).save(tmp_path / "out")
 

@@ -16,7 +16,7 @@ from pellucid.inference.predictor import predict
 from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
 from pellucid.models import SliceFiller, TwoStage
-from pellucid.ops.head import head_box
+from pellucid.ops.head import Box, head_box
 from pellucid.ops.intensity import IntensityRange, robust_range
 from pellucid.pipelines import slices, space
 from pellucid.pipelines.noise import without_noise
@@ -112,47 +112,60 @@ def enhance_volume(
             template = _template(quiet, grid, options, run)
             target = resample.to_canonical(template)
             work = _work(quiet, target)
-            thick = slices.thick_axis(resample.to_canonical(quiet).grid, work.grid) is not None
+            thick = _is_thick(quiet, work)
             box = head_box(levels.scale(work.data), work.grid.spacing)
             crop = levels.scale(work.data[box.slices])
             place = space.Place(work, target, box, average=options.spacing != "native")
         with run.step("predict"):
             clear = _predict(network, crop, options)
         with run.step("finish"):
-            # What the network knows of thick slices is cubic interpolation: after the better one it only does harm.
-            image = _same(clear[SAME], crop, levels, place, target.data)
+            image = target.data.clone() if thick else _same(clear[SAME], crop, levels, place, target.data)
             image = _finite(image, volume, levels)
-            image = target.data.clone() if thick else image
             # Nothing darker than air; where values are positive, 0 is.
             image = image.clamp_(min=min(levels.low, float(volume.data.min())))
             t1w = _t1w(clear, place, run) if clear.shape[0] > WHITE.start else None
         with run.step("back"):
             if t1w is None and "t1w" in (options.contrast, *options.save):
                 raise wrong("T1w output", need="weights of a network that has one", got=options.weights)
-            image = t1w if options.contrast == "t1w" and t1w is not None else image
-            main = resample.back_to(target.with_data(image), template)
+            same = resample.back_to(target.with_data(image), template)
             other = resample.back_to(target.with_data(t1w), template) if t1w is not None else None
         with run.step("segment"):
             found = _anatomy(volume, given, template, mask, options, run)
     run.notes |= {
         "contrast": options.contrast,
         "noise": dataclasses.asdict(noise),
+        "intensity": {"zero": levels.low, "one": levels.high},
+        "mask": "predicted" if mask is None else "given",
+        "used": used(options),
+        **_geometry(quiet, template, work, box),
+    }
+    record = run.record(volume, config.to_dict(options), *filter(None, [mask]))
+    main, kind = (other, "T1w") if options.contrast == "t1w" and other is not None else (same, None)
+    tissue, brain = (None, None) if found is None else (found.tissue, found.brain)
+    return Result(main, tissue, brain, record=record, t1w=other, extras=options.save, kind=kind)
+
+
+def _geometry(quiet: Volume, template: Volume, work: Volume, box: Box) -> dict[str, Any]:
+    """Where the work was done, and what was done about thick slices."""
+    thick = _is_thick(quiet, work)
+    return {
         "slices": {
             "thick": thick,
             "filled_in": slices.thick_axis(quiet.grid, template.grid) is not None,
             "changed_by_network": not thick,
         },
-        "intensity": {"zero": levels.low, "one": levels.high},
         "working_grid": describe(work.grid),
         "working_box": {"start": list(box.start), "stop": list(box.stop)},
         "output_grid": describe(template.grid),
-        "mask": "predicted" if mask is None else "given",
-        "used": used(options),
     }
-    record = run.record(volume, config.to_dict(options), *filter(None, [mask]))
-    kind = "T1w" if options.contrast == "t1w" else None
-    tissue, brain = (None, None) if found is None else (found.tissue, found.brain)
-    return Result(main, tissue, brain, record=record, t1w=other, extras=options.save, kind=kind)
+
+
+def _is_thick(scan: Volume, work: Volume) -> bool:
+    """Whether a scan has thick slices where the network works.
+
+    What the network knows of them is cubic interpolation: after the better one it only does harm.
+    """
+    return slices.thick_axis(resample.to_canonical(scan).grid, work.grid) is not None
 
 
 class _Heads(nn.Module):
