@@ -119,8 +119,8 @@ def enhance_volume(
         with run.step("predict"):
             clear = _predict(network, crop, options)
         with run.step("finish"):
-            image = target.data.clone() if thick else _same(clear[SAME], crop, levels, place, target.data)
-            image = _finite(image, volume, levels)
+            image = _finite(_same(clear[SAME], crop, levels, place, target.data), volume, levels)
+            image = target.data.clone() if thick else image
             # Nothing darker than air; where values are positive, 0 is.
             image = image.clamp_(min=min(levels.low, float(volume.data.min())))
             t1w = _t1w(clear, place, run) if clear.shape[0] > WHITE.start else None
