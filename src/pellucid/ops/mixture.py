@@ -59,15 +59,7 @@ def sharpen(
     prior.div_(prior.sum(0, keepdim=True))
     grouped = _sums(prior, group)
     means, variances = _fit(image, grouped, spacing)
-    size = image.shape[1:]
-    parts = zip(grouped, means, variances, strict=True)
-    logs = torch.stack(
-        [
-            _log_chance(image[0], chance, _spread(mean, size), _spread(variance, size))
-            for chance, mean, variance in parts
-        ]
-    )
-    change = logs.softmax(0).div_(grouped)
+    change = _expected(image, grouped, means, variances).div_(grouped)
     for place, number in enumerate(group.tolist()):
         prior[place].mul_(change[number])
     return prior
@@ -106,13 +98,21 @@ def _fit(
         means = (around(weight * image) + little * mean) / count
         squares = (around(weight * image.square()) + little * square) / count
         variances = (squares - means.square()).clamp_min(LEAST_STD**2)
-        size = image.shape[1:]
-        logs = [
-            _log_chance(image[0], p, _spread(m, size), _spread(v, size))
-            for p, m, v in zip(prior, means, variances, strict=True)
-        ]
-        chance = torch.stack(logs).softmax(0)
+        chance = _expected(image, prior, means, variances)
     return means, variances
+
+
+def _expected(
+    image: Float[Tensor, "1 x y z"],
+    prior: Float[Tensor, "g x y z"],
+    means: Float[Tensor, "g a b c"],
+    variances: Float[Tensor, "g a b c"],
+) -> Float[Tensor, "g x y z"]:
+    """Probability of each group, given the scan."""
+    size = image.shape[1:]
+    parts = zip(prior, means, variances, strict=True)
+    logs = [_log_chance(image[0], p, _spread(m, size), _spread(v, size)) for p, m, v in parts]
+    return torch.stack(logs).softmax(0)
 
 
 def _spread(field: Float[Tensor, "a b c"], size: torch.Size) -> Float[Tensor, "x y z"]:

@@ -137,7 +137,7 @@ def enhance_volume(
         "intensity": {"zero": levels.low, "one": levels.high},
         "mask": "predicted" if mask is None else "given",
         "used": used(options),
-        **_geometry(quiet, template, work, box),
+        **_geometry(quiet, template, work, box, thick=thick),
     }
     record = run.record(volume, config.to_dict(options), *filter(None, [mask]))
     main, kind = (other, "T1w") if options.contrast == "t1w" and other is not None else (same, None)
@@ -145,9 +145,8 @@ def enhance_volume(
     return Result(main, tissue, brain, record=record, t1w=other, extras=options.save, kind=kind)
 
 
-def _geometry(quiet: Volume, template: Volume, work: Volume, box: Box) -> dict[str, Any]:
+def _geometry(quiet: Volume, template: Volume, work: Volume, box: Box, *, thick: bool) -> dict[str, Any]:
     """Where the work was done, and what was done about thick slices."""
-    thick = _is_thick(quiet, work)
     return {
         "slices": {
             "thick": thick,

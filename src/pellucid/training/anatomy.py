@@ -3,31 +3,25 @@
 Run it with `pellucid train recipes/anatomy.yaml`. It resumes from the last checkpoint in its run folder.
 """
 
-import fnmatch
-import json
 import logging
-import math
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor
 
 from pellucid import runtime
-from pellucid.config import to_dict
 from pellucid.errors import wrong
 from pellucid.inference.predictor import autocast
 from pellucid.models import AnatomyConfig, AnatomyNet
 from pellucid.synthesis.structures import BRAIN
 from pellucid.training.anatomy_data import AnatomyDataConfig, AnatomyExample, AnatomyStream
-from pellucid.training.loop import Average, Deadline, Journal, ScheduleConfig, git_revision, load_state
+from pellucid.training.loop import Deadline, ScheduleConfig
 from pellucid.training.losses import anatomy_loss
 from pellucid.training.optimizer import Muon
 from pellucid.training.pack import unpack
-from pellucid.training.run import CHECKPOINT, WEIGHTS, RunConfig, channels_last, restore, run_steps, save_run
+from pellucid.training.run import WEIGHTS, RunConfig, SingleRun, channels_last, parted, run_steps
 
 log = logging.getLogger(__name__)
 
@@ -78,8 +72,7 @@ def fit(config: AnatomyRecipe) -> Path:
     runtime.set_threads(config.threads)
     device = runtime.device(config.device)
     subjects = [subject for subject in unpack(config.data.packed) if subject.labels is not None]
-    judged = [s for s in subjects if any(fnmatch.fnmatch(s.name, p) for p in config.held_back)]
-    learnt = [s for s in subjects if s not in judged]
+    learnt, judged = parted(subjects, config.held_back)
     stream = AnatomyStream(learnt, config.data, seed=config.seed, device=device)
     heads: list[AnatomyExample] = []
     if judged:
@@ -90,76 +83,32 @@ def fit(config: AnatomyRecipe) -> Path:
     return training.folder / WEIGHTS
 
 
-class _Training:
-    """The network, its optimizer and average, and the folder they are kept in."""
+class _Training(SingleRun[AnatomyNet]):
+    """The network in training, and the heads that it is judged by."""
 
     def __init__(self, config: AnatomyRecipe, device: torch.device, heads: Sequence[AnatomyExample]) -> None:
         self.config, self.device, self.heads = config, device, heads
         torch.manual_seed(config.seed)
-        self.model = AnatomyNet(config.model).to(device)
-        channels_last(self.model)
-        self.optimizer = Muon(
-            self.model.parameters(), lr=config.schedule.learning_rate, weight_decay=config.weight_decay
+        model = AnatomyNet(config.model).to(device)
+        channels_last(model)
+        optimizer = Muon(
+            model.parameters(), lr=config.schedule.learning_rate, weight_decay=config.weight_decay
         )
-        self.average = Average(self.model, config.average)
-        self.folder = Path(config.out)
-        self.first, self.hours, self.begun = 0, 0.0, time.monotonic()
-        self.revision = git_revision()
-        path = self.folder / CHECKPOINT
-        state = load_state(path, device)
-        if state is not None:
-            theirs = json.loads(state["facts"])["recipe"].get("model")
-            if theirs != to_dict(config.model):
-                fix = "Restore it, or give the run another folder: out=FOLDER."
-                raise wrong("model", need=f"{theirs}, as in {path}", got=str(to_dict(config.model)), fix=fix)
-            self.first, self.hours = restore(
-                state, model=self.model, average=self.average, optimizer=self.optimizer
-            )
-            log.info("resuming at step %d after %.2f hours", self.first, self.hours)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.journal = Journal(self.folder, self.first)
+        super().__init__(config, model, optimizer, config.schedule)
 
     def step(self, step: int, batch: list[AnatomyExample]) -> dict[str, float]:
         """One step of the optimizer; returns the parts of the loss."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.schedule.at(step)
         images = torch.stack([example.image for example in batch])
         with autocast(self.device, "auto"):
             answer = self.model(images.contiguous(memory_format=torch.channels_last_3d))
         loss, parts = anatomy_loss(answer, batch)
-        self.optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
-        if not math.isfinite(float(norm)):
-            fix = "Lower schedule.learning_rate; the last checkpoint is whole."
-            raise wrong(f"step {step}", need="a finite gradient", got=str(float(norm)), fix=fix)
-        self.optimizer.step()
-        self.average.update(self.model, step)
+        self.descend(step, loss)
         return dict(zip(parts, torch.stack(list(parts.values())).tolist(), strict=True))
-
-    def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Log values."""
-        self.journal.write(step, values)
 
     def judge(self, step: int) -> None:
         """Judge the average when it is time."""
         if self.heads and step % self.config.judge_every == 0:
-            self.journal.write(step, judge(cast(AnatomyNet, self.average.model), self.heads))
-
-    def checkpoint(self, step: int) -> None:
-        """Save everything needed to go on, and the average as weights to use."""
-        save_run(
-            self.folder,
-            model=self.model,
-            average=self.average,
-            optimizer=self.optimizer,
-            facts={"step": step, "revision": self.revision, "recipe": to_dict(self.config)},
-            hours=self.hours + (time.monotonic() - self.begun) / 3600,
-        )
-
-    def close(self) -> None:
-        """Write what the log still holds back."""
-        self.journal.close()
+            self.journal.write(step, judge(self.judged, self.heads))
 
 
 @torch.inference_mode()

@@ -1,23 +1,37 @@
 """What every recipe has: settings of a run, the loop over its steps, and a folder that it goes on from."""
 
+import fnmatch
 import json
 import logging
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pellucid import models
+from pellucid.config import to_dict
 from pellucid.errors import wrong
-from pellucid.training.loop import Average, Deadline, Pace, ScheduleConfig, save_state
+from pellucid.synthesis import Subject
+from pellucid.training.loop import (
+    Average,
+    Deadline,
+    Journal,
+    Pace,
+    ScheduleConfig,
+    git_revision,
+    load_state,
+    save_state,
+)
 
 log = logging.getLogger(__name__)
 
 Batch = TypeVar("Batch", contravariant=True)
+Net = TypeVar("Net", bound=nn.Module)
 
 CHECKPOINT, WEIGHTS = "checkpoint.pt", "weights.safetensors"
 """Files of a run's folder."""
@@ -115,6 +129,102 @@ def run_steps(
                 log.info("stopped at step %d; the same command goes on from here", done)
                 break
     training.close()
+
+
+class SingleRun(Generic[Net]):
+    """A network, its optimizer and average on one device, and the folder they are kept in: new, or gone on with.
+
+    Args:
+        config: The recipe.
+        model: Its network, with `config`, on its device.
+        optimizer: Of the network.
+        schedule: Of the steps.
+
+    Raises:
+        PellucidError: If the folder has a checkpoint of another network, or one that cannot be read.
+    """
+
+    def __init__(
+        self, config: RunConfig, model: Net, optimizer: torch.optim.Optimizer, schedule: ScheduleConfig
+    ) -> None:
+        self.recipe, self.model, self.optimizer, self.schedule = config, model, optimizer, schedule
+        self.average = Average(model, config.average)
+        self.folder = Path(config.out)
+        self.first, self.hours, self.begun = 0, 0.0, time.monotonic()
+        self.revision = git_revision()  # of the code that runs, not of the checkout hours later
+        path, ours = self.folder / CHECKPOINT, to_dict(model.config)
+        state = load_state(path, next(model.parameters()).device)
+        if state is not None:
+            theirs = json.loads(state["facts"])["recipe"].get("model")
+            if theirs != ours:
+                fix = "Restore it, or give the run another folder: out=FOLDER."
+                raise wrong("model", need=f"{theirs}, as in {path}", got=str(ours), fix=fix)
+            self.first, self.hours = restore(state, model=model, average=self.average, optimizer=optimizer)
+            log.info("resuming at step %d after %.2f hours", self.first, self.hours)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.journal = Journal(self.folder, self.first)
+
+    @property
+    def judged(self) -> Net:
+        """The moving average: what is judged and kept."""
+        return cast(Net, self.average.model)
+
+    def descend(self, step: int, loss: Tensor) -> None:
+        """Take a step of the optimizer.
+
+        Args:
+            step: Which one, counted from 0.
+            loss: To go down on.
+
+        Raises:
+            PellucidError: If the gradient is not finite.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.schedule.at(step)
+        self.optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
+        if not math.isfinite(float(norm)):
+            fix = "Lower schedule.learning_rate; the last checkpoint is whole."
+            raise wrong(f"step {step}", need="a finite gradient", got=str(float(norm)), fix=fix)
+        self.optimizer.step()
+        self.average.update(self.model, step)
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Log values."""
+        self.journal.write(step, values)
+
+    def checkpoint(self, step: int) -> None:
+        """Save everything needed to go on, and the average as weights to use."""
+        save_run(
+            self.folder,
+            model=self.model,
+            average=self.average,
+            optimizer=self.optimizer,
+            facts={"step": step, "revision": self.revision, "recipe": to_dict(self.recipe)},
+            hours=self.hours + (time.monotonic() - self.begun) / 3600,
+        )
+
+    def close(self) -> None:
+        """Write what the log still holds back."""
+        self.journal.close()
+
+
+def parted(subjects: Sequence[Subject], patterns: Sequence[str]) -> tuple[list[Subject], list[Subject]]:
+    """Part subjects by name.
+
+    Args:
+        subjects: All of them.
+        patterns: Names of those that are held back, with wildcards.
+
+    Returns:
+        Those to learn from, and those held back.
+    """
+    held = [any(fnmatch.fnmatch(subject.name, pattern) for pattern in patterns) for subject in subjects]
+    return (
+        [subject for subject, back in zip(subjects, held, strict=True) if not back],
+        [subject for subject, back in zip(subjects, held, strict=True) if back],
+    )
 
 
 def channels_last(model: nn.Module) -> None:
