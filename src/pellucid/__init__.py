@@ -23,7 +23,18 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["Result", "Volume", "__version__", "audit", "degrade", "enhance", "load", "save", "segment"]
+__all__ = [
+    "Result",
+    "Volume",
+    "__version__",
+    "audit",
+    "degrade",
+    "enhance",
+    "load",
+    "save",
+    "segment",
+    "synthesize",
+]
 
 _HOMES = {
     "Result": "pellucid.pipelines.result",
@@ -81,6 +92,30 @@ def segment(source: "str | Path | Volume | Any", **options: Any) -> "Result":
     from pellucid.pipelines.options import SegmentOptions, from_keywords
 
     return pipeline.segment(source, from_keywords(SegmentOptions, options))
+
+
+def synthesize(source: "str | Path | Volume | Any", **options: Any) -> "Result":
+    """Make the T1w image of 1 mm of a scan of any contrast, or one of several scans of the same person.
+
+    Args:
+        source: A file, a nibabel image or a `Volume`; or a list of them, of one person: they are registered and fused.
+        **options: The fields of `pellucid.pipelines.options.SynthesizeOptions`, the same as those of
+            `pellucid synthesize --help`; `spacing` also takes numbers and `save` a list.
+
+    Returns:
+        The T1w image (`.image`, a nibabel image) with white matter at 110, `.uncertainty` (expected absolute error in
+        the same unit), `.record`, and `.save(out)`.
+
+    Raises:
+        PellucidError: If an option or a scan cannot be used; the message says what to do.
+
+    Example:
+        >>> synthesize(["T2w.nii.gz", "FLAIR.nii.gz"], save="uncertainty").save("t1w/")  # doctest: +SKIP
+    """
+    from pellucid.pipelines import synthesize as pipeline
+    from pellucid.pipelines.options import SynthesizeOptions, from_keywords
+
+    return pipeline.synthesize(source, from_keywords(SynthesizeOptions, options))
 
 
 def __getattr__(name: str) -> Any:

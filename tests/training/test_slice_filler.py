@@ -112,4 +112,7 @@ def test_the_command_knows_the_recipe(
     assert capsys.readouterr().out.strip().endswith("weights.safetensors")
     file.write_text("task: dance")
     assert cli.main(["train", str(file)]) == 2
-    assert "recipe.yaml: task: need slices, anatomy, or no task, got 'dance'" in capsys.readouterr().err
+    assert (
+        "recipe.yaml: task: need slices, anatomy, synthesize, or no task, got 'dance'"
+        in capsys.readouterr().err
+    )

@@ -9,11 +9,12 @@ from pellucid.commands.evaluation import (
     Metrics,
 )
 from pellucid.commands.house import Demo, Info, Weights
-from pellucid.commands.scans import Audit, Degrade, Enhance, Segment
+from pellucid.commands.scans import Audit, Degrade, Enhance, Segment, Synthesize
 from pellucid.commands.workshop import Pack, Train
 
 COMMANDS: dict[str, type[Command]] = {
     "enhance": Enhance,
+    "synthesize": Synthesize,
     "segment": Segment,
     "degrade": Degrade,
     "audit": Audit,

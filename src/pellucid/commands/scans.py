@@ -1,4 +1,4 @@
-"""Commands that read scans: enhance, segment, degrade, audit."""
+"""Commands that read scans: enhance, synthesize, segment, degrade, audit."""
 
 import dataclasses
 import json
@@ -10,7 +10,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from pellucid.commands.batch import Job, find_inputs, plan, run_jobs, sentence
 from pellucid.commands.command import FAILED, OK, Command
 from pellucid.errors import PellucidError
-from pellucid.pipelines.options import EnhanceOptions, SegmentOptions
+from pellucid.pipelines.options import EnhanceOptions, SegmentOptions, SynthesizeOptions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,6 +75,43 @@ class Segment(Command):
             from pellucid.pipelines.segment import segment
 
             result = segment(str(job.source), options)
+            for path in result.save(job.out, force=self.force):
+                self.say(str(path))
+
+        return run_jobs(jobs, work, force=self.force, quiet=self.quiet)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Synthesize(Command):
+    """Make T1w images of 1 mm from scans of any contrast, or one image of several scans. For research only."""
+
+    inputs: Positional[Annotated[tuple[Path, ...], arg(metavar="IN ...")]]
+    """Scans, or folders of scans (NIfTI, MGH, NRRD)."""
+    out: Annotated[Path, arg(aliases=["-o"], metavar="OUT")]
+    """A file for one image, else a folder."""
+    fuse: bool = False
+    """The scans are of one person: make one image of them all, on a grid along the axes of the first."""
+    force: bool = False
+    """Replace outputs that exist."""
+    synthesis: OmitArgPrefixes[SynthesizeOptions] = dataclasses.field(default_factory=SynthesizeOptions)
+
+    def run(self) -> int:
+        """Synthesize one scan after another, or all together."""
+        options = self.synthesis
+        sources = find_inputs(self.inputs) if self.fuse else []
+        inputs, others = (sources[:1], sources[1:]) if self.fuse else (self.inputs, [])
+        jobs = plan(inputs, self.out, "synthetic", kind="T1w", extras=options.save, others=others)
+        # What is wrong for every scan is said once.
+        from pellucid import runtime, weights
+
+        runtime.device(options.device)
+        for name in (options.weights, options.anatomy_weights):
+            weights.path(name)
+
+        def work(job: Job) -> None:
+            from pellucid.pipelines.synthesize import synthesize
+
+            result = synthesize([str(path) for path in (job.source, *others)], options)
             for path in result.save(job.out, force=self.force):
                 self.say(str(path))
 

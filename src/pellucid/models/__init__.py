@@ -3,6 +3,7 @@
 from pellucid.models.anatomy import Anatomy, AnatomyConfig, AnatomyNet
 from pellucid.models.checkpoint import MODELS, ModelEntry, load, save
 from pellucid.models.slice_filler import SliceFiller, SliceFillerConfig
+from pellucid.models.synthesizer import Synthesis, Synthesizer, SynthesizerConfig
 from pellucid.models.two_stage import Enhancement, TwoStage, TwoStageConfig
 from pellucid.models.unet import EfficientUNet, EfficientUNetConfig
 
@@ -17,6 +18,9 @@ __all__ = [
     "ModelEntry",
     "SliceFiller",
     "SliceFillerConfig",
+    "Synthesis",
+    "Synthesizer",
+    "SynthesizerConfig",
     "TwoStage",
     "TwoStageConfig",
     "load",

@@ -17,6 +17,7 @@ from pellucid.errors import wrong
 from pellucid.models.anatomy import AnatomyConfig, AnatomyNet
 from pellucid.models.dunet import DUNet, DUNetConfig
 from pellucid.models.slice_filler import SliceFiller, SliceFillerConfig
+from pellucid.models.synthesizer import Synthesizer, SynthesizerConfig
 from pellucid.models.two_stage import TwoStage, TwoStageConfig
 from pellucid.models.unet import EfficientUNet, EfficientUNetConfig
 
@@ -34,6 +35,7 @@ MODELS: dict[str, ModelEntry] = {
     "efficient_unet": ModelEntry(EfficientUNet, EfficientUNetConfig),
     "dunet": ModelEntry(DUNet, DUNetConfig),
     "slice_filler": ModelEntry(SliceFiller, SliceFillerConfig),
+    "synthesizer": ModelEntry(Synthesizer, SynthesizerConfig),
     "two_stage": ModelEntry(TwoStage, TwoStageConfig),
 }
 

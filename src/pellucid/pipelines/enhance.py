@@ -19,11 +19,12 @@ from pellucid.models import SliceFiller, TwoStage
 from pellucid.ops.head import Box, head_box
 from pellucid.ops.intensity import IntensityRange, robust_range
 from pellucid.pipelines import slices, space
+from pellucid.pipelines.anatomy import posteriors
 from pellucid.pipelines.noise import without_noise
 from pellucid.pipelines.options import EnhanceOptions
 from pellucid.pipelines.record import Run, describe, describe_weights, read, read_mask, used, warn_of_unfit
 from pellucid.pipelines.result import Result
-from pellucid.pipelines.segment import Labels, labels_on, posteriors
+from pellucid.pipelines.segment import Labels, labels_on
 from pellucid.types import Batch, Image
 
 logger = logging.getLogger(__name__)

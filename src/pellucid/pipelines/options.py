@@ -11,6 +11,7 @@ from pellucid.errors import wrong
 
 Extra = Literal["mask", "tissue", "t1w"]
 SegmentExtra = Literal["mask", "tissue"]
+SynthesizeExtra = Literal["uncertainty"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,6 +100,30 @@ class SegmentOptions(ScanOptions):
 
     weights: str = "anatomy"
     """Name of bundled weights, or path of a .safetensors file."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SynthesizeOptions(ScanOptions):
+    """The same in Python and on the command line."""
+
+    spacing: str = "1"
+    """Output grid: mm, for instance 1 or 1,1,2 (left-right, back-front, bottom-top), native, or iso (the finest voxel
+    side, but 0.8 to 1.2 mm, along all axes)."""
+
+    ct: bool = False
+    """The scan is a CT in Hounsfield units: what lies outside of 0 to 80 is cut off."""
+
+    flip: bool = True
+    """Synthesize the mirrored scan too, and take the mean: slower, and a little better."""
+
+    save: tuple[SynthesizeExtra, ...] = ()
+    """Also write: expected absolute error of each voxel."""
+
+    weights: str = "t1w"
+    """Name of bundled weights, or path of a .safetensors file."""
+
+    anatomy_weights: str = "anatomy"
+    """The same for the network that says what lies where."""
 
 
 Options = TypeVar("Options", bound=ScanOptions)

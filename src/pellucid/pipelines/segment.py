@@ -10,40 +10,20 @@ from torch import Tensor, nn
 
 from pellucid import config, runtime, weights
 from pellucid.errors import wrong
-from pellucid.inference.predictor import predict
 from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
-from pellucid.ops.head import Box, context_spacing, head_box
-from pellucid.ops.intensity import IntensityRange
-from pellucid.ops.labels import bounding_box, largest_component, one_piece
-from pellucid.ops.mixture import sharpen
+from pellucid.ops.labels import bounding_box, one_piece
 from pellucid.pipelines import space, volumes
-from pellucid.pipelines.options import ScanOptions, SegmentOptions
+from pellucid.pipelines.anatomy import Posteriors, overlap, posteriors
+from pellucid.pipelines.options import SegmentOptions
 from pellucid.pipelines.record import Run, describe, describe_weights, read, used
 from pellucid.pipelines.result import Result
 from pellucid.synthesis.structures import BRAIN, STRUCTURES
-from pellucid.types import Batch
 
 logger = logging.getLogger(__name__)
 
 UNSURE = 0.6
 """Certainty below which labels are of little use: stacks of a fetus inside its mother have 0.5, adults 0.72 to 0.85."""
-
-NEAR_VOXELS = 3
-"""Voxels of the network's grid around the brain that are looked at: posteriors fall off within them."""
-
-
-class Posteriors(NamedTuple):
-    """What is known of a scan, on a grid of its own around the brain."""
-
-    classes: Float[Tensor, "k x y z"]
-    """Probability of each class of `STRUCTURES`."""
-    right: Float[Tensor, "1 x y z"]
-    """Probability of being on the right."""
-    grid: Grid
-    """Canonical orientation."""
-    brain: Float[Tensor, "1 x y z"]
-    """Probability of being brain or the CSF around it, as the network gave it."""
 
 
 class Labels(NamedTuple):
@@ -167,80 +147,6 @@ def labels_on(template: Volume, found: Posteriors, *, mask: Volume | None = None
     return Labels(back[0], back[1], back[2])
 
 
-def posteriors(
-    volume: Volume, network: nn.Module, options: ScanOptions, *, levels: IntensityRange | None = None
-) -> Posteriors:
-    """Ask an anatomy network about a scan.
-
-    Args:
-        volume: The scan in its stored orientation, one channel.
-        network: An anatomy network.
-        options: Device and precision.
-        levels: Values of the scan that become 0 and 1, if they are known.
-
-    Returns:
-        Probabilities in a box around the brain, in voxels of about 1 mm.
-
-    Raises:
-        PellucidError: If the scan has several channels or is constant.
-    """
-    scan = resample.to_canonical(volume)
-    scan = scan.with_data((levels or space.levels_of(volume)).scale(scan.data))
-    image, grid = _shown(scan)
-    answer = predict(
-        _Chances(network).eval(),
-        image,
-        device=runtime.device(options.device),
-        precision=options.precision,
-    )
-    brain = answer[BRAIN:-1].sum(0, keepdim=True)
-    return _sharp(Posteriors(answer[:-1], answer[-1:], grid, brain), scan)
-
-
-class _Chances(nn.Module):
-    """The network with its answers in one tensor: probabilities of classes, and of being on the right."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, batch: Batch) -> Float[Tensor, "b k x y z"]:
-        answer = self.network(batch)
-        return torch.cat([answer.structures.float().softmax(1), answer.side.float().sigmoid()], dim=1)
-
-
-def _shown(scan: Volume) -> tuple[Float[Tensor, "1 x y z"], Grid]:
-    """The head as the network knows heads: cubic voxels, about 85 of them across."""
-    spacing = scan.grid.spacing
-    tight, box = (head_box(scan.data, spacing, margin_mm=margin) for margin in (0.0, 10.0))
-    x, y, z = ((stop - start) * mm for start, stop, mm in zip(tight.start, tight.stop, spacing, strict=True))
-    side = context_spacing((x, y, z))
-    source = space.crop_grid(scan.grid, box)
-    target = resample.spaced_grid(source, (side, side, side))
-    return space.transfer(scan.data[box.slices], source, target, order=3, average=True), target
-
-
-def _sharp(found: Posteriors, scan: Volume) -> Posteriors:
-    """The same around the brain on a finer grid, with borders where the scan has its edges."""
-    # What looks like brain elsewhere, in the neck, must not make the box large.
-    near = bounding_box(largest_component(found.brain[0] > 0.2), margin=NEAR_VOXELS)
-    spacing = space.working_spacing(scan.grid.spacing)
-    same = space.same_spacing(spacing, scan.grid.spacing)
-    fine = scan.grid if same else resample.spaced_grid(scan.grid, spacing)
-    part, box = _overlap(found.grid, fine, near)
-    image = scan.data[box] if same else space.transfer(scan.data, scan.grid, part, order=1, average=True)
-    classes, right, brain = (
-        space.transfer(values, found.grid, part, order=1)
-        for values in (found.classes, found.right, found.brain)
-    )
-    return Posteriors(
-        sharpen(image, classes, groups=[structure.group for structure in STRUCTURES], spacing=part.spacing),
-        right,
-        part,
-        brain,
-    )
-
-
 def _given(mask: Volume, template: Volume) -> Float[Tensor, "1 i j k"]:
     """The user's mask on the canonical grid of a template."""
     fits = mask.grid.distance_mm(template.grid) < 0.01
@@ -256,7 +162,7 @@ def _labels(
 ) -> tuple[Float[Tensor, "1 i j k"], Float[Tensor, "1 i j k"], Float[Tensor, "1 i j k"]]:
     """Structures, tissues and brain on a grid whose axes are those of the posteriors."""
     near = bounding_box(found.brain[0] > 0.2, margin=1)
-    part, box = _overlap(found.grid, grid, near)
+    part, box = overlap(found.grid, grid, near)
     structures, tissue, brain = (torch.zeros(1, *grid.shape) for _ in range(3))
 
     def read(values: Float[Tensor, "1 x y z"]) -> Float[Tensor, "1 i j k"]:
@@ -278,19 +184,6 @@ def _labels(
             numbers.masked_fill_(better & right, structure.right)
     structures[box], tissue[box], brain[box] = numbers * inside, kinds * inside, inside.float()
     return structures, tissue, brain
-
-
-def _overlap(
-    source: Grid, target: Grid, near: tuple[slice, slice, slice]
-) -> tuple[Grid, tuple[slice, slice, slice, slice]]:
-    """The part of a grid that covers a box of another one with parallel axes, and where it is."""
-    bounds = []
-    for at, span, size in zip(space.positions(source, target), near, target.shape, strict=True):
-        hit = ((at >= span.start - 0.5) & (at <= span.stop - 0.5)).nonzero().flatten()
-        bounds.append((int(hit[0]), int(hit[-1]) + 1) if len(hit) else (0, size))
-    low, high = zip(*bounds, strict=True)
-    box = Box((low[0], low[1], low[2]), (high[0], high[1], high[2]))
-    return space.crop_grid(target, box), box.slices
 
 
 def _blank(volume: Volume, grid: Grid) -> Volume:

@@ -1,6 +1,7 @@
 """Label map -> image of any contrast."""
 
-from pellucid.synthesis.generator import Example, GeneratorConfig, Record, Subject, build, draw
+from pellucid.synthesis.generator import Example, GeneratorConfig, Record, build, draw
+from pellucid.synthesis.subject import Subject
 from pellucid.synthesis.tables import TISSUES, LabelTable, load_table
 
 __all__ = [

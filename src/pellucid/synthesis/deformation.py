@@ -79,7 +79,7 @@ def deformed_positions(
     Returns:
         Source voxel indices, one 3-vector per patch voxel.
     """
-    to_source = (torch.diag(1 / torch.tensor(source_spacing)) @ _linear(record)).to(device)
+    to_source = source_axes(record, source_spacing).to(device)
     # Patch voxel -> source voxel, about the two centres.
     affine = spacing * to_source
     middle = torch.tensor([(n - 1) / 2 for n in patch], device=device)
@@ -96,6 +96,11 @@ def deformed_positions(
     # Linear maps and interpolation commute, so the flow is turned while it is coarse.
     shift = (to_source @ (flow / per_voxel).flatten(1)).view(flow.shape)
     return add_affine(upsample(shift, patch), matrix)
+
+
+def source_axes(record: dict[str, Any], source_spacing: tuple[float, float, float]) -> Float[Tensor, "3 3"]:
+    """Linear part of a deformation: mm along the axes of the patch -> source voxels."""
+    return torch.diag(1 / torch.tensor(source_spacing)) @ _linear(record)
 
 
 def _linear(record: dict[str, Any]) -> Tensor:

@@ -4,9 +4,7 @@
 same device.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,45 +16,16 @@ from pellucid.degradation import DegradationConfig, Step
 from pellucid.errors import wrong
 from pellucid.ops.intensity import robust_range
 from pellucid.ops.random import Dice
-from pellucid.ops.warp import sample, sample_labels
+from pellucid.synthesis.aging import AgingConfig, draw_aging
 from pellucid.synthesis.contrast import ContrastConfig, draw_contrast, paint
-from pellucid.synthesis.deformation import DeformationConfig, deformed_positions, draw_deformation
+from pellucid.synthesis.deformation import DeformationConfig, draw_deformation
 from pellucid.synthesis.lesions import LESION, LesionConfig, add_lesions, draw_lesions
+from pellucid.synthesis.reader import Reader
+from pellucid.synthesis.stripping import StripConfig, stripped
+from pellucid.synthesis.subject import Subject
 from pellucid.synthesis.tables import load_table
 
 Record = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """One person on one grid: a label map, real scans, or both."""
-
-    name: str
-    spacing: tuple[float, float, float]
-    """Voxel size in mm."""
-    images: Mapping[str, Tensor] = field(default_factory=dict)
-    """Contrast (T1w, T2w, ...) -> image (1, x, y, z) scaled so that its 99.5th percentile is 1."""
-    labels: Tensor | None = None
-    """Label numbers (x, y, z), or none."""
-    table: str = "freesurfer"
-    """Meaning of the labels."""
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Voxels along x, y, z."""
-        volume = self.labels if self.labels is not None else next(iter(self.images.values()))[0]
-        return volume.shape[0], volume.shape[1], volume.shape[2]
-
-    @cached_property
-    def label_numbers(self) -> tuple[int, ...]:
-        """Label numbers that occur, in order."""
-        return () if self.labels is None else tuple(int(n) for n in torch.unique(self.labels))
-
-    @cached_property
-    def is_sided(self) -> bool:
-        """Whether left and right have label numbers of their own; some maps call both sides by the left ones."""
-        numbers = set(self.label_numbers)
-        return any({left, right} <= numbers for left, right in load_table(self.table).swap.items())
 
 
 @dataclass(frozen=True)
@@ -88,7 +57,7 @@ class GeneratorConfig:
     deform_scan: float = 0.4
     """Probability that a real scan is deformed (and so interpolated); otherwise it is only flipped and cropped."""
     strip: float = 0.4
-    """Probability that a whole-head label map loses its skull."""
+    """Probability that a head with labels loses its skull."""
     crop: float = 0.15
     """Probability that part of the field of view is cut away (cropped or defaced)."""
     receive_field: float = 0.5
@@ -103,6 +72,8 @@ class GeneratorConfig:
     """Standard deviation of the logarithm of the exponent that bends input and target alike."""
     deformation: DeformationConfig = field(default_factory=DeformationConfig)
     contrast: ContrastConfig = field(default_factory=ContrastConfig)
+    stripping: StripConfig = field(default_factory=StripConfig)
+    aging: AgingConfig = field(default_factory=AgingConfig)
     lesions: LesionConfig = field(default_factory=LesionConfig)
     degradation: DegradationConfig = field(default_factory=DegradationConfig)
 
@@ -152,6 +123,9 @@ def draw(config: GeneratorConfig, subject: Subject, generator: torch.Generator) 
         record["contrast"] = draw_contrast(
             sorted({0, *subject.label_numbers, LESION}), table, config.contrast, dice
         )
+    record["tight"] = dice.happens(config.stripping.tight)
+    record["cerebrum"] = dice.happens(config.stripping.cerebrum)
+    record["aging"] = draw_aging(config.aging, dice)
     return record
 
 
@@ -177,10 +151,12 @@ def build(subject: Subject, record: Record, *, device: torch.device | str = "cpu
         tissue = table.tissue_map(labels)
     t1w = read.image(subject.images["T1w"]) if "T1w" in subject.images else None
     shown = _half_space(record["cut"], record["patch"], device)
+    if record["strip"] and labels is not None:
+        kinds = {"tight": record["tight"], "cerebrum": record["cerebrum"]}
+        shown = shown & stripped(labels, table=table, spacing=spacing[0], **kinds)
     if record["source"] == "labels" and labels is not None and tissue is not None:
         painted = add_lesions(labels, record["lesions"], table=table, spacing=spacing[0])
         clean = paint(painted, record["contrast"])
-        shown = shown & (tissue > 0) if record["strip"] else shown
         clean = robust_range(clean * shown).scale(clean)  # as every scan is before it meets the network
     else:
         clean = (
@@ -199,7 +175,7 @@ def build(subject: Subject, record: Record, *, device: torch.device | str = "cpu
         clean = clean.mul_(shown)
         corrupted = degradation.apply(clean, record["steps"], spacing=spacing)
     # What the scan does not show is no target either.
-    if record["cut"] or (record["strip"] and record["source"] == "labels"):
+    if record["cut"] or (record["strip"] and labels is not None):
         t1w = None if t1w is None else t1w * shown
         tissue = None if tissue is None else tissue * shown
         labels = None if labels is None else labels * shown
@@ -233,54 +209,6 @@ def _draw_cut(config: GeneratorConfig, dice: Dice) -> list[float] | None:
     if not dice.happens(config.crop):
         return None
     return [dice.normal(), dice.normal(), dice.normal(), dice.uniform(0.15, 0.45)]
-
-
-class Reader:
-    """Reads volumes of a subject on the patch of a record.
-
-    Without a deformation the patch is a box of the scan's own voxels, so that nothing is interpolated.
-
-    Args:
-        subject: Whom to read.
-        record: Where the patch lies.
-        device: Where to compute.
-    """
-
-    def __init__(self, subject: Subject, record: Record, device: torch.device | str) -> None:
-        self.record, self.device = record, device
-        patch = tuple(record["patch"])
-        self.patch = (patch[0], patch[1], patch[2])
-        self.positions: Tensor | None = None
-        if record["deformation"]:
-            self.positions = deformed_positions(
-                record["deformation"],
-                patch=self.patch,
-                center=tuple(record["center"]),
-                source_spacing=subject.spacing,
-                spacing=record["spacing"],
-                device=device,
-            )
-
-    def image(self, image: Float[Tensor, "1 x y z"]) -> Float[Tensor, "1 u v w"]:
-        """Intensities by linear interpolation, 0 outside the volume; a new tensor."""
-        image = image.to(self.device)
-        return self._box(image) if self.positions is None else sample(image, self.positions)
-
-    def labels(self, labels: Int[Tensor, "x y z"]) -> Int[Tensor, "u v w"]:
-        """Nearest labels, 0 outside the volume; a new tensor."""
-        labels = labels.to(self.device)
-        return self._box(labels[None])[0] if self.positions is None else sample_labels(labels, self.positions)
-
-    def _box(self, volume: Tensor) -> Tensor:
-        out = volume.new_zeros(volume.shape[0], *self.patch)
-        source, target = [slice(None)], [slice(None)]
-        for axis, (center, size) in enumerate(zip(self.record["center"], self.patch, strict=True)):
-            start = round(center - (size - 1) / 2)
-            low, high = max(0, start), max(0, min(volume.shape[axis + 1], start + size))
-            source.append(slice(min(low, high), high))
-            target.append(slice(min(low, high) - start, high - start) if high > low else slice(0, 0))
-        out[tuple(target)] = volume[tuple(source)]
-        return out.flip(1) if self.record["flip"] else out
 
 
 def _half_space(

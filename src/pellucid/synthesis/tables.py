@@ -32,6 +32,16 @@ class LabelTable:
     structures: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Name of a structure, or several joined by +, -> label numbers, of the left side if there are two."""
 
+    def numbers(self, names: frozenset[str]) -> frozenset[int]:
+        """Label numbers, of both sides, that stand for nothing but the named structures."""
+        found = [
+            n
+            for key, ns in self.structures.items()
+            if set(map(str.strip, key.split("+"))) <= names
+            for n in ns
+        ]
+        return frozenset(found) | {self.swap[n] for n in found if n in self.swap}
+
     def tissue_map(self, labels: Int[Tensor, "x y z"]) -> Int[Tensor, "x y z"]:
         """Tissue class of every voxel."""
         return look_up(labels, self.tissue, default=0)

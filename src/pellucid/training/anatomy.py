@@ -17,11 +17,12 @@ from pellucid.inference.predictor import autocast
 from pellucid.models import AnatomyConfig, AnatomyNet
 from pellucid.synthesis.structures import BRAIN
 from pellucid.training.anatomy_data import AnatomyDataConfig, AnatomyExample, AnatomyStream
+from pellucid.training.data import parted
 from pellucid.training.loop import Deadline, ScheduleConfig
 from pellucid.training.losses import anatomy_loss
 from pellucid.training.optimizer import Muon
 from pellucid.training.pack import unpack
-from pellucid.training.run import WEIGHTS, RunConfig, SingleRun, channels_last, parted, run_steps
+from pellucid.training.run import WEIGHTS, RunConfig, SingleRun, channels_last, run_steps
 
 log = logging.getLogger(__name__)
 

@@ -14,10 +14,15 @@ from pellucid.ops.head import context_spacing
 from pellucid.ops.labels import bounding_box
 from pellucid.ops.random import Dice, seeded
 from pellucid.synthesis import GeneratorConfig, Subject, build, draw, load_table
+from pellucid.synthesis.aging import AgingConfig
 from pellucid.synthesis.contrast import ContrastConfig
 from pellucid.synthesis.deformation import DeformationConfig
+from pellucid.synthesis.stripping import StripConfig, stripped
 from pellucid.synthesis.structures import Grouping, grouping
 from pellucid.training.data import seed_of
+
+ADULT_MM = 2.0
+"""Voxel size that shows an adult's head; distances of deformations are meant for it."""
 
 
 def _generator() -> GeneratorConfig:
@@ -26,6 +31,8 @@ def _generator() -> GeneratorConfig:
         patch=(80, 96, 80),
         deform_scan=1.0,
         receive_strength=(0.05, 0.5),
+        stripping=StripConfig(tight=0.4, cerebrum=0.25),
+        aging=AgingConfig(probability=0.4),
         deformation=DeformationConfig(rotation_deg=18.0, scaling=0.15, shearing=0.1, warp_mm=5.0),
         contrast=ContrastConfig(plausible=0.6),
         # Milder than the enhancer's: an edge that nobody can see cannot be learnt.
@@ -69,6 +76,8 @@ class AnatomyExample(NamedTuple):
     """0 left, 1 right, or UNKNOWN, (x, y, z)."""
     grouping: Grouping
     """What the rows mean."""
+    t1w: Tensor | None
+    """The head's real T1w image (1, x, y, z), or none."""
 
 
 class AnatomyStream:
@@ -79,6 +88,7 @@ class AnatomyStream:
         config: How examples are made.
         seed: Of the run.
         device: Where to build; subjects are moved there once.
+        finer: How many voxels to show where the anatomy network sees one.
     """
 
     def __init__(
@@ -88,8 +98,9 @@ class AnatomyStream:
         *,
         seed: int,
         device: torch.device | str = "cpu",
+        finer: int = 1,
     ) -> None:
-        self.config, self.seed, self.device = config, seed, device
+        self.config, self.seed, self.device, self.finer = config, seed, device, finer
         self.heads = [_Head(subject, device) for subject in subjects if subject.labels is not None]
         if not self.heads:
             raise wrong(config.packed, need="label maps to learn from", got="none")
@@ -103,16 +114,19 @@ class AnatomyStream:
         generator = seeded(seed_of(self.seed, step, place))
         dice, config = Dice(generator), self.config
         head = self._draw_head(dice)
-        stripped = dice.happens(config.generator.strip)
-        spacing = head.spacing(stripped) * dice.uniform(1 - config.zoom, 1 + config.zoom)
-        changed = replace(config.generator, strip=float(stripped), spacing_mm=(spacing, spacing))
+        bare = dice.happens(config.generator.strip)
+        cerebrum = bare and dice.happens(config.generator.stripping.cerebrum)
+        extent = head.cerebrum if cerebrum else head.brain if bare else head.whole
+        spacing = context_spacing(extent) * dice.uniform(1 - config.zoom, 1 + config.zoom)
+        changed = _sized(config.generator, spacing, bare=bare, cerebrum=cerebrum)
+        changed = replace(changed, spacing_mm=(spacing / self.finer, spacing / self.finer))
         record = draw(changed, head.subject, generator)
         made = build(head.subject, record, device=self.device)
         if made.labels is None:
             raise AssertionError("a subject with labels gives an example with labels")
         rows = head.grouping.row_map(made.labels)
         side = head.grouping.side_map(made.labels, sided=head.subject.is_sided)
-        return AnatomyExample(made.input, rows, side, head.grouping)
+        return AnatomyExample(made.input, rows, side, head.grouping, made.t1w)
 
     def _draw_head(self, dice: Dice) -> "_Head":
         while True:
@@ -120,6 +134,21 @@ class AnatomyStream:
             rare = any(fnmatch.fnmatch(head.subject.name, pattern) for pattern in self.config.rarely)
             if not rare or dice.happens(self.config.rarely_share):
                 return head
+
+
+def _sized(config: GeneratorConfig, spacing: float, *, bare: bool, cerebrum: bool) -> GeneratorConfig:
+    """Settings for a head that is shown in voxels of one size: a small head is bent by less."""
+    share = min(1.0, spacing / ADULT_MM)
+    aging = config.aging
+    ventricles, sulci = ((low * share, high * share) for low, high in (aging.ventricles_mm, aging.sulci_mm))
+    return replace(
+        config,
+        spacing_mm=(spacing, spacing),
+        strip=float(bare),
+        stripping=replace(config.stripping, cerebrum=float(cerebrum)),
+        deformation=replace(config.deformation, warp_mm=share * config.deformation.warp_mm),
+        aging=replace(aging, ventricles_mm=ventricles, sulci_mm=sulci),
+    )
 
 
 class _Head:
@@ -135,10 +164,10 @@ class _Head:
         self.grouping = grouping(table)
         self.whole = _extent(labels > 0, subject)
         self.brain = _extent(table.tissue_map(labels) > 0, subject)
-
-    def spacing(self, stripped: bool) -> float:
-        """Voxel size that shows it whole."""
-        return context_spacing(self.brain if stripped else self.whole)
+        one = sum(subject.spacing) / 3
+        self.cerebrum = _extent(
+            stripped(labels, table=table, spacing=one, tight=True, cerebrum=True), subject
+        )
 
 
 def _extent(inside: Tensor, subject: Subject) -> tuple[float, float, float]:

@@ -173,3 +173,20 @@ def _on_device(subject: Subject, device: torch.device) -> Subject:
 def _only_t1w(subject: Subject) -> dict[str, Tensor]:
     """Painting from labels needs no scan but the T1w target."""
     return {key: image for key, image in subject.images.items() if key == "T1w"}
+
+
+def parted(subjects: Sequence[Subject], patterns: Sequence[str]) -> tuple[list[Subject], list[Subject]]:
+    """Part subjects by name.
+
+    Args:
+        subjects: All of them.
+        patterns: Names of those that are held back, with wildcards.
+
+    Returns:
+        Those to learn from, and those held back.
+    """
+    held = [any(fnmatch.fnmatch(subject.name, pattern) for pattern in patterns) for subject in subjects]
+    return (
+        [subject for subject, back in zip(subjects, held, strict=True) if not back],
+        [subject for subject, back in zip(subjects, held, strict=True) if back],
+    )

@@ -51,8 +51,6 @@ class RecipeConfig(RunConfig):
     """auto (bf16 where it is fast), bf16 or fp32."""
     weight_decay: float = 0.01
     """Decoupled weight decay, relative to the learning rate."""
-    start_from: str = ""
-    """Weights (.safetensors) to begin with instead of random ones."""
     frozen: tuple[str, ...] = ()
     """Names of weights that stay as they are, with wildcards: `tissue.*` trains stage 2 alone."""
     model: TwoStageConfig = field(default_factory=TwoStageConfig)

@@ -9,11 +9,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pellucid.errors import wrong
-from pellucid.models import Anatomy, Enhancement
+from pellucid.models import Anatomy, Enhancement, Synthesis
 from pellucid.ops.filters import finite_differences
 from pellucid.ops.labels import one_hot
 from pellucid.training.anatomy_data import AnatomyExample
 from pellucid.training.data import TrainingBatch
+from pellucid.training.synthesis_data import SynthesisBatch
 from pellucid.types import Batch
 
 
@@ -130,6 +131,40 @@ def _grouped_loss(logits: Float[Tensor, "k x y z"], example: AnatomyExample) -> 
     overlap = torch.zeros_like(count).index_add(0, truth, right.exp())
     dice = (2 * overlap + 1) / (count + logs.exp().sum(1) + 1)
     return 1 - right.sum() / max(1, len(truth)) - dice[count > 0].mean()
+
+
+def synthesis_loss(answer: Synthesis, batch: SynthesisBatch) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of a batch of crops.
+
+    Args:
+        answer: What the network made of them.
+        batch: The crops.
+
+    Returns:
+        `10 L_t1w + 5 L_gradient + 0.3 L_groups + 0.1 L_scale`, and the parts, detached: mean absolute errors of the T1w
+        image (SynthSR's loss) and of its finite differences, cross-entropy of the groups, and the negative
+        log-likelihood of the error under Laplace's distribution (Kendall & Gal 2017, arXiv:1703.04977, section 3.1),
+        whose gradient reaches the scale alone.
+    """
+    error = (answer.t1w - batch.t1w) * batch.weight
+    count = batch.weight.sum().clamp_min(1)
+    parts = {
+        "t1w": _soft_absolute(error).sum() / count,
+        "gradient": torch.stack(
+            [_soft_absolute(part).sum() / count for part in finite_differences(error)]
+        ).sum(),
+        "groups": F.cross_entropy(answer.groups, batch.groups.long(), ignore_index=-1),
+        "scale": ((error.detach().abs() * (-answer.log_scale).exp() + answer.log_scale) * batch.weight).sum()
+        / count,
+    }
+    weights = {"t1w": 10.0, "gradient": 5.0, "groups": 0.3, "scale": 0.1}
+    loss = torch.stack([weights[name] * part for name, part in parts.items()]).sum()
+    return loss, {name: part.detach() for name, part in ({"loss": loss} | parts).items()}
+
+
+def _soft_absolute(error: Tensor) -> Tensor:
+    """Absolute value with a smooth minimum of 0."""
+    return (error.square() + 1e-6).sqrt() - 1e-3
 
 
 def image_loss(

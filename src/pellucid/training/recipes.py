@@ -6,9 +6,11 @@ from typing import Any, TypeAlias
 
 from pellucid.config import load_yaml, read_yaml
 from pellucid.errors import wrong
-from pellucid.training import anatomy, enhancer, slices
+from pellucid.training import anatomy, enhancer, slices, synthesis
 
-Recipe: TypeAlias = enhancer.RecipeConfig | slices.SlicesRecipe | anatomy.AnatomyRecipe
+Recipe: TypeAlias = (
+    enhancer.RecipeConfig | slices.SlicesRecipe | anatomy.AnatomyRecipe | synthesis.SynthesisRecipe
+)
 
 
 def run(recipe: str | Path, overrides: Mapping[str, Any] | None = None) -> Path:
@@ -27,6 +29,8 @@ def run(recipe: str | Path, overrides: Mapping[str, Any] | None = None) -> Path:
     config = read(recipe, overrides)
     if isinstance(config, slices.SlicesRecipe):
         return slices.fit(config)
+    if isinstance(config, synthesis.SynthesisRecipe):
+        return synthesis.fit(config)
     return anatomy.fit(config) if isinstance(config, anatomy.AnatomyRecipe) else enhancer.fit(config)
 
 
@@ -35,7 +39,7 @@ def read(recipe: str | Path, overrides: Mapping[str, Any] | None = None) -> Reci
 
     Args:
         recipe: YAML overlay on `enhancer.RecipeConfig`; with `task: slices` on `slices.SlicesRecipe`, with `task:
-            anatomy` on `anatomy.AnatomyRecipe`.
+            anatomy` on `anatomy.AnatomyRecipe`, with `task: synthesize` on `synthesis.SynthesisRecipe`.
         overrides: Further values, by dotted name.
 
     Returns:
@@ -49,6 +53,10 @@ def read(recipe: str | Path, overrides: Mapping[str, Any] | None = None) -> Reci
         return load_yaml(slices.SlicesRecipe, recipe, overrides)
     if task == "anatomy":
         return load_yaml(anatomy.AnatomyRecipe, recipe, overrides)
+    if task == "synthesize":
+        return load_yaml(synthesis.SynthesisRecipe, recipe, overrides)
     if task != "enhancer":
-        raise wrong(f"{Path(recipe).name}: task", need="slices, anatomy, or no task", got=repr(task))
+        raise wrong(
+            f"{Path(recipe).name}: task", need="slices, anatomy, synthesize, or no task", got=repr(task)
+        )
     return load_yaml(enhancer.RecipeConfig, recipe, overrides)

@@ -1,11 +1,10 @@
 """What every recipe has: settings of a run, the loop over its steps, and a folder that it goes on from."""
 
-import fnmatch
 import json
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, cast, runtime_checkable
@@ -16,7 +15,6 @@ from torch import Tensor, nn
 from pellucid import models
 from pellucid.config import to_dict
 from pellucid.errors import wrong
-from pellucid.synthesis import Subject
 from pellucid.training.loop import (
     Average,
     Deadline,
@@ -56,6 +54,8 @@ class RunConfig:
     """Time between checkpoints."""
     log_every: int = 25
     """Steps between lines of the log."""
+    start_from: str = ""
+    """Weights (.safetensors) to begin with instead of random ones."""
     average: float = 0.998
     """Decay of the moving average of the weights."""
     clip: float = 1.0
@@ -161,6 +161,9 @@ class SingleRun(Generic[Net]):
                 raise wrong("model", need=f"{theirs}, as in {path}", got=str(ours), fix=fix)
             self.first, self.hours = restore(state, model=model, average=self.average, optimizer=optimizer)
             log.info("resuming at step %d after %.2f hours", self.first, self.hours)
+        elif config.start_from:
+            for network in (model, self.average.model):
+                begin_with(network, config.start_from)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.journal = Journal(self.folder, self.first)
 
@@ -210,21 +213,20 @@ class SingleRun(Generic[Net]):
         self.journal.close()
 
 
-def parted(subjects: Sequence[Subject], patterns: Sequence[str]) -> tuple[list[Subject], list[Subject]]:
-    """Part subjects by name.
+def begin_with(model: nn.Module, path: str) -> None:
+    """Fill in the weights of a file, in place.
 
     Args:
-        subjects: All of them.
-        patterns: Names of those that are held back, with wildcards.
+        model: With `config`.
+        path: Weights (.safetensors) of the same network.
 
-    Returns:
-        Those to learn from, and those held back.
+    Raises:
+        PellucidError: If the file cannot be read, or is another network's.
     """
-    held = [any(fnmatch.fnmatch(subject.name, pattern) for pattern in patterns) for subject in subjects]
-    return (
-        [subject for subject, back in zip(subjects, held, strict=True) if not back],
-        [subject for subject, back in zip(subjects, held, strict=True) if back],
-    )
+    found, _ = models.load(path)
+    if type(found) is not type(model) or found.config != model.config:
+        raise wrong(path, need="weights of the recipe's network", got="another network or config")
+    model.load_state_dict(found.state_dict())
 
 
 def channels_last(model: nn.Module) -> None:

@@ -19,12 +19,13 @@ from pellucid.models import SliceFiller, SliceFillerConfig
 from pellucid.ops.resize import apply_along, box_matrix
 from pellucid.ops.slices import smooth_inverse
 from pellucid.synthesis import Subject
+from pellucid.training.data import parted
 from pellucid.training.loop import (
     Deadline,
     ScheduleConfig,
 )
 from pellucid.training.pack import unpack
-from pellucid.training.run import WEIGHTS, RunConfig, SingleRun, parted, run_steps
+from pellucid.training.run import WEIGHTS, RunConfig, SingleRun, run_steps
 from pellucid.training.slice_data import PlaneBatch, PlaneStream, SliceDataConfig
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,107 @@
+"""A scan of any contrast, and what lies where in it -> the T1w image, how far it may be off, and sharp tissues."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from pellucid.errors import wrong
+from pellucid.models.unet import EfficientUNet, EfficientUNetConfig
+
+RESIDUAL = 0.3
+"""Unit of the residual, as in `models.two_stage`."""
+
+FIRST_LOG_SCALE = -2.0
+"""Logarithm of the error's scale that the network begins with."""
+
+GROUPS = 6
+"""Groups of classes that look alike: see `synthesis.structures.Structure.group`."""
+
+
+class Synthesis(NamedTuple):
+    """What one pass gives, on the image's grid."""
+
+    t1w: Float[Tensor, "b 1 x y z"]
+    """The T1w image; white matter is about 0.9, air 0."""
+    log_scale: Float[Tensor, "b 1 x y z"]
+    """Logarithm of the scale of its error: the mean absolute error, if errors are Laplace's."""
+    groups: Float[Tensor, "b 6 x y z"]
+    """Logits of the groups of classes."""
+
+
+@dataclass(frozen=True)
+class SynthesizerConfig:
+    """Size of the network."""
+
+    channels: tuple[int, ...] = (32, 48, 64)
+    """Width at 1/2, 1/4, 1/8 of the resolution: what is far away is known from the probabilities."""
+    blocks: int = 1
+    """Residual blocks per level, on the way down and on the way up."""
+    classes: tuple[int, ...] = (0, 0, 1, 3, 2, 1, 1, 3, 2, 4, 4, 4, 4, 1, 1, 5, 2, 2, 4, 5)
+    """Group of each class whose probability is given, in the order of `synthesis.structures.STRUCTURES`."""
+
+    @property
+    def in_channels(self) -> int:
+        """The image, the sketch, and the groups."""
+        return 2 + GROUPS
+
+    def __post_init__(self) -> None:
+        if not self.classes or not set(self.classes) <= set(range(GROUPS)):
+            raise wrong("SynthesizerConfig: classes", need="groups 0 to 5", got=str(self.classes))
+
+
+class Synthesizer(nn.Module):
+    """An efficient U-Net that changes a sketch: every class in the T1w intensity that it usually has.
+
+    Args:
+        config: Its size.
+    """
+
+    name = "synthesizer"
+    member: Tensor
+    means: Tensor
+
+    def __init__(self, config: SynthesizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        member = torch.nn.functional.one_hot(torch.tensor(config.classes), GROUPS).T.float()
+        self.register_buffer("member", member, persistent=False)
+        # Set by the recipe, and kept in the file.
+        self.register_buffer("means", torch.full((len(config.classes),), 0.5))
+        body = EfficientUNetConfig(
+            in_channels=config.in_channels,
+            out_channels=2 + GROUPS,
+            channels=config.channels,
+            blocks=config.blocks,
+            zero_init=True,
+        )
+        self.body = EfficientUNet(body)
+
+    def guide(self, classes: Float[Tensor, "b k x y z"]) -> Float[Tensor, "b 7 x y z"]:
+        """What the network is told of the anatomy; linear, so it may be worked out before it is interpolated.
+
+        Args:
+            classes: Probability of each class, on any grid.
+
+        Returns:
+            The sketch, every class in its usual T1w intensity; then the probability of each group.
+        """
+        weights = torch.cat([self.means[None], self.member])
+        return torch.einsum("gk,bkxyz->bgxyz", weights, classes)
+
+    def forward(self, batch: Float[Tensor, "b 8 x y z"]) -> Synthesis:
+        """Synthesize in voxels of about 1 mm.
+
+        Args:
+            batch: The image, scaled so that 0 is background and 1 the 99.5th percentile of the foreground; then, on the
+                same grid, the seven channels of `guide`: what the anatomy network knows from coarser voxels.
+
+        Returns:
+            T1w, the scale of its error, and groups.
+        """
+        out = self.body(batch).float()
+        sketch, grouped = batch[:, 1:2], batch[:, 2:]
+        logits = grouped.clamp_min(1e-3).log() + out[:, 2:]
+        return Synthesis(sketch + RESIDUAL * out[:, :1], out[:, 1:2] + FIRST_LOG_SCALE, logits)

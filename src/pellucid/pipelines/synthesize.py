@@ -1,0 +1,286 @@
+"""Any brain scan in, or several of one person, a T1w image of 1 mm out, with the error to be expected of it."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from pellucid import config, runtime, weights
+from pellucid.errors import wrong
+from pellucid.inference.predictor import predict
+from pellucid.io import resample
+from pellucid.io.volume import Grid, Volume
+from pellucid.models import Synthesizer
+from pellucid.ops.head import head_box
+from pellucid.ops.labels import one_piece
+from pellucid.pipelines import registration, space
+from pellucid.pipelines.anatomy import coarse
+from pellucid.pipelines.enhance import WHITE_MATTER
+from pellucid.pipelines.options import SynthesizeOptions
+from pellucid.pipelines.record import Run, describe, describe_weights, read, used
+from pellucid.pipelines.result import Result
+from pellucid.types import Batch
+
+logger = logging.getLogger(__name__)
+
+CT_WINDOW = (0.0, 80.0)
+"""Hounsfield units between which soft tissue and fluid lie (SynthSR's window)."""
+
+SMALL_ML = 450.0
+"""Brains below this size are of fetuses and newborns, whose T1w images the network never saw."""
+
+WHITE_GROUP = 3
+
+
+class Networks(NamedTuple):
+    """What synthesis needs."""
+
+    anatomy: nn.Module
+    """Says what lies where, on a coarse grid."""
+    synthesizer: Synthesizer
+    """Makes the image."""
+
+
+class Made(NamedTuple):
+    """A T1w image on the grid it was made on: around the head, canonical orientation."""
+
+    t1w: Float[Tensor, "1 x y z"]
+    """White matter is `WHITE_MATTER`, air 0."""
+    error: Float[Tensor, "1 x y z"]
+    """Absolute error to be expected, in the same unit."""
+    brain: Float[Tensor, "1 x y z"]
+    """1 in the brain with the CSF around it, else 0."""
+    place: space.Place
+    """The way to the output grid."""
+
+
+def synthesize(
+    source: str | Path | Volume | Any | Sequence[Any], options: SynthesizeOptions | None = None
+) -> Result:
+    """Make the T1w image of a scan of any contrast, or one of several scans of the same person.
+
+    A network that sees the whole head at about 2 mm says what lies where (`anatomy.coarse`); a second one sees the scan
+    at about 1 mm and these probabilities, and gives the T1w image and the scale of its error. Lesions are not kept: the
+    network paints what it takes for healthy tissue over many of them.
+
+    Several scans are synthesized one by one, on grids of their own; then the images, now of one contrast, are
+    registered rigidly with the first one and averaged, each voxel weighted by the inverse square of its expected error.
+
+    Args:
+        source: A file, a nibabel image or a Volume; or a list of them, of one person, the first of which says the grid.
+        options: All options; the defaults if absent.
+
+    Returns:
+        The T1w image with white matter at 110, its uncertainty, and the record of the run.
+
+    Raises:
+        PellucidError: If a file or the weights cannot be used; the message says what to do.
+
+    Example:
+        >>> result = synthesize("sub-01_FLAIR.nii.gz")  # doctest: +SKIP
+        >>> result.save("sub-01_T1w.nii.gz")  # doctest: +SKIP
+    """
+    options = options or SynthesizeOptions()
+    sources = list(source) if isinstance(source, list | tuple) else [source]
+    if not sources:
+        raise wrong("synthesize", need="one scan or several", got="none")
+    run = Run("synthesize")
+    runtime.set_threads(options.threads)
+    with run.step("load"):
+        volumes = [read(one, frame=options.frame) for one in sources]
+    with run.listening(), run.step("weights"):
+        where = runtime.device(options.device)
+        network, metadata = weights.load(options.weights, where, kind="synthesizer")
+        run.notes["weights"] = describe_weights(options.weights, metadata)
+        anatomy = weights.shared(options.anatomy_weights, where, kind="anatomy")
+        run.notes["anatomy_weights"] = describe_weights(options.anatomy_weights)
+    return synthesize_volumes(volumes, Networks(anatomy, cast(Synthesizer, network)), options, run=run)
+
+
+def synthesize_volumes(
+    volumes: Sequence[Volume], networks: Networks, options: SynthesizeOptions, *, run: Run | None = None
+) -> Result:
+    """The work of `synthesize` on volumes and networks that are already in memory.
+
+    Args:
+        volumes: Scans of one person in their stored orientations, one channel each.
+        networks: Both networks.
+        options: `frame`, `weights` and `threads` have done their work and are only recorded.
+        run: Clock and notebook to go on with.
+
+    Returns:
+        The result, on the grid that the options ask of the first scan.
+
+    Raises:
+        PellucidError: If a scan has several channels or is constant.
+    """
+    run = run or Run("synthesize")
+    first = volumes[0]
+    with run.listening():
+        grid = space.wanted_grid(first.grid, options.spacing_mm)
+        template = first.with_data(torch.zeros(1, 1, 1, 1).expand(1, *grid.shape), grid)
+        target = resample.to_canonical(template)
+        with run.step("predict"):
+            made = [make(volume, networks, options, _grid_of(volume, options)) for volume in volumes]
+        with run.step("place"):
+            t1w, error = _on(made[0], target.grid)
+        if len(made) > 1:
+            with run.step("fuse"):
+                t1w, error = _fused(made, (t1w, error), target.grid, run)
+        _note_quality(run, made, volumes)
+        out, doubt = (resample.back_to(target.with_data(data), template) for data in (t1w, error))
+    run.notes |= {
+        "t1w_scale": {"range": [0, 255], "white_matter_median": WHITE_MATTER},
+        "output_grid": describe(template.grid),
+        "used": used(options),
+    }
+    record = run.record(first, config.to_dict(options), *volumes[1:])
+    return Result(
+        out,
+        None,
+        None,
+        record=record,
+        description="synthetic",
+        kind="T1w",
+        uncertainty=doubt,
+        extras=options.save,
+    )
+
+
+def make(volume: Volume, networks: Networks, options: SynthesizeOptions, target: Grid) -> Made:
+    """Synthesize one scan, on a grid of its own.
+
+    Args:
+        volume: The scan in its stored orientation, one channel.
+        networks: Both networks.
+        options: Device, precision, flip and CT.
+        target: Where it will be wanted: in canonical orientation, with the axes of the scan.
+
+    Returns:
+        The image around the head.
+
+    Raises:
+        PellucidError: If the scan has several channels or is constant.
+    """
+    if options.ct:
+        volume = volume.with_data(volume.data.clamp(*CT_WINDOW))
+    scan = resample.to_canonical(volume)
+    scan = scan.with_data(space.levels_of(volume).scale(scan.data))
+    known = coarse(scan, networks.anatomy, options)
+    side = min(max(min(target.spacing), space.WORKING_MM[0]), space.WORKING_MM[1])
+    spacing = (side, side, side)
+    grid = target if space.same_spacing(target.spacing, spacing) else resample.spaced_grid(scan.grid, spacing)
+    work = scan.with_data(space.transfer(scan.data, scan.grid, grid, order=3, average=True), grid)
+    box = head_box(work.data, spacing)
+    part = space.crop_grid(grid, box)
+    with torch.inference_mode():
+        guide = networks.synthesizer.guide(known.classes[None].to(_device(options)))[0].cpu()
+    seen = torch.cat([work.data[box.slices], space.transfer(guide, known.grid, part, order=1)])
+    answer = _predict(networks.synthesizer, seen, options)
+    brain = one_piece(space.transfer(known.brain, known.grid, part, order=1)[0] > 0.5)[None].float()
+    white = answer[:1][(answer[2:] > 0.9) & (brain > 0)]
+    factor = WHITE_MATTER / max(float(white.median()) if white.numel() >= 100 else 0.9, 1e-3)
+    place = space.Place(
+        work, work.with_data(torch.zeros(1, 1, 1, 1).expand(1, *target.shape), target), box, average=True
+    )
+    return Made((answer[:1] * factor).clamp_(0, 255), answer[1:2] * factor, brain, place)
+
+
+def _device(options: SynthesizeOptions) -> torch.device:
+    return runtime.device(options.device)
+
+
+def _grid_of(volume: Volume, options: SynthesizeOptions) -> Grid:
+    """The grid that the options ask of a scan, in canonical orientation."""
+    grid = space.wanted_grid(volume.grid, options.spacing_mm)
+    blank = volume.with_data(torch.zeros(1, 1, 1, 1).expand(1, *grid.shape), grid)
+    return resample.to_canonical(blank).grid
+
+
+class _Answers(nn.Module):
+    """The network with its answers in one tensor: T1w, scale of the error, probability of white matter."""
+
+    def __init__(self, network: Synthesizer, *, flip: bool) -> None:
+        super().__init__()
+        self.network, self.flip = network, flip
+
+    def forward(self, batch: Batch) -> Float[Tensor, "b 3 x y z"]:
+        out = self._answers(batch)
+        if not self.flip:
+            return out
+        mirrored = self._answers(batch.flip(2)).flip(2)
+        return out.add_(mirrored).mul_(0.5)
+
+    def _answers(self, batch: Batch) -> Float[Tensor, "b 3 x y z"]:
+        answer = self.network(batch)
+        white = answer.groups.float().softmax(1)[:, WHITE_GROUP : WHITE_GROUP + 1]
+        return torch.cat([answer.t1w, answer.log_scale.clamp(-7, 1).exp(), white], dim=1).float()
+
+
+def _predict(
+    network: Synthesizer, seen: Float[Tensor, "c x y z"], options: SynthesizeOptions
+) -> Float[Tensor, "3 x y z"]:
+    answers = _Answers(network, flip=options.flip).eval()
+    return predict(answers, seen, device=_device(options), precision=options.precision)
+
+
+def _on(made: Made, target: Grid) -> tuple[Float[Tensor, "1 i j k"], Float[Tensor, "1 i j k"]]:
+    """Image and error on the output grid of their own scan."""
+    t1w = made.place.to_target(made.place.fade(made.t1w.clone())).clamp_(0, 255)
+    error = made.place.to_target(made.place.fade(made.error.clone()), order=1)
+    return made.place.clear_outside(t1w), made.place.clear_outside(error)
+
+
+def _fused(
+    made: Sequence[Made],
+    first: tuple[Tensor, Tensor],
+    target: Grid,
+    run: Run,
+) -> tuple[Float[Tensor, "1 i j k"], Float[Tensor, "1 i j k"]]:
+    """The mean of all images, each weighted by the inverse square of its error."""
+    moves = []
+    weight = first[1].clamp_min(0.5).pow(-2)
+    total, sums, errors = weight.clone(), weight * first[0], weight * first[1]
+    fixed = registration.Image(made[0].t1w, made[0].place.source, made[0].brain)
+    for other in made[1:]:
+        moving = registration.Image(other.t1w, other.place.source, other.brain)
+        found = registration.rigid(fixed, moving)
+        moves.append({"translation_mm": found.translation_mm, "rotation_deg": found.rotation_deg})
+        there = registration.moved_grid(other.place.source, found)
+        t1w, error, inside = (
+            resample.to_grid(_volume(data, there), target, order=order).data
+            for data, order in ((other.t1w, 3), (other.error, 1), (torch.ones_like(other.t1w), 1))
+        )
+        weight = error.clamp_min(0.5).pow(-2) * (inside > 0.99)
+        sums += weight * t1w.clamp(0, 255)
+        errors += weight * error
+        total += weight
+    run.notes["fusion"] = {"images": len(made), "moved": moves}
+    # The errors of images of one head are alike: nothing is gained for being several.
+    return sums / total, errors / total
+
+
+def _volume(data: Tensor, grid: Grid) -> Volume:
+    return Volume(data, grid)
+
+
+def _note_quality(run: Run, made: Sequence[Made], volumes: Sequence[Volume]) -> None:
+    """Say in numbers how sure the network is, and on screen where it cannot be trusted."""
+    notes = []
+    for one, volume in zip(made, volumes, strict=True):
+        inside = one.brain > 0
+        spacing = one.place.source.spacing
+        size = float(one.brain.sum()) * spacing[0] * spacing[1] * spacing[2] / 1000
+        error = float(one.error[inside].mean()) if bool(inside.any()) else float("nan")
+        notes.append({"brain_ml": round(size, 1), "expected_error": round(error, 2)})
+        if size < SMALL_ML:
+            logger.warning(
+                "%s: a brain of %.0f ml; the network never saw the T1w image of one so small",
+                volume.name,
+                size,
+            )
+    run.notes["quality"] = notes

@@ -1,0 +1,161 @@
+"""The recipe of the synthesizer: settings, set-up, what a step is.
+
+Run it with `pellucid train recipes/synthesize.yaml`. It resumes from the last checkpoint in its run folder.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pellucid import runtime, weights
+from pellucid.errors import wrong
+from pellucid.inference.predictor import autocast
+from pellucid.models import AnatomyNet, Synthesizer, SynthesizerConfig
+from pellucid.training.data import parted
+from pellucid.training.loop import Deadline, ScheduleConfig
+from pellucid.training.losses import synthesis_loss
+from pellucid.training.optimizer import Muon
+from pellucid.training.pack import unpack
+from pellucid.training.run import WEIGHTS, RunConfig, SingleRun, channels_last, run_steps
+from pellucid.training.synthesis_data import (
+    MEANS,
+    WHITE,
+    SynthesisBatch,
+    SynthesisDataConfig,
+    SynthesisStream,
+)
+
+FIRST_JUDGED = 10**9
+"""Steps from here on belong to the crops that the network is judged by."""
+
+
+@dataclass(frozen=True)
+class SynthesisRecipe(RunConfig):
+    """Everything that makes a run."""
+
+    task: str = "synthesize"
+    """Tells this recipe from the others."""
+    out: str = "runs/synthesize"
+    log_every: int = 50
+    anatomy: str = "anatomy"
+    """Weights of the anatomy network whose probabilities are given: a name, or a .safetensors file."""
+    held_back: tuple[str, ...] = ()
+    """Patterns of subject names that are judged, not learnt from."""
+    judge_every: int = 500
+    """Steps between judgements."""
+    judged: int = 8
+    """Heads of the subjects held back that are judged."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay, relative to the learning rate."""
+    model: SynthesizerConfig = field(default_factory=SynthesizerConfig)
+    data: SynthesisDataConfig = field(default_factory=SynthesisDataConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(self.log_every, self.judge_every, self.judged) < 1:
+            got = f"{self.log_every}, {self.judge_every} and {self.judged}"
+            raise wrong("recipe", need="log_every, judge_every and judged >= 1", got=got)
+
+
+def fit(config: SynthesisRecipe) -> Path:
+    """Train, or go on training.
+
+    Args:
+        config: The run.
+
+    Returns:
+        The weights of the moving average (.safetensors) in the run's folder.
+
+    Raises:
+        PellucidError: If the data are wrong, the checkpoint is another network's, or the loss stops being a number.
+    """
+    deadline = Deadline(config.minutes, config.checkpoint_minutes)
+    runtime.set_threads(config.threads)
+    device = runtime.device(config.device)
+    anatomy = cast(AnatomyNet, weights.shared(config.anatomy, device, kind="anatomy"))
+    learnt, judged = parted(unpack(config.data.packed), config.held_back)
+    stream = SynthesisStream(learnt, config.data, anatomy, seed=config.seed, device=device)
+    batches: list[SynthesisBatch] = []
+    if judged:
+        others = SynthesisStream(judged, config.data, anatomy, seed=config.seed, device=device)
+        batches = [others.batch(FIRST_JUDGED + place) for place in range(config.judged)]
+    training = _Training(config, device, batches)
+    run_steps(config, config.schedule, training, stream.batch, deadline=deadline)
+    return training.folder / WEIGHTS
+
+
+class _Training(SingleRun[Synthesizer]):
+    """The network in training, and the crops that it is judged by."""
+
+    def __init__(
+        self, config: SynthesisRecipe, device: torch.device, batches: Sequence[SynthesisBatch]
+    ) -> None:
+        self.config, self.device, self.batches = config, device, batches
+        torch.manual_seed(config.seed)
+        model = Synthesizer(config.model).to(device)
+        with torch.no_grad():
+            model.means.copy_(WHITE * torch.tensor(MEANS))
+        channels_last(model)
+        optimizer = Muon(
+            model.parameters(), lr=config.schedule.learning_rate, weight_decay=config.weight_decay
+        )
+        super().__init__(config, model, optimizer, config.schedule)
+
+    def step(self, step: int, batch: SynthesisBatch) -> dict[str, float]:
+        """One step of the optimizer; returns the parts of the loss."""
+        with autocast(self.device, "auto"):
+            answer = self.model(seen(self.model, batch))
+        loss, parts = synthesis_loss(answer, batch)
+        self.descend(step, loss)
+        return dict(zip(parts, torch.stack(list(parts.values())).tolist(), strict=True))
+
+    def judge(self, step: int) -> None:
+        """Judge the average when it is time."""
+        if self.batches and step % self.config.judge_every == 0:
+            self.journal.write(step, judge(self.judged, self.batches))
+
+
+def seen(network: Synthesizer, batch: SynthesisBatch) -> Float[Tensor, "b 8 x y z"]:
+    """What the network is shown of crops.
+
+    Args:
+        network: The network.
+        batch: The crops.
+
+    Returns:
+        Images and what is known of the anatomy.
+    """
+    with torch.no_grad():
+        guide = network.guide(batch.classes)
+    return torch.cat([batch.image, guide], dim=1).contiguous(memory_format=torch.channels_last_3d)
+
+
+@torch.inference_mode()
+def judge(network: Synthesizer, batches: Sequence[SynthesisBatch]) -> dict[str, float]:
+    """Compare crops with the truth.
+
+    Args:
+        network: The network.
+        batches: Crops that it did not learn from.
+
+    Returns:
+        Mean absolute error of the T1w image and of the sketch that it begins with, and the share of voxels in the right
+        group.
+    """
+    sums = torch.zeros(3)
+    for batch in batches:
+        shown = seen(network, batch)
+        answer = network(shown)
+        count = batch.weight.sum().clamp_min(1)
+        known = batch.groups >= 0
+        for place, image in enumerate((answer.t1w, shown[:, 1:2])):
+            sums[place] += ((image - batch.t1w).abs() * batch.weight).sum() / count
+        sums[2] += (answer.groups.argmax(1) == batch.groups)[known].float().mean()
+    t1w, sketch, groups = (sums / len(batches)).tolist()
+    return {"val/t1w": t1w, "val/t1w_of_sketch": sketch, "val/groups": groups}

@@ -1,0 +1,171 @@
+"""T1w from any contrast: where it lies, what it is scaled to, how several scans become one, and what is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from anatomy_stub import RADII, Stub
+from test_segment import ball, stored, world
+
+import pellucid
+from pellucid import cli, models
+from pellucid.errors import PellucidError
+from pellucid.io import nifti
+from pellucid.io.volume import Grid, Volume
+from pellucid.models import AnatomyConfig, AnatomyNet, Synthesizer, SynthesizerConfig
+from pellucid.pipelines.options import SynthesizeOptions
+from pellucid.pipelines.result import Result
+from pellucid.pipelines.synthesize import CT_WINDOW, Networks, synthesize_volumes
+from pellucid.training.synthesis_data import MEANS, WHITE
+
+
+@pytest.fixture
+def networks() -> Networks:
+    """Classes by intensity, and the sketch of them: what the network is before it learns."""
+    return Networks(Stub(), sketcher())
+
+
+def sketcher() -> Synthesizer:
+    torch.manual_seed(0)
+    network = Synthesizer(SynthesizerConfig(channels=(4, 8)))
+    with torch.no_grad():
+        network.means.copy_(WHITE * torch.tensor(MEANS))
+    return network.eval()
+
+
+def run(networks: Networks, *volumes: Volume, **options: object) -> Result:
+    return synthesize_volumes(volumes, networks, SynthesizeOptions(**options))
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (1.0, 1.0, 4.0), (0.6, 0.6, 3.0)])
+@pytest.mark.parametrize("wanted", ["1", "native", "1,1,2"])
+def test_the_image_lies_where_the_head_is(networks, spacing, wanted) -> None:
+    volume = ball(spacing)
+    result = run(networks, volume, spacing=wanted)
+    radius = np.linalg.norm(world(result.volume.grid), axis=-1)
+    values = result.volume.data[0].numpy()
+    assert np.median(values[radius < 6]) == pytest.approx(110, rel=0.05)
+    cortex = values[(radius > 10.3) & (radius < 11.7)]
+    assert np.median(cortex) == pytest.approx(110 * MEANS[4], rel=0.12)
+    assert np.abs(values[radius > RADII[0] + 4]).max() < 12
+    if wanted == "native":
+        assert result.volume.grid == volume.grid
+    assert result.uncertainty is not None and result.uncertainty.grid == result.volume.grid
+    assert float(result.uncertainty.data[0][torch.from_numpy(radius < 8)].min()) > 0
+
+
+@pytest.mark.parametrize("codes", ["LAS", "PIR", "SAL"])
+def test_the_answer_does_not_depend_on_the_order_on_disk(networks, codes) -> None:
+    one, other = run(networks, ball()), run(networks, stored(ball(), codes))
+    assert other.volume.grid.orientation == codes
+    there = [sorted(map(tuple, np.round(world(r.volume.grid).reshape(-1, 3), 3))) for r in (one, other)]
+    assert there[0] == there[1]
+    lookup = [
+        dict(
+            zip(
+                map(tuple, np.round(world(r.volume.grid).reshape(-1, 3), 3)),
+                r.volume.data.flatten().tolist(),
+                strict=True,
+            )
+        )
+        for r in (one, other)
+    ]
+    assert max(abs(lookup[0][place] - lookup[1][place]) for place in there[0]) < 0.5
+
+
+def test_several_scans_become_one_where_the_first_is(networks) -> None:
+    first, second = ball((1.0, 1.0, 3.0), 51.0), ball((3.0, 1.0, 1.0), 51.0)
+    away = second.grid.affine.copy()
+    away[:3, 3] += (6.0, -9.0, 4.0)
+    moved = Volume(second.data, Grid(second.grid.shape, away))
+    result = run(networks, first, moved)
+    notes = result.record["fusion"]
+    assert notes["images"] == 2
+    assert notes["moved"][0]["translation_mm"] == pytest.approx([6, -9, 4], abs=0.3)
+    assert len(result.record["inputs"]) >= 1
+    # Both have the same error to expect, so it is their mean.
+    alone = [run(networks, volume).volume.data[0].numpy() for volume in (first, second)]
+    inside = np.linalg.norm(world(result.volume.grid), axis=-1) < RADII[1]
+    mean = (alone[0] + alone[1]) / 2
+    assert np.abs(result.volume.data[0].numpy() - mean)[inside].mean() < 1.5
+    assert np.abs(alone[0] - alone[1])[inside].mean() > 3
+
+
+def test_a_fetus_is_warned_of(networks, caplog) -> None:
+    result = run(networks, ball())
+    assert "never saw the T1w image of one so small" in caplog.text
+    assert result.record["quality"][0]["brain_ml"] < 100
+    assert any("so small" in warning for warning in result.record["warnings"])
+
+
+def test_ct_is_cut_to_its_window(networks) -> None:
+    volume = ball()
+    window = CT_WINDOW[1] / 900 * volume.data
+    bone = volume.data[0] * 0
+    bone[:3] = 1500
+    ct = volume.with_data(window + bone - 0)
+    cut = volume.with_data(ct.data.clamp(*CT_WINDOW))
+    assert torch.equal(run(networks, ct, ct=True).volume.data, run(networks, cut).volume.data)
+
+
+def test_mirrored_scans_are_averaged(networks) -> None:
+    with torch.no_grad():
+        networks.synthesizer.body.head.weight.normal_(0, 0.02)
+    volume = ball()
+    mirrored = volume.with_data(volume.data.flip(1))
+    one, other = run(networks, volume).volume.data, run(networks, mirrored).volume.data
+    single, once = (run(networks, v, flip=False).volume.data for v in (volume, mirrored))
+    different = (single - once.flip(1)).abs().mean()
+    assert (one - other.flip(1)).abs().mean() < 0.2 * different
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    """Weights that begin to learn, and two scans."""
+    torch.manual_seed(0)
+    anatomy = AnatomyNet(AnatomyConfig(channels=(4,)))
+    made = {
+        "weights": models.save(sketcher(), tmp_path / "t1w.safetensors"),
+        "anatomy": models.save(anatomy, tmp_path / "anatomy.safetensors"),
+    }
+    for name in ("sub-1_T2w", "sub-1_FLAIR"):
+        made[name] = nifti.save(ball(), tmp_path / f"{name}.nii.gz")
+    return made
+
+
+def test_the_command_writes_all_or_one(files: dict[str, Path], tmp_path: Path) -> None:
+    flags = ["--weights", str(files["weights"]), "--anatomy-weights", str(files["anatomy"])]
+    scans = [str(files["sub-1_T2w"]), str(files["sub-1_FLAIR"])]
+    out = tmp_path / "each"
+    assert cli.main(["synthesize", *scans, "-o", str(out), "--save", "uncertainty", *flags]) == 0
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        f"sub-1_mod-{mod}_desc-{what}_T1w.{ending}"
+        for mod in ("T2w", "FLAIR")
+        for what, ending in (("synthetic", "nii.gz"), ("synthetic", "json"), ("uncertainty", "nii.gz"))
+    )
+    one = tmp_path / "one.nii.gz"
+    assert cli.main(["synthesize", *scans, "-o", str(one), "--fuse", *flags]) == 0
+    record = json.loads((tmp_path / "one.json").read_text())
+    assert [Path(entry["path"]).name for entry in record["inputs"]] == [
+        "sub-1_T2w.nii.gz",
+        "sub-1_FLAIR.nii.gz",
+    ]
+    assert record["fusion"]["images"] == 2
+    assert cli.main(["synthesize", *scans, "-o", str(tmp_path / "two.nii.gz"), *flags]) == 2
+
+
+def test_python_says_the_same(files: dict[str, Path]) -> None:
+    result = pellucid.synthesize(
+        files["sub-1_T2w"],
+        weights=files["weights"],
+        anatomy_weights=files["anatomy"],
+        spacing=2,
+        save=["uncertainty"],
+    )
+    assert result.volume.grid.spacing == (2.0, 2.0, 2.0) and result.kind == "T1w"
+    with pytest.raises(PellucidError, match="need one scan or several, got none"):
+        pellucid.synthesize([])
+    with pytest.raises(PellucidError, match="need weights of the network synthesizer"):
+        pellucid.synthesize(files["sub-1_T2w"], weights=files["anatomy"])
