@@ -41,7 +41,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
         seen.append((source, options))
         if Path(source).name.startswith("bad"):
             raise wrong(source, need="a real image", got="text")
-        return FakeResult(source, "T1w" if options.contrast == "t1w" else None)
+        return FakeResult(source)
 
     def degrade(source: str, **options: Any) -> FakeResult:
         seen.append((source, options))
@@ -131,10 +131,10 @@ def test_commands_of_two_words_are_listed_by_their_first(capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (("enhance", "a.nii", "-o", "b.nii", "--contrst", "t1w"), "--contrst"),
+        (("enhance", "a.nii", "-o", "b.nii", "--denois", "never"), "--denois"),
         (("enhance", "a.nii"), "--out"),
         (("enhance", "a.nii", "-o", "b.nii", "--frame", "x"), "need a whole number"),
-        (("enhance", "a.nii", "-o", "b.nii", "--contrast", "t2w"), "t1w"),
+        (("enhance", "a.nii", "-o", "b.nii", "--denoise", "maybe"), "never"),
         (("degrade", "a.nii", "-o", "b.nii"), "--preset"),
         (("weights", "show"), "list"),
     ],
@@ -150,7 +150,7 @@ def test_words_that_cannot_be_read_exit_with_2(
     ("words", "message"),
     [
         (("--spacing", "fine"), "spacing: need native, iso, or one or three voxel sizes"),
-        (("--save", "mask,brain"), "save: need names among mask, tissue, t1w, got 'mask,brain'."),
+        (("--save", "mask,brain"), "save: need names among mask, tissue, got 'mask,brain'."),
         (("--threads", "0"), "threads: need a whole number >= 1, got 0."),
         (("--frame", "-1"), "frame: need a whole number >= 0, got -1."),
     ],
@@ -187,11 +187,6 @@ def test_a_folder_goes_to_a_folder_with_names_after_the_inputs(scans: Path, call
     ]
 
 
-def test_a_t1w_output_is_named_so(scans: Path, calls: list[Any]) -> None:
-    assert _run("enhance", scans / "sub-02_FLAIR.mgz", "-o", "clear", "--contrast", "t1w", "-q") == 0
-    assert (scans.parent / "clear" / "sub-02_mod-FLAIR_desc-enhanced_T1w.mgz").exists()
-
-
 def test_degrade_passes_preset_and_seed(scans: Path, calls: list[Any]) -> None:
     words = ("degrade", scans / "sub-01_T1w.nii.gz", "-o", "bad/", "--preset", "motion-severe", "--seed", 3)
     assert _run(*words) == 0
@@ -221,8 +216,8 @@ def test_degrade_passes_preset_and_seed(scans: Path, calls: list[Any]) -> None:
         (("in/scan.nrrd", "-o", "m.nii", "--mask", "m.nii"), "-o: need an output other than the input"),
         (("in/scan.nrrd", "-o", "out", "--threads", "two"), "--threads: need a whole number, got 'two'."),
         (
-            ("in/scan.nrrd", "-o", "out", "--contrast", "flair"),
-            "--contrast: need one of same, t1w, got 'flair'.",
+            ("in/scan.nrrd", "-o", "out", "--denoise", "maybe"),
+            "--denoise: need one of auto, never, got 'maybe'.",
         ),
         (
             ("in/scan.nrrd", "-o", "out", "--bogus"),

@@ -62,9 +62,7 @@ def test_the_bundled_registry_is_complete() -> None:
     entries = weights.available()
     assert "default" in [entry.name for entry in entries]
     for entry in entries:
-        assert all(
-            value for name, value in dataclasses.asdict(entry).items() if name not in ("sha256", "unfit")
-        ), entry
+        assert all(value for name, value in dataclasses.asdict(entry).items() if name != "sha256"), entry
         assert entry.file.endswith(".safetensors")
         assert re.fullmatch(r"[0-9a-f]{64}", entry.sha256) or not _file(entry).exists(), (
             f"{entry.file} is there, so weights.toml must hold its sha256"
@@ -80,27 +78,3 @@ def test_bundled_files_are_the_registered_ones_and_small() -> None:
 
 def _file(entry: weights.WeightsEntry) -> Path:
     return Path(weights.__file__).parent / "weights" / entry.file
-
-
-def test_what_weights_are_unfit_for_is_known_by_their_content(registry: Path, tmp_path: Path) -> None:
-    table = registry / "weights.toml"
-    table.write_text(table.read_text().replace('card = "c"\n', 'card = "c"\nunfit = ["t1w"]\n', 1))
-    weights._registry.cache_clear()
-    copy = tmp_path / "mine.safetensors"
-    copy.write_bytes(b"abc")
-    assert weights.unfit("good") == weights.unfit(str(copy)) == ("t1w",)
-    copy.write_bytes(b"another")
-    assert weights.unfit(str(copy)) == ()
-
-
-def test_weights_of_another_network_are_refused() -> None:
-    assert weights.load("slices", kind="slice_filler")[0].name == "slice_filler"
-    with pytest.raises(
-        PellucidError, match="weights slices: need weights of the network two_stage, got those of"
-    ):
-        weights.load("slices", kind="two_stage")
-    assert weights.shared("slices", kind="slice_filler") is weights.shared("slices", kind="slice_filler")
-    with pytest.raises(
-        PellucidError, match="need weights of the network slice_filler, got those of two_stage"
-    ):
-        weights.shared("default", kind="slice_filler")

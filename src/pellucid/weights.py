@@ -33,8 +33,6 @@ class WeightsEntry:
     """One line: what it does."""
     card: str
     """Model card: data, recipe, hours, figures, what it is bad at."""
-    unfit: tuple[str, ...] = ()
-    """Outputs (mask, tissue, t1w) that these weights are not good enough for yet; asking for them warns."""
 
 
 def available() -> list[WeightsEntry]:
@@ -129,22 +127,6 @@ def shared(name_or_path: str, device: "torch.device | str" = "cpu", *, kind: str
 def _shared(name: str, device: str, kind: str, written: int) -> "torch.nn.Module":
     """The network of a file as it was written then: a process may outlive a file's content."""
     return load(name, device, kind=kind)[0]
-
-
-def unfit(name_or_path: str) -> tuple[str, ...]:
-    """Say which outputs the registry calls not good enough yet.
-
-    Args:
-        name_or_path: Name in the registry, or path of a .safetensors file.
-
-    Returns:
-        Of "mask", "tissue" and "t1w"; none for a file that is not in the registry.
-    """
-    entries = _registry()
-    if name_or_path in entries:
-        return entries[name_or_path].unfit
-    digest = file_digest(path(name_or_path))
-    return next((entry.unfit for entry in entries.values() if entry.sha256 == digest), ())
 
 
 def _check(entry: WeightsEntry, file: Path) -> None:

@@ -21,18 +21,17 @@ from pellucid.models import checkpoint
 from pellucid.models.dunet import DUNetConfig
 from pellucid.models.two_stage import TwoStage, TwoStageConfig
 from pellucid.models.unet import EfficientUNetConfig
-from pellucid.pipelines.enhance import WHITE_MATTER, enhance, enhance_volume
+from pellucid.pipelines.enhance import enhance, enhance_volume
 from pellucid.pipelines.options import EnhanceOptions
 
 
 class Answer(NamedTuple):
     tissue: Tensor
     same: Tensor
-    t1w: Tensor
 
 
 class Stub(nn.Module):
-    """Classifies by intensity, multiplies the image, and inverts it for T1w."""
+    """Classifies by intensity, and multiplies the image."""
 
     def __init__(self, factor: float = 1.0, shift: float = 0.0) -> None:
         super().__init__()
@@ -43,7 +42,7 @@ class Stub(nn.Module):
         self.sizes.append(tuple(batch.shape[2:]))
         centers = torch.tensor([0.0, 0.3, 0.6, 0.9]).reshape(1, 4, 1, 1, 1)
         tissue = -300 * (batch - centers).square()
-        return Answer(tissue, batch * self.factor + self.shift, batch * 0.7)
+        return Answer(tissue, batch * self.factor + self.shift)
 
 
 ORIENTATIONS = {
@@ -236,17 +235,6 @@ def test_the_mask_of_the_user_may_have_another_grid():
     assert result.mask.data.sum().item() == pytest.approx(16 * 16 * 4, rel=0.15)
 
 
-def test_t1w_has_white_matter_at_its_place():
-    volume = head((50, 46, 48), (1.0, 1.0, 1.0))
-    result = enhance_volume(volume, Stub(), untouched(contrast="t1w", save=("t1w", "mask", "tissue")))
-    white = result.volume.data[result.tissue.data == 3]
-    assert white.median().item() == pytest.approx(WHITE_MATTER, rel=0.02)
-    assert 0 <= result.volume.data.min() <= result.volume.data.max() <= 255
-    assert result.record["contrast"] == "t1w"
-    assert result.record["t1w_scale"]["white_matter_median"] == WHITE_MATTER
-    assert torch.equal(result.t1w.data, result.volume.data)
-
-
 def test_the_record_is_plain_data_and_complete():
     volume = head((50, 46, 11), (1.0, 1.0, 4.0), "LAS")
     record = enhance_volume(volume, Stub(), untouched(save=("tissue",))).record
@@ -375,10 +363,9 @@ def test_a_real_network_goes_all_the_way(tmp_path, body):
     file = checkpoint.save(network, tmp_path / "tiny.safetensors", metadata={"steps": 0})
     volume = head((30, 33, 11), (1.0, 1.0, 4.0), "oblique")
     source = nifti.save(volume, tmp_path / "scan.nii.gz")
-    options = untouched(weights=str(file), contrast="same", save=("t1w",), precision="fp32")
+    options = untouched(weights=str(file), precision="fp32")
     result = enhance(source, options)
     assert result.volume.grid == nifti.load(source).grid
     assert result.volume.data.isfinite().all()
-    assert result.t1w is not None
     assert result.record["weights"]["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
     assert set(result.record["seconds"]) >= {"load", "weights", "predict"}

@@ -34,7 +34,7 @@ def test_what_is_made_from_two_contrasts_of_a_person_has_two_names() -> None:
     names = [
         list(
             output_paths(
-                f"sub-01_{kind}.nii.gz", Path("out"), "enhanced", extras=("mask", "tissue", "t1w")
+                f"sub-01_{kind}.nii.gz", Path("out"), "enhanced", extras=("mask", "tissue", "uncertainty")
             ).values()
         )
         for kind in ("T2w", "FLAIR")

@@ -5,7 +5,13 @@ import pytest
 
 from pellucid.config import from_dict, to_dict
 from pellucid.errors import PellucidError
-from pellucid.pipelines.options import EnhanceOptions, SegmentOptions, from_keywords, split_choices
+from pellucid.pipelines.options import (
+    EnhanceOptions,
+    SegmentOptions,
+    SynthesizeOptions,
+    from_keywords,
+    split_choices,
+)
 
 
 @pytest.mark.parametrize(
@@ -33,11 +39,11 @@ def test_impossible_spacings_are_refused(spacing: str) -> None:
     [
         ({"frame": -1}, "frame: need a whole number >= 0, got -1"),
         ({"threads": 0}, "threads: need a whole number >= 1, got 0"),
-        ({"contrast": "T1w"}, "enhance.contrast: need one of same, t1w, got 'T1w'"),
+        ({"denoise": "yes"}, "enhance.denoise: need one of auto, never, got 'yes'"),
         ({"precision": "fp16"}, "enhance.precision: need one of auto, bf16, fp32"),
         ({"spacings": 1}, "enhance: unknown key 'spacings'. Did you mean 'spacing'?"),
-        ({"save": "mask,brain"}, "save: need names among mask, tissue, t1w, got 'mask,brain'"),
-        ({"save": ["brain"]}, "enhance.save[0]: need one of mask, tissue, t1w"),
+        ({"save": "mask,brain"}, "save: need names among mask, tissue, got 'mask,brain'"),
+        ({"save": ["brain"]}, "enhance.save[0]: need one of mask, tissue"),
     ],
 )
 def test_wrong_keywords_are_refused_in_words(values: dict[str, Any], message: str) -> None:
@@ -54,7 +60,7 @@ def test_python_spellings_equal_those_of_the_command_line() -> None:
 
 
 def test_the_record_rebuilds_the_options() -> None:
-    options = from_keywords(EnhanceOptions, {"spacing": 0.5, "save": "t1w", "frame": 2, "threads": 1})
+    options = from_keywords(EnhanceOptions, {"spacing": 0.5, "save": "tissue", "frame": 2, "threads": 1})
     assert from_dict(EnhanceOptions, to_dict(options), "record") == options
 
 
@@ -67,5 +73,6 @@ def test_each_pipeline_has_its_own_extras() -> None:
     assert from_keywords(SegmentOptions, {"save": "tissue,mask"}).save == ("tissue", "mask")
     with pytest.raises(PellucidError, match="save: need names among mask, tissue, got 't1w'"):
         from_keywords(SegmentOptions, {"save": "t1w"})
-    with pytest.raises(PellucidError, match="segment: unknown key 'contrast'"):
-        from_keywords(SegmentOptions, {"contrast": "t1w"})
+    with pytest.raises(PellucidError, match="segment: unknown key 'denoise'"):
+        from_keywords(SegmentOptions, {"denoise": "never"})
+    assert from_keywords(SynthesizeOptions, {"save": "uncertainty"}).save == ("uncertainty",)

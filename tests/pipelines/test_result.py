@@ -20,7 +20,9 @@ def result() -> Result:
     volume = Volume(image, grid)
     labels = Volume((image * 3).round(), grid)
     mask = Volume((image > 0.5).float(), grid)
-    return Result(volume, labels, mask, record={"contrast": "same"}, t1w=volume, extras=("mask", "t1w"))
+    return Result(
+        volume, labels, mask, record={"contrast": "same"}, uncertainty=volume, extras=("mask", "uncertainty")
+    )
 
 
 def test_a_file_gets_its_extras_beside_it(result, tmp_path):
@@ -28,7 +30,7 @@ def test_a_file_gets_its_extras_beside_it(result, tmp_path):
     assert [file.name for file in files] == [
         "clear.nii.gz",
         "clear_mask.nii.gz",
-        "clear_t1w.nii.gz",
+        "clear_uncertainty.nii.gz",
         "clear.json",
     ]
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == sorted(file.name for file in files)

@@ -28,9 +28,8 @@ class Enhance(Command):
     def run(self) -> int:
         """Enhance one scan after another."""
         options = self.enhancement
-        kind = "T1w" if options.contrast == "t1w" else None
         others = [] if options.mask is None else [Path(options.mask)]
-        jobs = plan(self.inputs, self.out, "enhanced", kind=kind, extras=options.save, others=others)
+        jobs = plan(self.inputs, self.out, "enhanced", extras=options.save, others=others)
         # What is wrong for every scan is said once.
         from pellucid import runtime, weights
 

@@ -1,4 +1,4 @@
-"""Any brain scan in, a clearer one out: same contrast (or T1w), on the grid the user wants."""
+"""Any brain scan in, a clearer one out: same contrast, on the grid the user wants."""
 
 import dataclasses
 import logging
@@ -22,24 +22,18 @@ from pellucid.pipelines import slices, space
 from pellucid.pipelines.anatomy import posteriors
 from pellucid.pipelines.noise import without_noise
 from pellucid.pipelines.options import EnhanceOptions
-from pellucid.pipelines.record import Run, describe, describe_weights, read, read_mask, used, warn_of_unfit
+from pellucid.pipelines.record import Run, describe, describe_weights, read, read_mask, used
 from pellucid.pipelines.result import Result
 from pellucid.pipelines.segment import Labels, labels_on
 from pellucid.types import Batch, Image
 
 logger = logging.getLogger(__name__)
 
-WHITE_MATTER = 110.0
-"""Median of white matter in a T1w output, on the 0 to 255 scale FreeSurfer uses."""
-
 VOXEL_BYTES = 180
 """Working memory per voxel of a network without `bytes_per_voxel`; measured with the efficient U-Net."""
 
 MEMORY_BYTES = 2_900_000_000
 """Working memory a network may take for a head in one piece; above it, the head is cut into tiles."""
-
-SAME, T1W, WHITE = slice(0, 1), slice(1, 2), slice(2, 3)
-"""Channels of what the network is asked for: two images, and the probability of white matter."""
 
 
 def enhance(source: str | Path | Volume | Any, options: EnhanceOptions | None = None) -> Result:
@@ -73,7 +67,6 @@ def enhance(source: str | Path | Volume | Any, options: EnhanceOptions | None = 
     with run.listening(), run.step("weights"):
         network, metadata = weights.load(options.weights, runtime.device(options.device), kind="two_stage")
         run.notes["weights"] = describe_weights(options.weights, metadata)
-        warn_of_unfit(options)
     return enhance_volume(volume, network, options, mask=mask, run=run)
 
 
@@ -90,7 +83,7 @@ def enhance_volume(
 
     Args:
         volume: The scan in its stored orientation, one channel.
-        network: A two-stage network: returns tissue logits, the image in the same contrast, and in T1w.
+        network: A two-stage network: returns, among other things, the image in the same contrast.
         options: `frame`, `mask`, `weights` and `threads` have done their work and are only recorded.
         mask: The user's brain mask, used instead of the predicted one.
         grid: Where the output is wanted, instead of what `options.spacing` says.
@@ -120,20 +113,15 @@ def enhance_volume(
         with run.step("predict"):
             clear = _predict(network, crop, options)
         with run.step("finish"):
-            image = _finite(_same(clear[SAME], crop, levels, place, target.data), volume, levels)
+            image = _finite(_same(clear, crop, levels, place, target.data), volume, levels)
             image = target.data.clone() if thick else image
             # Nothing darker than air; where values are positive, 0 is.
             image = image.clamp_(min=min(levels.low, float(volume.data.min())))
-            t1w = _t1w(clear, place, run) if clear.shape[0] > WHITE.start else None
         with run.step("back"):
-            if t1w is None and "t1w" in (options.contrast, *options.save):
-                raise wrong("T1w output", need="weights of a network that has one", got=options.weights)
             same = resample.back_to(target.with_data(image), template)
-            other = resample.back_to(target.with_data(t1w), template) if t1w is not None else None
         with run.step("segment"):
             found = _anatomy(volume, given, template, mask, options, run)
     run.notes |= {
-        "contrast": options.contrast,
         "noise": dataclasses.asdict(noise),
         "intensity": {"zero": levels.low, "one": levels.high},
         "mask": "predicted" if mask is None else "given",
@@ -141,9 +129,8 @@ def enhance_volume(
         **_geometry(quiet, template, work, box, thick=thick),
     }
     record = run.record(volume, config.to_dict(options), *filter(None, [mask]))
-    main, kind = (other, "T1w") if options.contrast == "t1w" and other is not None else (same, None)
     tissue, brain = (None, None) if found is None else (found.tissue, found.brain)
-    return Result(main, tissue, brain, record=record, t1w=other, extras=options.save, kind=kind)
+    return Result(same, tissue, brain, record=record, extras=options.save)
 
 
 def _geometry(quiet: Volume, template: Volume, work: Volume, box: Box, *, thick: bool) -> dict[str, Any]:
@@ -168,22 +155,19 @@ def _is_thick(scan: Volume, work: Volume) -> bool:
     return slices.thick_axis(resample.to_canonical(scan).grid, work.grid) is not None
 
 
-class _Heads(nn.Module):
-    """The network with its answers in one tensor: same contrast; if wanted T1w, and where white matter is."""
+class _Same(nn.Module):
+    """The network with the image in the same contrast as its only answer."""
 
-    def __init__(self, network: nn.Module, whole: Image, *, t1w: bool) -> None:
+    def __init__(self, network: nn.Module, whole: Image) -> None:
         super().__init__()
-        self.network, self.t1w = network, t1w
+        self.network = network
         # Of the whole image, so that the answer does not depend on the tiles.
         self.scene = network.describe(whole[None]) if isinstance(network, TwoStage) else None
 
-    def forward(self, batch: Batch) -> Float[Tensor, "b k x y z"]:
+    def forward(self, batch: Batch) -> Batch:
         more = () if self.scene is None else (self.scene.to(batch.device),)
-        answer = self.network(batch, *more)
-        same: Tensor = answer.same.float()
-        if not self.t1w:
-            return same
-        return torch.cat([same, answer.t1w.float(), answer.tissue.float().softmax(1)[:, 3:]], dim=1)
+        same: Tensor = self.network(batch, *more).same.float()
+        return same
 
 
 def _anatomy(
@@ -228,14 +212,14 @@ def _work(volume: Volume, target: Volume) -> Volume:
     return resample.to_spacing(canonical, spacing, order=3)
 
 
-def _predict(network: nn.Module, crop: Image, options: EnhanceOptions) -> Float[Tensor, "n x y z"]:
-    """The same contrast; T1w and white matter if anybody wants them."""
-    heads = _Heads(network, crop, t1w=options.contrast == "t1w" or "t1w" in options.save).eval()
+def _predict(network: nn.Module, crop: Image, options: EnhanceOptions) -> Image:
+    """The clear image in the box of the head."""
+    same = _Same(network, crop).eval()
     costs = [getattr(module, "bytes_per_voxel", VOXEL_BYTES) for module in network.modules()]
     most = MEMORY_BYTES // max(costs)
     tile = max(48, min(128, int(most ** (1 / 3)) // 16 * 16))
     where = runtime.device(options.device)
-    return predict(heads, crop, tile=tile, device=where, precision=options.precision, max_voxels=most)
+    return predict(same, crop, tile=tile, device=where, precision=options.precision, max_voxels=most)
 
 
 def _same(
@@ -258,13 +242,3 @@ def _finite(image: Image, volume: Volume, levels: IntensityRange) -> Image:
             fix="The file is damaged, or holds something other than an image.",
         )
     return image
-
-
-def _t1w(clear: Float[Tensor, "n x y z"], place: space.Place, run: Run) -> Float[Tensor, "1 i j k"]:
-    """The T1w answer on the output grid with white matter at 110."""
-    values = clear[T1W]
-    white = values[clear[WHITE] > 0.9]
-    median = float(white.median()) if white.numel() >= 100 else 1.0
-    factor = WHITE_MATTER / max(median, 1e-3)
-    run.notes["t1w_scale"] = {"range": [0, 255], "white_matter_median": WHITE_MATTER, "factor": factor}
-    return place.to_target(place.fade(values * factor)).clamp_(0, 255)

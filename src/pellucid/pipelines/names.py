@@ -10,7 +10,6 @@ from pellucid.errors import wrong
 EXTRAS = {
     "mask": ("brain", "mask"),
     "tissue": ("tissue", "dseg"),
-    "t1w": ("synthetic", "T1w"),
     "uncertainty": ("uncertainty", "T1w"),
 }
 """Description and kind in the name of each extra output, in an output folder."""

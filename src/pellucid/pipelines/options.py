@@ -9,8 +9,7 @@ from typing import Any, Literal, TypeVar, get_args, get_type_hints
 from pellucid.config import from_dict
 from pellucid.errors import wrong
 
-Extra = Literal["mask", "tissue", "t1w"]
-SegmentExtra = Literal["mask", "tissue"]
+Extra = Literal["mask", "tissue"]
 SynthesizeExtra = Literal["uncertainty"]
 
 
@@ -69,14 +68,11 @@ class ScanOptions:
 class EnhanceOptions(ScanOptions):
     """The same in Python and on the command line."""
 
-    contrast: Literal["same", "t1w"] = "same"
-    """Contrast of the output: that of the input, or T1-weighted."""
-
     denoise: Literal["auto", "never"] = "auto"
     """Take noise away before anything else: where there is enough to be seen, or never."""
 
     save: tuple[Extra, ...] = ()
-    """Also write: brain mask, tissue labels (1 CSF, 2 gray, 3 white matter), T1-weighted version."""
+    """Also write: brain mask, tissue labels (1 CSF, 2 gray, 3 white matter)."""
 
     mask: str | None = None
     """Brain mask to use instead of our own: an image of the scan's space, above zero inside."""
@@ -95,7 +91,7 @@ class EnhanceOptions(ScanOptions):
 class SegmentOptions(ScanOptions):
     """The same in Python and on the command line."""
 
-    save: tuple[SegmentExtra, ...] = ()
+    save: tuple[Extra, ...] = ()
     """Also write: brain mask (with the CSF around the brain), tissue labels (1 CSF, 2 gray, 3 white matter)."""
 
     weights: str = "anatomy"

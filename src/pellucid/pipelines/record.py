@@ -16,7 +16,7 @@ from pellucid import runtime, weights
 from pellucid.inference.predictor import precision_of
 from pellucid.io import nifti
 from pellucid.io.volume import Grid, Volume
-from pellucid.pipelines.options import EnhanceOptions, ScanOptions
+from pellucid.pipelines.options import ScanOptions
 
 logger = logging.getLogger(__name__)
 
@@ -203,19 +203,3 @@ def used(options: ScanOptions) -> dict[str, Any]:
     where = runtime.device(options.device)
     kind = precision_of(where, options.precision)
     return {"device": str(where), "precision": kind, "threads": torch.get_num_threads()}
-
-
-def warn_of_unfit(options: EnhanceOptions) -> None:
-    """Say, on screen and in the record, which outputs asked for these weights are not good enough for.
-
-    Args:
-        options: Options of the run.
-    """
-    asked = {*options.save, options.contrast} - ({"mask"} if options.mask is not None else set())
-    unfit = sorted(asked & set(weights.unfit(options.weights)))
-    if unfit:
-        logger.warning(
-            "%s: the weights %r are not trained far enough for this output; see their model card",
-            ", ".join(unfit),
-            options.weights,
-        )

@@ -30,12 +30,10 @@ class Result:
     """Plain data, ready for JSON."""
     description: str = "enhanced"
     """What the image is called in the name of an output in a folder (BIDS `desc-`)."""
-    t1w: Volume | None = None
-    """The image with T1w contrast, if it was asked for."""
     uncertainty: Volume | None = None
     """Expected absolute error of the T1w image in its own units; none if the pipeline does not know."""
     extras: tuple[str, ...] = field(default=())
-    """What `save` writes beside the image, of "mask", "tissue", "t1w" and "uncertainty"."""
+    """What `save` writes beside the image, of "mask", "tissue" and "uncertainty"."""
     kind: str | None = None
     """Kind of the image (BIDS's suffix) if it is not that of the input: "T1w", or "dseg" for labels."""
     table: list[dict[str, Any]] | None = None

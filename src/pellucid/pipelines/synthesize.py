@@ -19,13 +19,15 @@ from pellucid.ops.head import head_box
 from pellucid.ops.labels import one_piece
 from pellucid.pipelines import registration, space
 from pellucid.pipelines.anatomy import coarse
-from pellucid.pipelines.enhance import WHITE_MATTER
 from pellucid.pipelines.options import SynthesizeOptions
 from pellucid.pipelines.record import Run, describe, describe_weights, read, used
 from pellucid.pipelines.result import Result
 from pellucid.types import Batch
 
 logger = logging.getLogger(__name__)
+
+WHITE_MATTER = 110.0
+"""Median of white matter in a T1w image, on the 0 to 255 scale FreeSurfer uses."""
 
 CT_WINDOW = (0.0, 80.0)
 """Hounsfield units between which soft tissue and fluid lie (SynthSR's window)."""
