@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import typing
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -49,10 +49,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(f"pellucid {version('pellucid')}")
         return OK
+    return guarded(lambda: _run(words))
+
+
+def _run(words: list[str]) -> int:
+    """Read the words, then do what they say."""
+    command = parse(words)
+    with attended(quiet=command.quiet, verbose=command.verbose):
+        return command.run()
+
+
+def guarded(work: Callable[[], int]) -> int:
+    """Do some work; what goes wrong becomes one sentence on stderr.
+
+    Args:
+        work: Returns an exit code.
+
+    Returns:
+        That code; 2 for bad input, 130 if interrupted.
+    """
     try:
-        command = parse(words)
-        with _logging(command), _stopping():
-            return command.run()
+        return work()
     except PellucidError as problem:
         print(f"pellucid: {problem}", file=sys.stderr)
         return FAILED
@@ -67,6 +84,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("pellucid: interrupted.", file=sys.stderr)
         return INTERRUPTED
+
+
+@contextmanager
+def attended(*, quiet: bool = False, verbose: bool = False) -> Iterator[None]:
+    """Show the log, and unwind on SIGTERM, while a command runs.
+
+    Args:
+        quiet: Errors only.
+        verbose: Everything.
+
+    Yields:
+        Nothing.
+    """
+    with _logging(quiet, verbose), _stopping():
+        yield
 
 
 def usage() -> str:
@@ -208,11 +240,11 @@ def _stopping() -> Iterator[None]:
 
 
 @contextmanager
-def _logging(command: Command) -> Iterator[None]:
+def _logging(quiet: bool, verbose: bool) -> Iterator[None]:
     """Show the package's log while a command runs: warnings, errors only (-q), or everything (-v)."""
     logger, handler = logging.getLogger("pellucid"), _Handler()
     before = logger.level, logger.propagate
-    logger.setLevel(logging.ERROR if command.quiet else logging.DEBUG if command.verbose else logging.WARNING)
+    logger.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.WARNING)
     logger.propagate = False
     logger.addHandler(handler)
     try:

@@ -71,6 +71,25 @@ def test_labels_lie_where_they_should(spacing, options) -> None:
     np.testing.assert_array_equal(result.mask.data[0].numpy() > 0, labels > 0)
 
 
+@pytest.mark.parametrize("spacing", ["native", "2"])
+def test_probabilities_of_tissues_add_up_in_the_brain(tmp_path, spacing) -> None:
+    volume = stored(ball(), "PIL")
+    result = run(volume, save=("probseg",), spacing=spacing)
+    inside = result.mask.data[0] > 0
+    chances = result.probseg.data
+    assert chances.shape == (3, *result.volume.grid.shape) and float(chances.min()) >= 0
+    total = chances.sum(0)[inside]  # less than 1 at the edge of the brain: the rest is what lies outside
+    assert float(total.median()) > 0.999 and 0.45 < float(total.min()) <= float(total.max()) < 1.001
+    assert not chances[:, ~inside].any()
+    agree = (chances.argmax(0) + 1 == result.tissue.data[0])[inside].float().mean()
+    assert float(agree) > 0.97
+    files = result.save(tmp_path / "x.nii.gz")
+    assert [file.name for file in files][1] == "x_probseg.nii.gz"
+    assert nib.load(files[1]).shape == (*result.volume.grid.shape, 3)
+    table = sum(row["volume_ml"] for row in result.table)
+    assert result.record["intracranial_ml"] == pytest.approx(table, abs=0.01)
+
+
 def test_native_labels_are_on_the_grid_of_the_scan() -> None:
     volume = stored(ball((1.0, 1.0, 4.0)), "PIL")
     result = run(volume)
@@ -193,6 +212,6 @@ def test_the_command_and_python_do_the_same(
 def test_wrong_words_are_refused(stubbed: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = nifti.save(ball(), tmp_path / "scan.nii.gz")
     assert cli.main(["segment", str(source), "-o", str(tmp_path / "x"), "--save", "t1w"]) == 2
-    assert "save: need names among mask, tissue, got 't1w'" in capsys.readouterr().err
+    assert "save: need names among mask, tissue, probseg, got 't1w'" in capsys.readouterr().err
     assert cli.main(["segment", str(source), "-o", str(source)]) == 2
     assert "need an output other than the input" in capsys.readouterr().err

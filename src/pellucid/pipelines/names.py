@@ -10,6 +10,7 @@ from pellucid.errors import wrong
 EXTRAS = {
     "mask": ("brain", "mask"),
     "tissue": ("tissue", "dseg"),
+    "probseg": ("tissue", "probseg"),
     "uncertainty": ("uncertainty", "T1w"),
 }
 """Description and kind in the name of each extra output, in an output folder."""

@@ -10,6 +10,7 @@ from pellucid.config import from_dict
 from pellucid.errors import wrong
 
 Extra = Literal["mask", "tissue"]
+SegmentExtra = Literal["mask", "tissue", "probseg"]
 SynthesizeExtra = Literal["uncertainty"]
 
 
@@ -91,8 +92,9 @@ class EnhanceOptions(ScanOptions):
 class SegmentOptions(ScanOptions):
     """The same in Python and on the command line."""
 
-    save: tuple[Extra, ...] = ()
-    """Also write: brain mask (with the CSF around the brain), tissue labels (1 CSF, 2 gray, 3 white matter)."""
+    save: tuple[SegmentExtra, ...] = ()
+    """Also write: brain mask (with the CSF around the brain), tissue labels (1 CSF, 2 gray, 3 white matter),
+    probabilities of CSF, gray and white matter as three frames."""
 
     weights: str = "anatomy"
     """Name of bundled weights, or path of a .safetensors file."""

@@ -32,8 +32,10 @@ class Result:
     """What the image is called in the name of an output in a folder (BIDS `desc-`)."""
     uncertainty: Volume | None = None
     """Expected absolute error of the T1w image in its own units; none if the pipeline does not know."""
+    probseg: Volume | None = None
+    """Probability of CSF, GM and WM, a frame each, if it was asked for."""
     extras: tuple[str, ...] = field(default=())
-    """What `save` writes beside the image, of "mask", "tissue" and "uncertainty"."""
+    """What `save` writes beside the image, of "mask", "tissue", "probseg" and "uncertainty"."""
     kind: str | None = None
     """Kind of the image (BIDS's suffix) if it is not that of the input: "T1w", or "dseg" for labels."""
     table: list[dict[str, Any]] | None = None

@@ -35,6 +35,8 @@ class Labels(NamedTuple):
     """0 background, 1 CSF, 2 GM, 3 WM."""
     brain: Volume
     """1 inside, the CSF around the brain included."""
+    chances: Volume | None = None
+    """Probability of CSF, GM and WM, a channel each, if it was asked for."""
 
 
 def segment(source: str | Path | Volume | Any, options: SegmentOptions | None = None) -> Result:
@@ -94,7 +96,7 @@ def segment_volume(
             found = posteriors(volume, network, options)
         with run.step("label"):
             template = _blank(volume, space.wanted_grid(volume.grid, options.spacing_mm))
-            labels, tissue, brain = labels_on(template, found)
+            labels, tissue, brain, chances = labels_on(template, found, chances="probseg" in options.save)
         table = volumes.table(found.classes, found.right, found.brain, found.grid)
         certainty = round(volumes.certainty(table), 3)
         if certainty < UNSURE:
@@ -109,6 +111,7 @@ def segment_volume(
         "working_grid": describe(found.grid),
         "output_grid": describe(template.grid),
         "tissue_ml": volumes.of_tissues(table),
+        "intracranial_ml": round(sum(row["volume_ml"] for row in table), 2),
         "used": used(options),
     }
     record = run.record(volume, config.to_dict(options))
@@ -117,6 +120,7 @@ def segment_volume(
         tissue,
         brain,
         record=record,
+        probseg=chances,
         description="structures",
         extras=options.save,
         kind="dseg",
@@ -124,13 +128,16 @@ def segment_volume(
     )
 
 
-def labels_on(template: Volume, found: Posteriors, *, mask: Volume | None = None) -> Labels:
+def labels_on(
+    template: Volume, found: Posteriors, *, mask: Volume | None = None, chances: bool = False
+) -> Labels:
     """Labels on a grid whose axes are those of the scan.
 
     Args:
         template: A volume on the grid, as it is stored; its values are not used.
         found: Of the scan.
         mask: A brain mask to use instead of our own, on any grid of the scan's space.
+        chances: Whether the probabilities of tissues are wanted too.
 
     Returns:
         Structures, tissue and brain, with the header of the template.
@@ -144,7 +151,22 @@ def labels_on(template: Volume, found: Posteriors, *, mask: Volume | None = None
         brain = _given(mask, template)
         structures, tissue = structures * brain, tissue * brain
     back = [resample.back_to(target.with_data(data), template) for data in (structures, tissue, brain)]
-    return Labels(back[0], back[1], back[2])
+    more = (
+        resample.back_to(target.with_data(_tissues(found, target.grid) * brain), template)
+        if chances
+        else None
+    )
+    return Labels(back[0], back[1], back[2], more)
+
+
+def _tissues(found: Posteriors, grid: Grid) -> Float[Tensor, "3 i j k"]:
+    """Probability of CSF, GM and WM on a grid whose axes are those of the posteriors."""
+    kinds = torch.tensor([structure.tissue for structure in STRUCTURES])
+    sums = torch.stack([found.classes[kinds == kind].sum(0) for kind in (1, 2, 3)])
+    part, box = overlap(found.grid, grid, bounding_box(found.brain[0] > 0.2, margin=1))
+    out = torch.zeros(3, *grid.shape)
+    out[box] = space.transfer(sums, found.grid, part, order=1, average=True)
+    return out
 
 
 def _given(mask: Volume, template: Volume) -> Float[Tensor, "1 i j k"]:

@@ -40,7 +40,7 @@ class SynthesisDataConfig:
 
     packed: str = "packed/synthesis.zip"
     """Dataset written by `pellucid pack`."""
-    crops: int = 4
+    crops: int = 6
     """Crops of one head per step."""
     crop: int = 64
     """Side of a crop in voxels."""
@@ -107,7 +107,8 @@ class SynthesisStream:
         self.config, self.seed, self.anatomy = config, seed, anatomy
         heads = AnatomyDataConfig(packed=config.packed, rarely=config.rarely, generator=config.generator)
         labelled = [_evened(subject) for subject in subjects if subject.labels is not None]
-        self.real = [subject for subject in labelled if "T1w" in subject.images]
+        # A person with several contrasts comes up for each of them.
+        self.real = [one for one in labelled if "T1w" in one.images for _ in one.images]
         painted = [subject for subject in labelled if "T1w" not in subject.images]
         self.streams = [
             AnatomyStream(some, heads, seed=seed, device=device, finer=2) if some else None

@@ -1,0 +1,164 @@
+"""How well `pellucid synthesize` makes a T1w image, where there is a real one, and how far contrasts agree where not.
+
+The real T1w is scaled linearly to the synthetic one (least squares in the brain) and compared there; expected errors
+that are saved with the image are compared with those that it has. Scans of one person that lie elsewhere are moved by
+rigid registration of the synthetic images. Scans are also stored in all 48 orders of axes, and along oblique axes.
+
+    python benchmarks/synthesis.py --truth p19_T1.nii.gz --scans p19_T2.nii.gz p19_FLAIR.nii.gz
+    python benchmarks/synthesis.py --agree p04_T1W.nii.gz p04_T2W.nii.gz p04_FLAIR.nii.gz
+    python benchmarks/synthesis.py --orders scan.nii.gz
+"""
+
+import argparse
+import itertools
+import math
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+import pellucid
+from pellucid.io import nifti, resample
+from pellucid.io.volume import Grid, Volume
+from pellucid.metrics import ssim
+from pellucid.pipelines import registration
+from pellucid.pipelines.result import Result
+
+OBLIQUE = Rotation.from_euler("xyz", [12, -7, 9], degrees=True).as_matrix()
+
+
+def made(scans: list[Path] | list[Volume], given: argparse.Namespace) -> Result:
+    """What the command makes of one scan, or of several."""
+    names = {"weights": given.weights, "anatomy_weights": given.anatomy_weights}
+    return pellucid.synthesize(scans, flip=not given.no_flip, **names)
+
+
+def brain(volume: Volume, given: argparse.Namespace) -> Volume:
+    """The brain without the fluid around it, as `segment` finds it."""
+    found = pellucid.segment(volume, weights=given.anatomy_weights)
+    inside = (found.volume.data > 0) & (found.volume.data != 24)
+    return found.volume.with_data(inside.float())
+
+
+def correlation(one: Tensor, other: Tensor) -> float:
+    """Pearson's."""
+    return float(torch.corrcoef(torch.stack([one, other]))[0, 1])
+
+
+def against_truth(given: argparse.Namespace) -> None:
+    """Each scan alone, and all of them, against the real T1w."""
+    truth = resample.to_canonical(nifti.load(given.truth))
+    inside = brain(truth, given)
+    print(
+        "| from | correlation | SSIM | MAE | expected MAE | errors below expected median, 90th percentile |"
+    )
+    print("|---|--:|--:|--:|--:|--:|")
+    sets = [[path] for path in given.scans]
+    for paths in [*sets, given.scans] if len(sets) > 1 else sets:
+        result = made(paths, given)
+        image, doubt = (resample.to_canonical(v) for v in (result.volume, result.uncertainty))
+        real = resample.to_grid(truth, image.grid, order=1).data
+        mask = resample.to_grid(inside, image.grid, order=0).data > 0.5
+        x, y = real[mask].double(), image.data[mask].double()
+        slope, offset = np.polyfit(x.numpy(), y.numpy(), 1)
+        scaled = (real * slope + offset).float()
+        error, expected = (scaled - image.data).abs()[mask], doubt.data[mask]
+        likeness = ssim(image.data[None], scaled[None], mask=mask[None])
+        shares = [
+            float((error <= expected * factor).float().mean()) for factor in (math.log(2), math.log(10))
+        ]
+        name = " + ".join(path.name.split(".")[0].split("_")[-1] for path in paths)
+        print(
+            f"| {name} | {correlation(x, y):.3f} | {float(likeness):.3f} | {float(error.mean()):.2f} | "
+            f"{float(expected.mean()):.2f} | {shares[0]:.2f}, {shares[1]:.2f} |",
+            flush=True,
+        )
+
+
+def agreement(given: argparse.Namespace) -> None:
+    """How far synthetic images of one person's scans agree."""
+    results = [made([path], given) for path in given.agree]
+    brains = [brain(result.volume, given) for result in results]
+    images = [
+        registration.Image(resample.to_canonical(r.volume).data, resample.to_canonical(r.volume).grid,
+                           resample.to_canonical(b).data)
+        for r, b in zip(results, brains, strict=True)
+    ]  # fmt: skip
+    names = [path.name.split(".")[0] for path in given.agree]
+    print("| images | moved, mm | turned, degrees | correlation in the brain |\n|---|--:|--:|--:|")
+    for (i, one), (j, other) in itertools.combinations(enumerate(images), 2):
+        found = registration.rigid(one, other)
+        there = registration.moved_grid(other.grid, found)
+        values, mask = (
+            resample.to_grid(Volume(data, there), one.grid, order=order).data
+            for data, order in ((other.data, 1), (other.mask, 0))
+        )
+        both = (one.mask > 0.5) & (mask > 0.5)
+        moved = math.dist((0, 0, 0), found.translation_mm)
+        value = correlation(one.data[both], values[both])
+        print(
+            f"| {names[i]}, {names[j]} | {moved:.2f} | {found.rotation_deg:.2f} | {value:.3f} |", flush=True
+        )
+    print("\n| synthetic image of | CSF, ml | GM, ml | WM, ml |\n|---|--:|--:|--:|")
+    for name, result in zip(names, results, strict=True):
+        record = pellucid.segment(result.volume, weights=given.anatomy_weights).record
+        print(
+            f"| {name} | " + " | ".join(f"{ml:.0f}" for ml in record["tissue_ml"].values()) + " |", flush=True
+        )
+
+
+def orders(given: argparse.Namespace) -> None:
+    """The same scan stored in all 48 ways, and along oblique axes: the answer in the world, against the first one's."""
+    scan = resample.to_canonical(nifti.load(given.orders))
+    first = resample.to_canonical(made([scan], given).volume)
+    mask = resample.to_grid(brain(scan, given), first.grid, order=0).data > 0.5
+    kind = nib.orientations
+    worst = 1.0
+    for axes, signs in itertools.product(
+        itertools.permutations(range(3)), itertools.product((1, -1), repeat=3)
+    ):
+        turn = np.array([[axis, sign] for axis, sign in zip(axes, signs, strict=True)], dtype=float)
+        data = kind.apply_orientation(scan.data[0].numpy(), turn)
+        affine = scan.grid.affine @ kind.inv_ornt_aff(turn, scan.grid.shape)
+        stored = Volume(torch.from_numpy(data.copy())[None], Grid(data.shape, affine))
+        answer = resample.to_canonical(made([stored], given).volume)
+        value = correlation(resample.to_grid(answer, first.grid).data[mask], first.data[mask])
+        worst = min(worst, value)
+    print(f"48 orders of axes: correlation at least {worst:.6f}")
+    turned = np.eye(4)
+    turned[:3, :3] = OBLIQUE
+    oblique = Volume(scan.data, Grid(scan.grid.shape, turned @ scan.grid.affine))
+    answer = made([oblique], given).volume
+    back = Volume(answer.data, Grid(answer.grid.shape, np.linalg.inv(turned) @ answer.grid.affine))
+    value = correlation(
+        resample.to_grid(resample.to_canonical(back), first.grid).data[mask], first.data[mask]
+    )
+    print(f"oblique axes: correlation {value:.6f}")
+
+
+def main() -> None:
+    """Synthesize, compare, print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--truth", type=Path)
+    parser.add_argument("--scans", nargs="*", default=[], type=Path)
+    parser.add_argument("--agree", nargs="*", default=[], type=Path)
+    parser.add_argument("--orders", type=Path)
+    parser.add_argument("--weights", default="t1w")
+    parser.add_argument("--anatomy-weights", default="anatomy")
+    parser.add_argument("--no-flip", action="store_true")
+    given = parser.parse_args()
+    if given.truth:
+        against_truth(given)
+    if given.agree:
+        agreement(given)
+    if given.orders:
+        orders(given)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""`pellucid-synthsr`: the words of FreeSurfer's mri_synthsr, so that scripts written for it run unchanged."""
+
+import argparse
+import csv
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pellucid.cli import attended, guarded
+from pellucid.commands.batch import Job, check, each, find_inputs
+from pellucid.endings import output_ending, split_suffix
+from pellucid.errors import PellucidError, wrong
+from pellucid.pipelines.options import SynthesizeOptions
+
+LISTS = (".txt", ".csv")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Synthesize what mri_synthsr would be asked for.
+
+    Args:
+        arguments: Words after `pellucid-synthsr`; those of the process if absent.
+
+    Returns:
+        0 if every output was written, 2 for bad input, 130 if interrupted.
+    """
+    return guarded(lambda: _run(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def _run(words: list[str]) -> int:
+    given = _parser().parse_args(words)
+    if given.v1 or (given.model and not given.model.endswith(".safetensors")):
+        got = "--v1" if given.v1 else f"--model {given.model}"
+        fix = "Leave it out: pellucid has one network for all scans, low-field ones too."
+        raise wrong("pellucid-synthsr", need="weights of pellucid (.safetensors)", got=got, fix=fix)
+    options = SynthesizeOptions(
+        ct=given.ct,
+        flip=not given.disable_flipping,
+        threads=None if given.threads < 1 else given.threads,
+        device="cpu" if given.cpu else "auto",
+        weights=given.model or "t1w",
+    )
+    jobs = {source: out for source, out in pairs(given.i, given.o)}
+
+    def work(source: Path) -> None:
+        from pellucid.pipelines.synthesize import synthesize
+
+        out = jobs[source]
+        check(Job(source, out, (out,)), force=True)
+        print(synthesize(str(source), options).save(out, force=True)[0])
+
+    with attended():
+        return each(list(jobs), work, quiet=False)
+
+
+def pairs(source: Path, out: Path) -> list[tuple[Path, Path]]:
+    """What is read, and where it goes.
+
+    Args:
+        source: An image, a folder, a list of images (.txt), or a table of images and outputs (.csv).
+        out: An image, a folder, or a list of images (.txt); for a table, nothing is read from it.
+
+    Returns:
+        Input and output of each image.
+
+    Raises:
+        PellucidError: If the two do not fit each other.
+    """
+    if source.suffix == ".csv":
+        return [_row(source, number, row) for number, row in enumerate(_rows(source), start=1)]
+    if source.suffix == ".txt":
+        ours, theirs = _lines(source), _lines(out) if out.suffix == ".txt" else []
+        if len(ours) != len(theirs):
+            need = f"a .txt file with {len(ours)} names, as in {source}"
+            got = f"{len(theirs)}" if out.suffix == ".txt" else str(out)
+            raise wrong("--o", need=need, got=got)
+        return list(zip(ours, theirs, strict=True))
+    if source.is_dir():
+        return [(path, out / _named(path)) for path in find_inputs([source])]
+    is_image = bool(split_suffix(out)[1]) and not out.is_dir()
+    return [(source, out if is_image else out / _named(source))]
+
+
+def _named(path: Path) -> str:
+    """As mri_synthsr names what it makes of a file in a folder."""
+    return f"{split_suffix(path)[0]}_synthsr{output_ending(path)}"
+
+
+def _lines(path: Path) -> list[Path]:
+    """Names in a list."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise wrong(str(path), need="a list of file names", got=str(error)) from error
+    return [Path(line.strip()) for line in text.splitlines() if line.strip()]
+
+
+def _rows(path: Path) -> list[list[str]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise wrong(str(path), need="a table of inputs and outputs", got=str(error)) from error
+
+
+def _row(path: Path, number: int, row: list[str]) -> tuple[Path, Path]:
+    cells = [cell.strip() for cell in row]
+    if len(cells) != 2 or not all(cells):
+        raise wrong(
+            f"{path}, row {number}", need="two columns: input, output", got=f"{len(cells)}: {','.join(row)}"
+        )
+    return Path(cells[0]), Path(cells[1])
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises instead of printing its usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise PellucidError(f"{message}. See pellucid-synthsr --help.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser: Any = _Parser(
+        prog="pellucid-synthsr",
+        description="A 1 mm T1w image from a scan of any contrast, with the words of mri_synthsr. For research only.",
+    )
+    parser.add_argument(
+        "--i", required=True, type=Path, help="image, folder, list (.txt), table (.csv: input,output)"
+    )
+    parser.add_argument("--o", required=True, type=Path, help="image, folder, or list (.txt)")
+    parser.add_argument("--ct", action="store_true", help="the scan is a CT in Hounsfield units")
+    parser.add_argument("--disable_flipping", action="store_true", help="one pass instead of two: faster")
+    parser.add_argument(
+        "--disable_sharpening", action="store_true", help="accepted; nothing is sharpened here"
+    )
+    parser.add_argument("--lowfield", action="store_true", help="accepted; the network is the same")
+    parser.add_argument("--threads", type=int, default=-1, help="CPU threads; -1: all")
+    parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
+    parser.add_argument("--v1", action="store_true", help="refused: weights of another program")
+    parser.add_argument("--model", help="weights of pellucid (.safetensors) instead of the bundled ones")
+    return parser
