@@ -6,6 +6,7 @@ which may be coarser than ours.
 
     python benchmarks/anatomy.py --maps head_17.nii.gz head_18.nii.gz --contrasts 8
     python benchmarks/anatomy.py --pairs scan.nii.gz=labels.nii.gz=fetal
+    python benchmarks/anatomy.py --maps head_17.nii.gz --calibration     # are the probabilities of tissues right?
 """
 
 import argparse
@@ -122,6 +123,37 @@ def pair(text: str) -> tuple[str, Volume, Tensor, str]:
     )
 
 
+class Reliability:
+    """How often the likeliest tissue is right, by how likely it is said to be.
+
+    The expected calibration error is the mean over voxels of the difference between the two in ten bins (Guo et al.
+    2017, ICML, arXiv:1706.04599).
+    """
+
+    def __init__(self) -> None:
+        self.counts, self.said, self.right = (torch.zeros(10, dtype=torch.float64) for _ in range(3))
+
+    def add(self, chances: Tensor, truth: Tensor) -> None:
+        """Count the voxels that are brain for both."""
+        both = (chances.sum(0) > 0.5) & (truth > 0)
+        values = chances[:, both] / chances[:, both].sum(0)
+        best, tissue = values.max(0)
+        place = (best * 10).long().clamp(0, 9)
+        self.counts += torch.bincount(place, minlength=10)
+        self.said += torch.bincount(place, best.double(), minlength=10)
+        self.right += torch.bincount(place, (tissue + 1 == truth[both]).double(), minlength=10)
+
+    def show(self) -> None:
+        """Print a row for each bin, and the error."""
+        print("\n| said | right | share of voxels |\n|--:|--:|--:|")
+        for count, said, right in zip(self.counts, self.said, self.right, strict=True):
+            if count > 0:
+                print(f"| {said / count:.2f} | {right / count:.2f} | {count / self.counts.sum():.3f} |")
+        error = (self.said - self.right).abs().sum() / self.counts.sum()
+        doubt = (self.said - self.right).sum() / self.counts.sum()
+        print(f"\nexpected calibration error {error:.3f}, on the mean {doubt:+.3f}")
+
+
 def main() -> None:
     """Segment, compare, print."""
     parser = argparse.ArgumentParser(
@@ -132,6 +164,7 @@ def main() -> None:
     parser.add_argument("--contrasts", type=int, default=8)
     parser.add_argument("--corrupted", action="store_true")
     parser.add_argument("--weights", default="anatomy")
+    parser.add_argument("--calibration", action="store_true")
     parser.add_argument("--each", action="store_true", help="print every structure")
     given = parser.parse_args()
     network, _ = weights.load(given.weights, kind="anatomy")
@@ -140,10 +173,14 @@ def main() -> None:
     ]
     cases += [pair(text) for text in given.pairs]
     everything: dict[str, list[float]] = {}
+    reliability = Reliability()
+    save = ("probseg",) if given.calibration else ()
     print("| case | brain | CSF | GM | WM | structures, mean |\n|---|--:|--:|--:|--:|--:|")
     for name, volume, labels, table in cases:
-        found = segment_volume(volume, network, SegmentOptions()).volume.data[0]
-        scores = compare(found, labels, table)
+        result = segment_volume(volume, network, SegmentOptions(save=save))
+        scores = compare(result.volume.data[0], labels, table)
+        if result.probseg is not None:
+            reliability.add(result.probseg.data, load_table(table).tissue_map(labels))
         mean = statistics.mean(value for key, value in scores.items() if key.startswith("structure"))
         first = [*list(scores.values())[:4], mean]
         print(f"| {name} | " + " | ".join(f"{value:.3f}" for value in first) + " |", flush=True)
@@ -153,6 +190,9 @@ def main() -> None:
     for key, values in everything.items():
         if given.each or not key.startswith("structure"):
             print(f"| {key.removeprefix('structure ')} | {statistics.mean(values):.3f} |")
+
+    if given.calibration:
+        reliability.show()
 
 
 if __name__ == "__main__":
