@@ -53,7 +53,7 @@ def example(table: str, numbers: list[int], *, sided: bool = True) -> AnatomyExa
     labels = torch.tensor(numbers, dtype=torch.int16).view(-1, 1, 1)
     found = grouping(load_table(table))
     image = torch.zeros(1, len(numbers), 1, 1)
-    return AnatomyExample(image, found.row_map(labels), found.side_map(labels, sided=sided), found, None)
+    return AnatomyExample(image, found.row_map(labels), found.side_map(labels, sided=sided), found, None, 1.0)
 
 
 def sure(classes: list[int], right: list[bool], *, by: float = 30.0) -> Anatomy:

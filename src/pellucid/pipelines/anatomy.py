@@ -17,7 +17,7 @@ from pellucid.ops.mixture import sharpen
 from pellucid.pipelines import space
 from pellucid.pipelines.options import ScanOptions
 from pellucid.synthesis.structures import BRAIN, STRUCTURES
-from pellucid.types import Batch
+from pellucid.types import Batch, Image
 
 NEAR_VOXELS = 3
 """Voxels of the network's grid around the brain that are looked at: posteriors fall off within them."""
@@ -80,6 +80,36 @@ def coarse(scan: Volume, network: nn.Module, options: ScanOptions) -> Posteriors
     return Posteriors(answer[:-1], answer[-1:], grid, brain)
 
 
+def around_brain(found: Posteriors, grid: Grid) -> tuple[Grid, tuple[slice, slice, slice, slice]]:
+    """The part of a grid that holds the brain.
+
+    Args:
+        found: What the network says.
+        grid: With axes parallel to those of `found`.
+
+    Returns:
+        The part, and its place in the grid.
+    """
+    # What looks like brain elsewhere, in the neck, must not make the box large.
+    near = bounding_box(largest_component(found.brain[0] > 0.2), margin=NEAR_VOXELS)
+    return overlap(found.grid, grid, near)
+
+
+def drawn(found: Posteriors, image: Image, grid: Grid) -> Float[Tensor, "k x y z"]:
+    """Probabilities with borders where the scan has its edges.
+
+    Args:
+        found: What the network says.
+        image: The scan, on `grid`; 0 is air and 1 the brightest tissue.
+        grid: A finer one, with parallel axes.
+
+    Returns:
+        Probability of each class on the finer grid.
+    """
+    classes = space.transfer(found.classes, found.grid, grid, order=1)
+    return sharpen(image, classes, groups=[structure.group for structure in STRUCTURES], spacing=grid.spacing)
+
+
 def overlap(
     source: Grid, target: Grid, near: tuple[slice, slice, slice]
 ) -> tuple[Grid, tuple[slice, slice, slice, slice]]:
@@ -127,20 +157,12 @@ def _shown(scan: Volume) -> tuple[Float[Tensor, "1 x y z"], Grid]:
 
 def _sharp(found: Posteriors, scan: Volume) -> Posteriors:
     """The same around the brain on a finer grid, with borders where the scan has its edges."""
-    # What looks like brain elsewhere, in the neck, must not make the box large.
-    near = bounding_box(largest_component(found.brain[0] > 0.2), margin=NEAR_VOXELS)
     spacing = space.working_spacing(scan.grid.spacing)
     same = space.same_spacing(spacing, scan.grid.spacing)
     fine = scan.grid if same else resample.spaced_grid(scan.grid, spacing)
-    part, box = overlap(found.grid, fine, near)
+    part, box = around_brain(found, fine)
     image = scan.data[box] if same else space.transfer(scan.data, scan.grid, part, order=1, average=True)
-    classes, right, brain = (
-        space.transfer(values, found.grid, part, order=1)
-        for values in (found.classes, found.right, found.brain)
+    right, brain = (
+        space.transfer(values, found.grid, part, order=1) for values in (found.right, found.brain)
     )
-    return Posteriors(
-        sharpen(image, classes, groups=[structure.group for structure in STRUCTURES], spacing=part.spacing),
-        right,
-        part,
-        brain,
-    )
+    return Posteriors(drawn(found, image, part), right, part, brain)

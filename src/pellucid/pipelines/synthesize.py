@@ -18,11 +18,11 @@ from pellucid.models import Synthesizer
 from pellucid.ops.head import head_box
 from pellucid.ops.labels import one_piece
 from pellucid.pipelines import registration, space
-from pellucid.pipelines.anatomy import coarse
+from pellucid.pipelines.anatomy import Posteriors, around_brain, coarse, drawn
 from pellucid.pipelines.options import SynthesizeOptions
 from pellucid.pipelines.record import Run, describe, describe_weights, read, used
 from pellucid.pipelines.result import Result
-from pellucid.types import Batch
+from pellucid.types import Batch, Image
 
 logger = logging.getLogger(__name__)
 
@@ -65,9 +65,9 @@ def synthesize(
 ) -> Result:
     """Make the T1w image of a scan of any contrast, or one of several scans of the same person.
 
-    A network that sees the whole head at about 2 mm says what lies where (`anatomy.coarse`); a second one sees the scan
-    at about 1 mm and these probabilities, and gives the T1w image and the scale of its error. Lesions are not kept: the
-    network paints what it takes for healthy tissue over many of them.
+    A network that sees the whole head at about 2 mm says what lies where, and the scan's own edges draw the borders
+    (`anatomy.drawn`); a second one sees the scan at about 1 mm and these probabilities, and gives the T1w image and the
+    scale of its error. Lesions are not kept: the network paints what it takes for healthy tissue over many of them.
 
     Several scans are synthesized one by one, on grids of their own; then the images, now of one contrast, are
     registered rigidly with the first one and averaged, each voxel weighted by the inverse square of its expected error.
@@ -179,9 +179,8 @@ def make(volume: Volume, networks: Networks, options: SynthesizeOptions, target:
     work = scan.with_data(space.transfer(scan.data, scan.grid, grid, order=3, average=True), grid)
     box = head_box(work.data, spacing)
     part = space.crop_grid(grid, box)
-    with torch.inference_mode():
-        guide = networks.synthesizer.guide(known.classes[None].to(_device(options)))[0].cpu()
-    seen = torch.cat([work.data[box.slices], space.transfer(guide, known.grid, part, order=1)])
+    image = work.data[box.slices]
+    seen = torch.cat([image, _guide(networks.synthesizer, known, image, part)])
     answer = _predict(networks.synthesizer, seen, options)
     brain = one_piece(space.transfer(known.brain, known.grid, part, order=1)[0] > 0.5)[None].float()
     white = answer[:1][(answer[2:] > 0.9) & (brain > 0)]
@@ -190,6 +189,19 @@ def make(volume: Volume, networks: Networks, options: SynthesizeOptions, target:
         work, work.with_data(torch.zeros(1, 1, 1, 1).expand(1, *target.shape), target), box, average=True
     )
     return Made((answer[:1] * factor).clamp_(0, 255), answer[1:2] * factor, brain, place)
+
+
+def _guide(network: Synthesizer, known: Posteriors, image: Image, grid: Grid) -> Float[Tensor, "7 x y z"]:
+    """What the network is told of the anatomy: drawn sharp around the brain, coarse beyond."""
+
+    def guide(classes: Float[Tensor, "k x y z"]) -> Float[Tensor, "7 x y z"]:
+        with torch.inference_mode():
+            return network.guide(classes[None].to(next(network.buffers()).device))[0].cpu().clone()
+
+    whole = space.transfer(guide(known.classes), known.grid, grid, order=1)
+    near, box = around_brain(known, grid)
+    whole[box] = guide(drawn(known, image[box], near))
+    return whole
 
 
 def _device(options: SynthesizeOptions) -> torch.device:

@@ -78,6 +78,8 @@ class AnatomyExample(NamedTuple):
     """What the rows mean."""
     t1w: Tensor | None
     """The head's real T1w image (1, x, y, z), or none."""
+    spacing: float
+    """Voxel size in mm."""
 
 
 class AnatomyStream:
@@ -126,7 +128,7 @@ class AnatomyStream:
             raise AssertionError("a subject with labels gives an example with labels")
         rows = head.grouping.row_map(made.labels)
         side = head.grouping.side_map(made.labels, sided=head.subject.is_sided)
-        return AnatomyExample(made.input, rows, side, head.grouping, made.t1w)
+        return AnatomyExample(made.input, rows, side, head.grouping, made.t1w, record["spacing"])
 
     def _draw_head(self, dice: Dice) -> "_Head":
         while True:

@@ -13,6 +13,7 @@ from pellucid.degradation import DegradationConfig
 from pellucid.errors import wrong
 from pellucid.models import AnatomyNet
 from pellucid.ops.filters import gaussian_blur
+from pellucid.ops.mixture import sharpen
 from pellucid.ops.random import Dice, seeded
 from pellucid.synthesis import GeneratorConfig, Subject, load_table
 from pellucid.synthesis.aging import AgingConfig
@@ -75,7 +76,7 @@ class SynthesisBatch(NamedTuple):
     image: Float[Tensor, "b 1 x y z"]
     """Corrupted, in its own contrast."""
     classes: Float[Tensor, "b k x y z"]
-    """Probabilities from the anatomy network."""
+    """Probabilities from the anatomy network, drawn sharp by the image."""
     t1w: Float[Tensor, "b 1 x y z"]
     """The T1w image; white matter is `WHITE`."""
     weight: Float[Tensor, "b 1 x y z"]
@@ -139,6 +140,8 @@ class SynthesisStream:
             box = self._box(brain, example.rows.shape, dice)
             half = tuple(slice(s.start // 2, s.stop // 2) for s in box)
             near = F.interpolate(coarse[(..., *half)].clone(), scale_factor=2.0, mode="trilinear")
+            spacing = (example.spacing,) * 3
+            near = sharpen(image[0][(..., *box)], near[0], groups=self.groups.tolist(), spacing=spacing)[None]
             rows = example.rows[box].long()
             index = _class_of_row(example).to(rows.device)
             groups = torch.where(rows >= 0, self.groups[index[rows.clamp_min(0)]], UNKNOWN)
