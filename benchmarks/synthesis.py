@@ -37,10 +37,9 @@ def made(scans: list[Path] | list[Volume], given: argparse.Namespace) -> Result:
 
 
 def brain(volume: Volume, given: argparse.Namespace) -> Volume:
-    """The brain without the fluid around it, as `segment` finds it."""
-    found = pellucid.segment(volume, weights=given.anatomy_weights)
-    inside = (found.volume.data > 0) & (found.volume.data != 24)
-    return found.volume.with_data(inside.float())
+    """1 in the fluid in and around the brain, 2 in the brain itself, as `segment` finds it."""
+    tissue = pellucid.segment(volume, weights=given.anatomy_weights).tissue
+    return tissue.with_data(tissue.data.clamp(max=2))
 
 
 def correlation(one: Tensor, other: Tensor) -> float:
@@ -61,7 +60,8 @@ def against_truth(given: argparse.Namespace) -> None:
         result = made(paths, given)
         image, doubt = (resample.to_canonical(v) for v in (result.volume, result.uncertainty))
         real = resample.to_grid(truth, image.grid, order=1).data
-        mask = resample.to_grid(inside, image.grid, order=0).data > 0.5
+        kinds = resample.to_grid(inside, image.grid, order=0).data
+        mask, matter = kinds > 0.5, kinds > 1.5
         x, y = real[mask].double(), image.data[mask].double()
         slope, offset = np.polyfit(x.numpy(), y.numpy(), 1)
         scaled = (real * slope + offset).float()
@@ -72,7 +72,7 @@ def against_truth(given: argparse.Namespace) -> None:
         ]
         name = " + ".join(path.name.split(".")[0].split("_")[-1] for path in paths)
         print(
-            f"| {name} | {correlation(x, y):.3f} | {float(likeness):.3f} | {float(error.mean()):.2f} | "
+            f"| {name} | {correlation(x, y):.3f} | {correlation(real[matter], image.data[matter]):.3f} | {float(likeness):.3f} | {float(error.mean()):.2f} | "
             f"{float(expected.mean()):.2f} | {shares[0]:.2f}, {shares[1]:.2f} |",
             flush=True,
         )
