@@ -71,11 +71,10 @@ def against_truth(given: argparse.Namespace) -> None:
             float((error <= expected * factor).float().mean()) for factor in (math.log(2), math.log(10))
         ]
         name = " + ".join(path.name.split(".")[0].split("_")[-1] for path in paths)
-        print(
-            f"| {name} | {correlation(x, y):.3f} | {correlation(real[matter], image.data[matter]):.3f} | {float(likeness):.3f} | {float(error.mean()):.2f} | "
-            f"{float(expected.mean()):.2f} | {shares[0]:.2f}, {shares[1]:.2f} |",
-            flush=True,
-        )
+        alike = (correlation(x, y), correlation(real[matter], image.data[matter]), float(likeness))
+        errors = (float(error.mean()), float(expected.mean()))
+        row = [*(f"{value:.3f}" for value in alike), *(f"{value:.2f}" for value in errors)]
+        print(f"| {name} | {' | '.join(row)} | {shares[0]:.2f}, {shares[1]:.2f} |", flush=True)
 
 
 def agreement(given: argparse.Namespace) -> None:
