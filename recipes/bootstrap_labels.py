@@ -6,6 +6,7 @@ Look at the labels before training on them: `pellucid segment` labels whatever i
 """
 
 import argparse
+import math
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +28,12 @@ def labels_of(path: Path) -> pellucid.Volume:
     scan = pellucid.load(path)
     values, labels = scan.data[0].numpy(), found.data[0].numpy()
     bright = values > BRIGHT * np.percentile(values[values > 0], 99.5)
-    reach = max(1, round(CLOSING_MM / min(scan.grid.spacing)))
-    padded = np.pad(bright, reach)
-    head = ndimage.binary_closing(padded, iterations=reach)[(slice(reach, -reach),) * 3]
+    spacing = scan.grid.spacing
+    reach = [math.ceil(CLOSING_MM / mm) for mm in spacing]
+    padded = np.pad(bright, [(width, width) for width in reach])
+    near = ndimage.distance_transform_edt(~padded, sampling=spacing) <= CLOSING_MM
+    closed = ndimage.distance_transform_edt(near, sampling=spacing) > CLOSING_MM
+    head = closed[tuple(slice(width, -width) for width in reach)] | bright
     # Stripped brains end in zeros: what is exactly 0 at the edge of the volume is air.
     head = ndimage.binary_fill_holes(head) & ((values > 0) | (labels > 0) | bright)
     rest = (labels == 0) & head
@@ -47,8 +51,10 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where the label maps go")
     parser.add_argument("scans", type=Path, nargs="+", help="<subject>_<contrast>.nii.gz")
     arguments = parser.parse_args()
-    for path in arguments.scans:
-        subject = path.name.split(".nii")[0].rpartition("_")[0]
+    names = {path: path.name.split(".nii")[0].rpartition("_")[0] for path in arguments.scans}
+    if "" in names.values() or len(set(names.values())) < len(names):
+        parser.error("need one scan of each subject, named <subject>_<contrast>.nii.gz")
+    for path, subject in names.items():
         pellucid.save(labels_of(path), arguments.folder / f"{subject}_dseg.nii.gz", dtype="int16")
 
 

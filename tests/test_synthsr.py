@@ -67,7 +67,9 @@ def test_folders_lists_and_tables(calls: list[Any]) -> None:
     Path("theirs.txt").write_text("x.nii.gz\ny.mgz\n")
     assert run("--i ours.txt --o theirs.txt") == 0
     assert Path("x.nii.gz").read_text() == "in/a.nii.gz" and Path("y.mgz").read_text() == "in/b.mgz"
-    Path("both.csv").write_text("in/c.nii, z.nii\n")
+    Path("both.csv").write_text(
+        "\ufeffin/c.nii, z.nii\n", encoding="utf-8"
+    )  # with the mark that Excel writes
     assert run("--i both.csv --o .") == 0
     assert Path("z.nii").read_text() == "in/c.nii"
 
@@ -83,7 +85,11 @@ def test_folders_lists_and_tables(calls: list[Any]) -> None:
         ("--i bad.csv --o out", "bad.csv, row 1: need two columns: input, output, got 3"),
         ("--i none.txt --o two.txt", "none.txt: need a list of file names"),
         ("--i none.nii --o x.nii", "none.nii: need a file or folder, got nothing of that name"),
-        ("--i in/a.nii.gz --o in/a.nii.gz", "the input itself"),
+        ("--i in/a.nii.gz --o in/a.nii.gz", "--o: need an output other than an input, got in/a.nii.gz"),
+        ("--i shifted.txt --o other.txt", "--o: need an output other than an input, got in/b.mgz"),
+        ("--i twice.csv --o .", "--i: need images and outputs once each"),
+        ("--i in --o x.nii.gz", "--o: need a folder for a folder, got x.nii.gz"),
+        ("--i in/a.nii.gz --o x.img", "x.img: need a name ending in .nii.gz"),
     ],
 )
 def test_what_is_refused_is_one_sentence(
@@ -92,6 +98,9 @@ def test_what_is_refused_is_one_sentence(
     Path("one.txt").write_text("in/a.nii.gz\n")
     Path("two.txt").write_text("x.nii\ny.nii\n")
     Path("bad.csv").write_text("a,b,c\n")
+    Path("shifted.txt").write_text("in/a.nii.gz\nin/b.mgz\n")
+    Path("other.txt").write_text("in/b.mgz\ny.nii\n")
+    Path("twice.csv").write_text("in/a.nii.gz,x.nii\nin/a.nii.gz,y.nii\n")
     assert run(words) == 2
     err = capsys.readouterr().err
     assert message in err and err.count("\n") == 1 and err.startswith("pellucid: ")

@@ -4,6 +4,8 @@ from pathlib import Path
 
 WRITABLE = (".nii.gz", ".nii", ".mgz", ".mgh", ".nrrd", ".nhdr")
 """Endings that images are written with."""
+ONE_IMAGE = (".nrrd", ".nhdr")
+"""Endings of formats that are written with one channel only."""
 SECOND_HALVES = (".img.gz", ".img")
 """Endings of files that go with a header of their own: in a folder, the header stands for both."""
 ENDINGS = (*WRITABLE, ".hdr.gz", ".hdr", *SECOND_HALVES)

@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +12,8 @@ from pellucid.cli import attended, guarded
 from pellucid.commands.batch import Job, check, each, find_inputs
 from pellucid.endings import output_ending, split_suffix
 from pellucid.errors import PellucidError, wrong
+from pellucid.pipelines.names import is_file, output_paths
 from pellucid.pipelines.options import SynthesizeOptions
-
-LISTS = (".txt", ".csv")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,18 +40,46 @@ def _run(words: list[str]) -> int:
         threads=None if given.threads < 1 else given.threads,
         device="cpu" if given.cpu else "auto",
         weights=given.model or "t1w",
+        frame=given.frame,
     )
-    jobs = {source: out for source, out in pairs(given.i, given.o)}
+    jobs = planned(pairs(given.i, given.o))
 
     def work(source: Path) -> None:
         from pellucid.pipelines.synthesize import synthesize
 
-        out = jobs[source]
-        check(Job(source, out, (out,)), force=True)
-        print(synthesize(str(source), options).save(out, force=True)[0])
+        check(jobs[source], force=True)
+        print(synthesize(str(source), options).save(jobs[source].out, force=True)[0])
 
     with attended():
         return each(list(jobs), work, quiet=False)
+
+
+def planned(pairs: Sequence[tuple[Path, Path]]) -> dict[Path, Job]:
+    """Every file that will be written, checked before any work.
+
+    Args:
+        pairs: Input and output of each image.
+
+    Returns:
+        A job for each input.
+
+    Raises:
+        PellucidError: If an output has no image's ending, is an input, or is wanted twice.
+    """
+    sources = {os.path.realpath(source) for source, _ in pairs}
+    jobs: dict[Path, Job] = {}
+    takers: dict[Path, Path] = {}
+    for source, out in pairs:
+        if not is_file(out):
+            raise wrong("--o", need="a file name for each image", got=str(out))
+        job = Job(source, out, tuple(output_paths(source, out, "synthetic", kind="T1w").values()))
+        for target in job.targets:
+            if os.path.realpath(target) in sources:
+                raise wrong("--o", need="an output other than an input", got=str(target))
+            if takers.setdefault(target, source) != source or source in jobs:
+                raise wrong("--i", need="images and outputs once each", got=f"{source} and {target} again")
+        jobs[source] = job
+    return jobs
 
 
 def pairs(source: Path, out: Path) -> list[tuple[Path, Path]]:
@@ -77,9 +105,10 @@ def pairs(source: Path, out: Path) -> list[tuple[Path, Path]]:
             raise wrong("--o", need=need, got=got)
         return list(zip(ours, theirs, strict=True))
     if source.is_dir():
+        if is_file(out):
+            raise wrong("--o", need="a folder for a folder", got=str(out))
         return [(path, out / _named(path)) for path in find_inputs([source])]
-    is_image = bool(split_suffix(out)[1]) and not out.is_dir()
-    return [(source, out if is_image else out / _named(source))]
+    return [(source, out if is_file(out) else out / _named(source))]
 
 
 def _named(path: Path) -> str:
@@ -90,7 +119,7 @@ def _named(path: Path) -> str:
 def _lines(path: Path) -> list[Path]:
     """Names in a list."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise wrong(str(path), need="a list of file names", got=str(error)) from error
     return [Path(line.strip()) for line in text.splitlines() if line.strip()]
@@ -98,7 +127,7 @@ def _lines(path: Path) -> list[Path]:
 
 def _rows(path: Path) -> list[list[str]]:
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             return [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise wrong(str(path), need="a table of inputs and outputs", got=str(error)) from error
@@ -137,6 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--lowfield", action="store_true", help="accepted; the network is the same")
     parser.add_argument("--threads", type=int, default=-1, help="CPU threads; -1: all")
     parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
+    parser.add_argument("--frame", type=int, help="frame of a 4-D file, counted from 0")
     parser.add_argument("--v1", action="store_true", help="refused: weights of another program")
     parser.add_argument("--model", help="weights of pellucid (.safetensors) instead of the bundled ones")
     return parser

@@ -69,3 +69,10 @@ def test_the_endings_are_those_of_the_formats() -> None:
 @pytest.mark.parametrize("suffix", endings.WRITABLE)
 def test_every_ending_is_a_format_that_can_be_written(suffix: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
     assert nifti.file_format(tmp_path / f"scan{suffix}").write is not None
+
+
+def test_several_frames_are_written_in_a_format_that_has_them() -> None:
+    paths = output_paths("sub-1_T1w.nrrd", Path("out"), "structures", kind="dseg", extras=["mask", "probseg"])
+    assert paths["probseg"].name == "sub-1_mod-T1w_desc-tissue_probseg.nii.gz"
+    assert paths["mask"].suffix == ".nrrd"
+    assert output_paths("x", Path("y.mgz"), "structures", extras=["probseg"])["probseg"].suffix == ".mgz"

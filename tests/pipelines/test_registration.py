@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from pellucid.errors import PellucidError
 from pellucid.io.volume import Grid
 from pellucid.pipelines.registration import Image, moved_grid, rigid
 
@@ -50,4 +51,13 @@ def test_a_motion_is_found(angles, shift) -> None:
     distance = np.linalg.norm(((found.matrix - truth) @ points.T)[:3], axis=0)
     assert distance.max() < 0.15
     np.testing.assert_allclose(moved_grid(moving.grid, found).affine, fixed.grid.affine, atol=0.2)
+    assert found.correlation > 0.97
     assert np.array_equal(rigid(fixed, moving).matrix, found.matrix)  # the same on every run
+
+
+def test_images_without_a_brain_are_one_sentence() -> None:
+    image = brain(3.0)
+    empty = Image(image.data, image.grid, torch.zeros_like(image.mask))
+    for pair in ((image, empty), (empty, image)):
+        with pytest.raises(PellucidError, match="registration: need a mask with voxels above 0, got none"):
+            rigid(*pair)

@@ -135,7 +135,7 @@ def test_it_learns_and_is_judged(made: Callable[..., SynthesisRecipe]) -> None:
     lines = [line.split("\t") for line in (Path(config.out) / "log.tsv").read_text().splitlines()]
     values = {(int(step), name): float(value) for step, name, value in lines}
     early, late = (sum(values[step, "t1w"] for step in range(low, low + 10)) for low in (1, 31))
-    assert late < 0.8 * early
+    assert late < 0.9 * early
     assert values[steps, "val/t1w"] < values[steps, "val/t1w_of_sketch"]
     assert 0 < values[steps, "val/groups"] <= 1
 

@@ -123,6 +123,9 @@ def output_paths(
     else:
         image = out / output_name(source, description, kind=kind)
         more = {name: out / output_name(source, EXTRAS[name][0], kind=EXTRAS[name][1]) for name in extras}
+    if "probseg" in more and endings.split_suffix(image)[1].lower() in endings.ONE_IMAGE:
+        # Several frames in one file: NIfTI where the format of the image has none.
+        more["probseg"] = more["probseg"].with_name(f"{endings.split_suffix(more['probseg'])[0]}.nii.gz")
     stem = endings.split_suffix(image)[0]
     tables = {"table": image.with_name(f"{stem}.tsv")} if table else {}
     return {"image": image, **more, **tables, "record": image.with_name(f"{stem}.json")}

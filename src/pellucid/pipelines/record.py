@@ -90,8 +90,8 @@ class Run:
         Returns:
             Nested dicts, lists, strings and numbers.
         """
-        findings = [asdict(finding) for finding in volume.findings]
         inputs = (volume, *others)
+        findings = [asdict(finding) for v in inputs for finding in v.findings]
         return {
             "pipeline": self.pipeline,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),

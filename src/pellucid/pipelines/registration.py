@@ -8,6 +8,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pellucid.errors import wrong
 from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
 from pellucid.ops.labels import bounding_box
@@ -18,11 +19,11 @@ AROUND_MM = 15.0
 STEP_MM = 1.0
 """Voxels that images are compared on."""
 
-SHARE = 0.1
-"""Share of the voxels that are looked at, on a regular lattice."""
-
 SHRINK = (4, 2, 1)
 """Coarse to fine."""
+
+SHARES = (1.0, 0.5, 0.2)
+"""Share of the voxels that are looked at, on a regular lattice."""
 
 
 class Image(NamedTuple):
@@ -45,6 +46,8 @@ class Rigid(NamedTuple):
     """How far the middle of the fixed brain moves."""
     rotation_deg: float
     """By how much it turns."""
+    correlation: float
+    """Of the intensities inside the mask, afterwards; 0 if the images do not meet."""
 
 
 def rigid(fixed: Image, moving: Image) -> Rigid:
@@ -60,13 +63,24 @@ def rigid(fixed: Image, moving: Image) -> Rigid:
 
     Returns:
         The motion.
+
+    Raises:
+        PellucidError: If a mask is empty, or no motion is found.
     """
+    for image in (fixed, moving):
+        if not bool(image.mask.any()):
+            raise wrong("registration", need="a mask with voxels above 0", got="none")
     sitk: Any = importlib.import_module("SimpleITK")
     threads = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    warns = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.GlobalWarningDisplayOff()
     try:
         return _rigid(sitk, fixed, moving)
+    except RuntimeError as problem:
+        raise wrong("registration", need="images of one head", got=str(problem).splitlines()[-1]) from problem
     finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(warns)
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
 
 
@@ -91,7 +105,9 @@ def _rigid(sitk: Any, fixed: Image, moving: Image) -> Rigid:
     method.SetMetricAsCorrelation()
     method.SetMetricFixedMask(inside)
     method.SetMetricSamplingStrategy(method.REGULAR)
-    method.SetMetricSamplingPercentage(SHARE, 1)  # the seed of the jitter on the lattice; else the clock
+    method.SetMetricSamplingPercentagePerLevel(
+        SHARES, 1
+    )  # the seed of the jitter on the lattice; else the clock
     method.SetInterpolator(sitk.sitkLinear)
     method.SetOptimizerAsRegularStepGradientDescent(
         learningRate=1.0, minStep=1e-4, numberOfIterations=200, gradientMagnitudeTolerance=1e-8
@@ -109,6 +125,8 @@ def _rigid(sitk: Any, fixed: Image, moving: Image) -> Rigid:
     found = min(starts, key=lambda pair: pair[0])[1]
     method.SetInitialTransform(found, inPlace=True)
     method.Execute(ours, theirs)
+    # ITK's metric is the negative square of the correlation.
+    correlation = max(0.0, -float(method.GetMetricValue())) ** 0.5
     rotation = np.array(found.GetMatrix()).reshape(3, 3)
     middle = np.array(found.GetCenter())
     shift = np.array(found.GetTranslation())
@@ -116,7 +134,7 @@ def _rigid(sitk: Any, fixed: Image, moving: Image) -> Rigid:
     matrix[:3, :3] = rotation
     matrix[:3, 3] = middle + shift - rotation @ middle
     angle = float(np.degrees(np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1))))
-    return Rigid(matrix, [round(float(mm), 3) for mm in shift], round(angle, 3))
+    return Rigid(matrix, [round(float(mm), 3) for mm in shift], round(angle, 3), round(correlation, 3))
 
 
 def _straight(sitk: Any, image: Image) -> tuple[Any, Any]:

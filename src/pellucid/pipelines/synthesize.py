@@ -2,23 +2,27 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from pellucid import config, runtime, weights
-from pellucid.errors import wrong
+from pellucid.errors import PellucidError, wrong
 from pellucid.inference.predictor import predict
 from pellucid.io import resample
+from pellucid.io.nifti_file import undisplayed
 from pellucid.io.volume import Grid, Volume
 from pellucid.models import Synthesizer
 from pellucid.ops.head import head_box
 from pellucid.ops.labels import one_piece
-from pellucid.pipelines import registration, space
+from pellucid.pipelines import space
 from pellucid.pipelines.anatomy import Posteriors, around_brain, coarse, drawn
+from pellucid.pipelines.fusion import Made, fused
 from pellucid.pipelines.options import SynthesizeOptions
 from pellucid.pipelines.record import Run, describe, describe_weights, read, used
 from pellucid.pipelines.result import Result
@@ -37,6 +41,9 @@ SMALL_ML = 450.0
 
 WHITE_GROUP = 3
 
+SHOWN_VOXELS = 7
+"""Width of the surroundings of a voxel that must hold something that is not 0 for the scan to show it."""
+
 
 class Networks(NamedTuple):
     """What synthesis needs."""
@@ -45,19 +52,6 @@ class Networks(NamedTuple):
     """Says what lies where, on a coarse grid."""
     synthesizer: Synthesizer
     """Makes the image."""
-
-
-class Made(NamedTuple):
-    """A T1w image on the grid it was made on: around the head, canonical orientation."""
-
-    t1w: Float[Tensor, "1 x y z"]
-    """White matter is `WHITE_MATTER`, air 0."""
-    error: Float[Tensor, "1 x y z"]
-    """Absolute error to be expected, in the same unit."""
-    brain: Float[Tensor, "1 x y z"]
-    """1 in the brain with the CSF around it, else 0."""
-    place: space.Place
-    """The way to the output grid."""
 
 
 def synthesize(
@@ -93,7 +87,7 @@ def synthesize(
     run = Run("synthesize")
     runtime.set_threads(options.threads)
     with run.step("load"):
-        volumes = [read(one, frame=options.frame) for one in sources]
+        volumes = [_read(one, options, alone=len(sources) == 1) for one in sources]
     with run.listening(), run.step("weights"):
         where = runtime.device(options.device)
         network, metadata = weights.load(options.weights, where, kind="synthesizer")
@@ -129,12 +123,13 @@ def synthesize_volumes(
         with run.step("predict"):
             made = [make(volume, networks, options, _grid_of(volume, options)) for volume in volumes]
         with run.step("place"):
-            t1w, error = _on(made[0], target.grid)
+            t1w, error, notes = fused(made, [volume.name for volume in volumes], target.grid)
         if len(made) > 1:
-            with run.step("fuse"):
-                t1w, error = _fused(made, (t1w, error), target.grid, run)
+            run.notes["fusion"] = notes
         _note_quality(run, made, volumes)
         out, doubt = (resample.back_to(target.with_data(data), template) for data in (t1w, error))
+        # The header says how the scan looked, and of which sequence it was.
+        out = replace(out, header=undisplayed(out.header))
     run.notes |= {
         "t1w_scale": {"range": [0, 255], "white_matter_median": WHITE_MATTER},
         "output_grid": describe(template.grid),
@@ -168,6 +163,7 @@ def make(volume: Volume, networks: Networks, options: SynthesizeOptions, target:
     Raises:
         PellucidError: If the scan has several channels or is constant.
     """
+    _check_units(volume, ct=options.ct)
     if options.ct:
         volume = volume.with_data(volume.data.clamp(*CT_WINDOW))
     scan = resample.to_canonical(volume)
@@ -185,10 +181,8 @@ def make(volume: Volume, networks: Networks, options: SynthesizeOptions, target:
     brain = one_piece(space.transfer(known.brain, known.grid, part, order=1)[0] > 0.5)[None].float()
     white = answer[:1][(answer[2:] > 0.9) & (brain > 0)]
     factor = WHITE_MATTER / max(float(white.median()) if white.numel() >= 100 else 0.9, 1e-3)
-    place = space.Place(
-        work, work.with_data(torch.zeros(1, 1, 1, 1).expand(1, *target.shape), target), box, average=True
-    )
-    return Made((answer[:1] * factor).clamp_(0, 255), answer[1:2] * factor, brain, place)
+    shown = torch.nn.functional.max_pool3d((image.abs() > 1e-4).float(), SHOWN_VOXELS, 1, SHOWN_VOXELS // 2)
+    return Made((answer[:1] * factor).clamp_(0, 255), answer[1:2] * factor, brain, shown, part)
 
 
 def _guide(network: Synthesizer, known: Posteriors, image: Image, grid: Grid) -> Float[Tensor, "7 x y z"]:
@@ -196,12 +190,23 @@ def _guide(network: Synthesizer, known: Posteriors, image: Image, grid: Grid) ->
 
     def guide(classes: Float[Tensor, "k x y z"]) -> Float[Tensor, "7 x y z"]:
         with torch.inference_mode():
-            return network.guide(classes[None].to(next(network.buffers()).device))[0].cpu().clone()
+            answer = network.guide(classes[None].to(next(network.buffers()).device))[0].cpu()
+        return answer.clone()  # outside of inference mode: an ordinary tensor, which may be changed in place
 
     whole = space.transfer(guide(known.classes), known.grid, grid, order=1)
     near, box = around_brain(known, grid)
     whole[box] = guide(drawn(known, image[box], near))
     return whole
+
+
+def _read(source: Any, options: SynthesizeOptions, *, alone: bool) -> Volume:
+    """Load a scan; among several, those of one image need no frame."""
+    if alone or not options.frame:
+        return read(source, frame=options.frame)
+    try:
+        return read(source)
+    except PellucidError:
+        return read(source, frame=options.frame)
 
 
 def _device(options: SynthesizeOptions) -> torch.device:
@@ -242,59 +247,31 @@ def _predict(
     return predict(answers, seen, device=_device(options), precision=options.precision)
 
 
-def _on(made: Made, target: Grid) -> tuple[Float[Tensor, "1 i j k"], Float[Tensor, "1 i j k"]]:
-    """Image and error on the output grid of their own scan."""
-    t1w = made.place.to_target(made.place.fade(made.t1w.clone())).clamp_(0, 255)
-    error = made.place.to_target(made.place.fade(made.error.clone()), order=1)
-    return made.place.clear_outside(t1w), made.place.clear_outside(error)
-
-
-def _fused(
-    made: Sequence[Made],
-    first: tuple[Tensor, Tensor],
-    target: Grid,
-    run: Run,
-) -> tuple[Float[Tensor, "1 i j k"], Float[Tensor, "1 i j k"]]:
-    """The mean of all images, each weighted by the inverse square of its error."""
-    moves = []
-    weight = first[1].clamp_min(0.5).pow(-2)
-    total, sums, errors = weight.clone(), weight * first[0], weight * first[1]
-    fixed = registration.Image(made[0].t1w, made[0].place.source, made[0].brain)
-    for other in made[1:]:
-        moving = registration.Image(other.t1w, other.place.source, other.brain)
-        found = registration.rigid(fixed, moving)
-        moves.append({"translation_mm": found.translation_mm, "rotation_deg": found.rotation_deg})
-        there = registration.moved_grid(other.place.source, found)
-        t1w, error, inside = (
-            resample.to_grid(_volume(data, there), target, order=order).data
-            for data, order in ((other.t1w, 3), (other.error, 1), (torch.ones_like(other.t1w), 1))
-        )
-        weight = error.clamp_min(0.5).pow(-2) * (inside > 0.99)
-        sums += weight * t1w.clamp(0, 255)
-        errors += weight * error
-        total += weight
-    run.notes["fusion"] = {"images": len(made), "moved": moves}
-    # The errors of images of one head are alike: nothing is gained for being several.
-    return sums / total, errors / total
-
-
-def _volume(data: Tensor, grid: Grid) -> Volume:
-    return Volume(data, grid)
-
-
 def _note_quality(run: Run, made: Sequence[Made], volumes: Sequence[Volume]) -> None:
     """Say in numbers how sure the network is, and on screen where it cannot be trusted."""
     notes = []
     for one, volume in zip(made, volumes, strict=True):
         inside = one.brain > 0
-        spacing = one.place.source.spacing
-        size = float(one.brain.sum()) * spacing[0] * spacing[1] * spacing[2] / 1000
-        error = float(one.error[inside].mean()) if bool(inside.any()) else float("nan")
-        notes.append({"brain_ml": round(size, 1), "expected_error": round(error, 2)})
-        if size < SMALL_ML:
+        size = float(one.brain.sum()) * abs(float(np.linalg.det(one.grid.affine[:3, :3]))) / 1000
+        error = round(float(one.error[inside].mean()), 2) if bool(inside.any()) else None
+        notes.append({"brain_ml": round(size, 1), "expected_error": error})
+        if error is None:
+            logger.warning("%s: no brain is found in it; the image is of little use", volume.name)
+        elif size < SMALL_ML:
             logger.warning(
-                "%s: a brain of %.0f ml; the network never saw the T1w image of one so small",
+                "%s: a brain, or part of one, of %.0f ml; the network never saw the T1w image of one so small",
                 volume.name,
                 size,
             )
     run.notes["quality"] = notes
+
+
+def _check_units(volume: Volume, *, ct: bool) -> None:
+    """Warn of a CT that is not said to be one, and of one that is not in Hounsfield units."""
+    lowest = float(volume.data.min())
+    if ct and lowest > -200:
+        logger.warning(
+            "%s: nothing is below %.0f, so it is hardly a CT in Hounsfield units", volume.name, lowest
+        )
+    elif not ct and lowest < -500:
+        logger.warning("%s: values down to %.0f: a CT needs --ct", volume.name, lowest)

@@ -65,9 +65,10 @@ class SynthesisDataConfig:
     """How examples are made; its `spacing_mm` is half of the anatomy network's."""
 
     def __post_init__(self) -> None:
-        if self.crops < 1 or self.crop < 16 or not 0 <= self.real <= 1:
-            got = f"{self.crops}, {self.crop} and {self.real}"
-            raise wrong("data", need="crops >= 1, crop >= 16, real from 0 to 1", got=got)
+        side, patch = self.crop, min(self.generator.patch)
+        if self.crops < 1 or side % 2 or not 16 <= side <= patch or not 0 <= self.real <= 1:
+            need = f"crops >= 1, an even crop from 16 to {patch} (the generator's patch), real from 0 to 1"
+            raise wrong("data", need=need, got=f"{self.crops}, {side} and {self.real}")
 
 
 class SynthesisBatch(NamedTuple):
