@@ -10,7 +10,7 @@ from anatomy_stub import RADII, Stub
 from test_segment import ball, stored, world
 
 import pellucid
-from pellucid import cli, models
+from pellucid import cli, models, weights
 from pellucid.errors import PellucidError
 from pellucid.io import nifti
 from pellucid.io.volume import Grid, Volume
@@ -220,3 +220,9 @@ def test_python_says_the_same(files: dict[str, Path]) -> None:
         pellucid.synthesize([])
     with pytest.raises(PellucidError, match="need weights of the network synthesizer"):
         pellucid.synthesize(files["sub-1_T2w"], weights=files["anatomy"])
+
+
+def test_the_bundled_weights_are_of_their_networks() -> None:
+    network, _ = weights.load("t1w", kind="synthesizer")
+    assert network.config == SynthesizerConfig()
+    torch.testing.assert_close(network.means, WHITE * torch.tensor(MEANS), atol=1e-3, rtol=0)
