@@ -5,6 +5,7 @@ that are saved with the image are compared with those that it has. Scans of one 
 rigid registration of the synthetic images. Scans are also stored in all 48 orders of axes, and along oblique axes.
 
     python benchmarks/synthesis.py --truth p19_T1.nii.gz --scans p19_T2.nii.gz p19_FLAIR.nii.gz
+    python benchmarks/synthesis.py --truth p19_T1.nii.gz --scans p19_T2.nii.gz --lesions p19_lesion.nii.gz
     python benchmarks/synthesis.py --agree p04_T1W.nii.gz p04_T2W.nii.gz p04_FLAIR.nii.gz
     python benchmarks/synthesis.py --orders scan.nii.gz
 """
@@ -61,6 +62,8 @@ def against_truth(given: argparse.Namespace) -> None:
         image, doubt = (resample.to_canonical(v) for v in (result.volume, result.uncertainty))
         real = resample.to_grid(truth, image.grid, order=1).data
         kinds = resample.to_grid(inside, image.grid, order=0).data
+        if given.lesions:
+            kinds[resample.to_grid(nifti.load_mask(given.lesions), image.grid, order=0).data > 0.5] = 0
         mask, matter = kinds > 0.5, kinds > 1.5
         x, y = real[mask].double(), image.data[mask].double()
         slope, offset = np.polyfit(x.numpy(), y.numpy(), 1)
@@ -145,6 +148,7 @@ def main() -> None:
     )
     parser.add_argument("--truth", type=Path)
     parser.add_argument("--scans", nargs="*", default=[], type=Path)
+    parser.add_argument("--lesions", type=Path, help="mask of what is not compared")
     parser.add_argument("--agree", nargs="*", default=[], type=Path)
     parser.add_argument("--orders", type=Path)
     parser.add_argument("--weights", default="t1w")
