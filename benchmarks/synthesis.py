@@ -53,9 +53,9 @@ def against_truth(given: argparse.Namespace) -> None:
     truth = resample.to_canonical(nifti.load(given.truth))
     inside = brain(truth, given)
     print(
-        "| from | correlation | SSIM | MAE | expected MAE | errors below expected median, 90th percentile |"
+        "| from | correlation | in GM and WM alone | SSIM | MAE | expected | errors below expected median, 90 % |"
     )
-    print("|---|--:|--:|--:|--:|--:|")
+    print("|---|--:|--:|--:|--:|--:|--:|")
     sets = [[path] for path in given.scans]
     for paths in [*sets, given.scans] if len(sets) > 1 else sets:
         result = made(paths, given)
