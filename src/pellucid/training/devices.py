@@ -39,16 +39,6 @@ def launch(name: str, *, devices: int, precision: str, threads: int | None) -> A
     return fabric
 
 
-def close(fabric: Any) -> None:
-    """Let the other processes go: one that ends while they are still connected may be aborted by its own threads.
-
-    Args:
-        fabric: From `launch`.
-    """
-    if fabric.world_size > 1 and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-
-
 def any_of(fabric: Any, here: bool) -> bool:
     """Whether something holds on any process: all get the same answer.
 

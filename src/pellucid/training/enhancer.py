@@ -21,7 +21,7 @@ from pellucid.errors import wrong
 from pellucid.models import TwoStage, TwoStageConfig
 from pellucid.training import scene, wiener
 from pellucid.training.data import DataConfig, ExampleStream, TrainingBatch, seed_of
-from pellucid.training.devices import any_of, close, launch
+from pellucid.training.devices import any_of, launch
 from pellucid.training.loop import (
     Average,
     Deadline,
@@ -87,14 +87,6 @@ def fit(config: RecipeConfig) -> Path:
     """
     deadline = Deadline(config.minutes, config.checkpoint_minutes)
     fabric = launch(config.device, devices=config.devices, precision=config.precision, threads=config.threads)
-    try:
-        return _fit(config, fabric, deadline)
-    finally:
-        close(fabric)
-
-
-def _fit(config: RecipeConfig, fabric: Any, deadline: Deadline) -> Path:
-    """The work of `fit` on devices that are there."""
     stream = ExampleStream(unpack(config.data.packed), config.data, seed=config.seed, device=fabric.device)
     training = _Training(config, fabric)
     if training.is_new and config.model.body == "efficient_unet" and config.model.enhance.experts:
