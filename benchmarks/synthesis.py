@@ -37,10 +37,9 @@ def made(scans: list[Path] | list[Volume], given: argparse.Namespace) -> Result:
     return pellucid.synthesize(scans, flip=not given.no_flip, **names)
 
 
-def brain(volume: Volume, given: argparse.Namespace) -> Volume:
-    """1 in the fluid in and around the brain, 2 in the brain itself, as `segment` finds it."""
-    tissue = pellucid.segment(volume, weights=given.anatomy_weights).tissue
-    return tissue.with_data(tissue.data.clamp(max=2))
+def brain(found: Result) -> Volume:
+    """1 in the fluid in and around the brain, 2 in the brain itself, from what `segment` found."""
+    return found.tissue.with_data(found.tissue.data.clamp(max=2))
 
 
 def correlation(one: Tensor, other: Tensor) -> float:
@@ -51,7 +50,7 @@ def correlation(one: Tensor, other: Tensor) -> float:
 def against_truth(given: argparse.Namespace) -> None:
     """Each scan alone, and all of them, against the real T1w."""
     truth = resample.to_canonical(nifti.load(given.truth))
-    inside = brain(truth, given)
+    inside = brain(pellucid.segment(truth, weights=given.anatomy_weights))
     print(
         "| from | correlation | in GM and WM alone | SSIM | MAE | expected | errors below expected median, 90 % |"
     )
@@ -83,32 +82,31 @@ def against_truth(given: argparse.Namespace) -> None:
 def agreement(given: argparse.Namespace) -> None:
     """How far synthetic images of one person's scans agree."""
     results = [made([path], given) for path in given.agree]
-    brains = [brain(result.volume, given) for result in results]
-    images = [
-        registration.Image(resample.to_canonical(r.volume).data, resample.to_canonical(r.volume).grid,
-                           resample.to_canonical(b).data)
-        for r, b in zip(results, brains, strict=True)
-    ]  # fmt: skip
+    found = [pellucid.segment(result.volume, weights=given.anatomy_weights) for result in results]
+    images = []
+    for result, labels in zip(results, found, strict=True):
+        volume, mask = resample.to_canonical(result.volume), resample.to_canonical(brain(labels))
+        images.append(registration.Image(volume.data, volume.grid, mask.data))
     names = [path.name.split(".")[0] for path in given.agree]
     print("| images | moved, mm | turned, degrees | correlation in the brain |\n|---|--:|--:|--:|")
     for (i, one), (j, other) in itertools.combinations(enumerate(images), 2):
-        found = registration.rigid(one, other)
-        there = registration.moved_grid(other.grid, found)
+        motion = registration.rigid(one, other)
+        there = registration.moved_grid(other.grid, motion)
         values, mask = (
             resample.to_grid(Volume(data, there), one.grid, order=order).data
             for data, order in ((other.data, 1), (other.mask, 0))
         )
         both = (one.mask > 0.5) & (mask > 0.5)
-        moved = math.dist((0, 0, 0), found.translation_mm)
+        moved = math.dist((0, 0, 0), motion.translation_mm)
         value = correlation(one.data[both], values[both])
         print(
-            f"| {names[i]}, {names[j]} | {moved:.2f} | {found.rotation_deg:.2f} | {value:.3f} |", flush=True
+            f"| {names[i]}, {names[j]} | {moved:.2f} | {motion.rotation_deg:.2f} | {value:.3f} |", flush=True
         )
     print("\n| synthetic image of | CSF, ml | GM, ml | WM, ml |\n|---|--:|--:|--:|")
-    for name, result in zip(names, results, strict=True):
-        record = pellucid.segment(result.volume, weights=given.anatomy_weights).record
+    for name, labels in zip(names, found, strict=True):
         print(
-            f"| {name} | " + " | ".join(f"{ml:.0f}" for ml in record["tissue_ml"].values()) + " |", flush=True
+            f"| {name} | " + " | ".join(f"{ml:.0f}" for ml in labels.record["tissue_ml"].values()) + " |",
+            flush=True,
         )
 
 
@@ -116,7 +114,12 @@ def orders(given: argparse.Namespace) -> None:
     """The same scan stored in all 48 ways, and along oblique axes: the answer in the world, against the first one's."""
     scan = resample.to_canonical(nifti.load(given.orders))
     first = resample.to_canonical(made([scan], given).volume)
-    mask = resample.to_grid(brain(scan, given), first.grid, order=0).data > 0.5
+    mask = (
+        resample.to_grid(
+            brain(pellucid.segment(scan, weights=given.anatomy_weights)), first.grid, order=0
+        ).data
+        > 0.5
+    )
     kind = nib.orientations
     worst = 1.0
     for axes, signs in itertools.product(

@@ -10,7 +10,16 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from pellucid.commands.batch import Job, find_inputs, plan, run_jobs, sentence
 from pellucid.commands.command import FAILED, OK, Command
 from pellucid.errors import PellucidError
-from pellucid.pipelines.options import EnhanceOptions, SegmentOptions, SynthesizeOptions
+from pellucid.pipelines.options import EnhanceOptions, ScanOptions, SegmentOptions, SynthesizeOptions
+
+
+def _check_once(options: ScanOptions, *names: str) -> None:
+    """Say once what is wrong for every scan: the device, or weights."""
+    from pellucid import runtime, weights
+
+    runtime.device(options.device)
+    for name in names:
+        weights.path(name)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,12 +39,7 @@ class Enhance(Command):
         options = self.enhancement
         others = [] if options.mask is None else [Path(options.mask)]
         jobs = plan(self.inputs, self.out, "enhanced", extras=options.save, others=others)
-        # What is wrong for every scan is said once.
-        from pellucid import runtime, weights
-
-        runtime.device(options.device)
-        for name in (options.weights, options.slice_weights, options.anatomy_weights):
-            weights.path(name)
+        _check_once(options, options.weights, options.slice_weights, options.anatomy_weights)
 
         def work(job: Job) -> None:
             from pellucid.pipelines.enhance import enhance
@@ -64,11 +68,7 @@ class Segment(Command):
         """Segment one scan after another."""
         options = self.segmentation
         jobs = plan(self.inputs, self.out, "structures", kind="dseg", extras=options.save, table=True)
-        # What is wrong for every scan is said once.
-        from pellucid import runtime, weights
-
-        runtime.device(options.device)
-        weights.path(options.weights)
+        _check_once(options, options.weights)
 
         def work(job: Job) -> None:
             from pellucid.pipelines.segment import segment
@@ -100,12 +100,7 @@ class Synthesize(Command):
         sources = find_inputs(self.inputs) if self.fuse else []
         inputs, others = (sources[:1], sources[1:]) if self.fuse else (self.inputs, [])
         jobs = plan(inputs, self.out, "synthetic", kind="T1w", extras=options.save, others=others)
-        # What is wrong for every scan is said once.
-        from pellucid import runtime, weights
-
-        runtime.device(options.device)
-        for name in (options.weights, options.anatomy_weights):
-            weights.path(name)
+        _check_once(options, options.weights, options.anatomy_weights)
 
         def work(job: Job) -> None:
             from pellucid.pipelines.synthesize import synthesize

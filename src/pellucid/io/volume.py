@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 import nibabel as nib
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pellucid.errors import wrong
@@ -138,6 +139,17 @@ class Volume:
             1.0
         """
         return replace(self, data=data, grid=grid or self.grid)
+
+    def blank(self, grid: Grid) -> "Volume":
+        """The place for a result on another grid, with the header and name of this volume.
+
+        Args:
+            grid: Where the result will be.
+
+        Returns:
+            A volume of zeros that takes no memory.
+        """
+        return self.with_data(torch.zeros(1, 1, 1, 1).expand(1, *grid.shape), grid)
 
 
 def shape_text(shape: Sequence[int]) -> str:

@@ -55,10 +55,10 @@ def fused(
     """
     first, notes = made[0], []
     kept = [_read(first, first.grid, target)]
+    for one, name in zip(made, names, strict=True):
+        if len(made) > 1 and not bool(one.brain.any()):
+            raise wrong(name, need="a brain to register by", got="none that is found")
     for other, name in zip(made[1:], names[1:], strict=True):
-        for one, whose in ((first, names[0]), (other, name)):
-            if not bool(one.brain.any()):
-                raise wrong(whose, need="a brain to register by", got="none that is found")
         fixed, moving = (registration.Image(one.t1w, one.grid, one.brain) for one in (first, other))
         found = registration.rigid(fixed, moving)
         used = found.correlation >= LEAST_CORRELATION

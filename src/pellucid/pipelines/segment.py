@@ -95,7 +95,7 @@ def segment_volume(
         with run.step("predict"):
             found = posteriors(volume, network, options)
         with run.step("label"):
-            template = _blank(volume, space.wanted_grid(volume.grid, options.spacing_mm))
+            template = volume.blank(space.wanted_grid(volume.grid, options.spacing_mm))
             labels, tissue, brain, chances = labels_on(template, found, chances="probseg" in options.save)
         table = volumes.table(found.classes, found.right, found.brain, found.grid)
         certainty = round(volumes.certainty(table), 3)
@@ -206,8 +206,3 @@ def _labels(
             numbers.masked_fill_(better & right, structure.right)
     structures[box], tissue[box], brain[box] = numbers * inside, kinds * inside, inside.float()
     return structures, tissue, brain
-
-
-def _blank(volume: Volume, grid: Grid) -> Volume:
-    """A volume on a grid with the scan's header and name; its values are not used."""
-    return volume.with_data(torch.zeros(1, 1, 1, 1).expand(1, *grid.shape), grid)

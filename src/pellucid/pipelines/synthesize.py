@@ -117,11 +117,12 @@ def synthesize_volumes(
     run = run or Run("synthesize")
     first = volumes[0]
     with run.listening():
-        grid = space.wanted_grid(first.grid, options.spacing_mm)
-        template = first.with_data(torch.zeros(1, 1, 1, 1).expand(1, *grid.shape), grid)
-        target = resample.to_canonical(template)
+        templates = [one.blank(space.wanted_grid(one.grid, options.spacing_mm)) for one in volumes]
+        targets = [resample.to_canonical(template) for template in templates]
+        template, target = templates[0], targets[0]
         with run.step("predict"):
-            made = [make(volume, networks, options, _grid_of(volume, options)) for volume in volumes]
+            pairs = zip(volumes, targets, strict=True)
+            made = [make(volume, networks, options, there.grid) for volume, there in pairs]
         with run.step("place"):
             t1w, error, notes = fused(made, [volume.name for volume in volumes], target.grid)
         if len(made) > 1:
@@ -209,17 +210,6 @@ def _read(source: Any, options: SynthesizeOptions, *, alone: bool) -> Volume:
         return read(source, frame=options.frame)
 
 
-def _device(options: SynthesizeOptions) -> torch.device:
-    return runtime.device(options.device)
-
-
-def _grid_of(volume: Volume, options: SynthesizeOptions) -> Grid:
-    """The grid that the options ask of a scan, in canonical orientation."""
-    grid = space.wanted_grid(volume.grid, options.spacing_mm)
-    blank = volume.with_data(torch.zeros(1, 1, 1, 1).expand(1, *grid.shape), grid)
-    return resample.to_canonical(blank).grid
-
-
 class _Answers(nn.Module):
     """The network with its answers in one tensor: T1w, scale of the error, probability of white matter."""
 
@@ -244,7 +234,7 @@ def _predict(
     network: Synthesizer, seen: Float[Tensor, "c x y z"], options: SynthesizeOptions
 ) -> Float[Tensor, "3 x y z"]:
     answers = _Answers(network, flip=options.flip).eval()
-    return predict(answers, seen, device=_device(options), precision=options.precision)
+    return predict(answers, seen, device=runtime.device(options.device), precision=options.precision)
 
 
 def _note_quality(run: Run, made: Sequence[Made], volumes: Sequence[Volume]) -> None:

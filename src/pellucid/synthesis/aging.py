@@ -58,8 +58,7 @@ def shift(
     """
     out = torch.zeros(3, *labels.shape, device=labels.device)
     for kind, names in (("ventricles", VENTRICLES), ("sulci", OUTER)):
-        numbers = torch.tensor(sorted(table.numbers(names)), device=labels.device, dtype=labels.dtype)
-        out += record[kind] * _inwards(torch.isin(labels, numbers), REACH_MM[kind] / spacing)
+        out += record[kind] * _inwards(table.among(labels, names), REACH_MM[kind] / spacing)
     return out
 
 

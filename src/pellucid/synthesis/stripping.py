@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
@@ -43,17 +42,12 @@ def stripped(
         True for voxels that stay.
     """
     inside = table.tissue_map(labels) > 0
-    fluid = _are(labels, table.numbers(OUTER))
+    fluid = table.among(labels, OUTER)
     if cerebrum:
-        hindbrain = _are(labels, table.numbers(HINDBRAIN))
+        hindbrain = table.among(labels, HINDBRAIN)
         sigma = (NEAR_MM / spacing,) * 3
         near = [
             gaussian_blur(part.float(), sigma=sigma) for part in (hindbrain, inside & ~hindbrain & ~fluid)
         ]
         inside = inside & ~hindbrain & ~(fluid & (near[0] > near[1]))
     return inside & ~fluid if tight else inside
-
-
-def _are(labels: Int[Tensor, "x y z"], numbers: frozenset[int]) -> Bool[Tensor, "x y z"]:
-    """Where labels are among numbers."""
-    return torch.isin(labels, torch.tensor(sorted(numbers), device=labels.device, dtype=labels.dtype))

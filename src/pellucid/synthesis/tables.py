@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from pellucid.errors import wrong
@@ -41,6 +41,11 @@ class LabelTable:
             for n in ns
         ]
         return frozenset(found) | {self.swap[n] for n in found if n in self.swap}
+
+    def among(self, labels: Int[Tensor, "x y z"], names: frozenset[str]) -> Bool[Tensor, "x y z"]:
+        """Where a label stands for nothing but the named structures."""
+        numbers = torch.tensor(sorted(self.numbers(names)), device=labels.device, dtype=labels.dtype)
+        return torch.isin(labels, numbers)
 
     def tissue_map(self, labels: Int[Tensor, "x y z"]) -> Int[Tensor, "x y z"]:
         """Tissue class of every voxel."""

@@ -12,49 +12,33 @@ import torch
 from torch import Tensor
 
 from pellucid import runtime
-from pellucid.errors import wrong
 from pellucid.inference.predictor import autocast
 from pellucid.models import AnatomyConfig, AnatomyNet
 from pellucid.synthesis.structures import BRAIN
 from pellucid.training.anatomy_data import AnatomyDataConfig, AnatomyExample, AnatomyStream
 from pellucid.training.data import parted
+from pellucid.training.heads import FIRST_JUDGED, HeadsConfig
 from pellucid.training.loop import Deadline, ScheduleConfig
 from pellucid.training.losses import anatomy_loss
 from pellucid.training.optimizer import Muon
 from pellucid.training.pack import unpack
-from pellucid.training.run import WEIGHTS, RunConfig, SingleRun, channels_last, run_steps
+from pellucid.training.run import WEIGHTS, SingleRun, channels_last, run_steps
 
 log = logging.getLogger(__name__)
 
-FIRST_JUDGED = 10**9
-"""Steps from here on belong to the heads that the network is judged by."""
-
 
 @dataclass(frozen=True)
-class AnatomyRecipe(RunConfig):
+class AnatomyRecipe(HeadsConfig):
     """Everything that makes a run."""
 
     task: str = "anatomy"
     """Tells this recipe from the others."""
     out: str = "runs/anatomy"
-    log_every: int = 50
-    held_back: tuple[str, ...] = ()
-    """Patterns of subject names that are judged, not learnt from."""
-    judge_every: int = 500
-    """Steps between judgements."""
     judged: int = 12
     """Heads of the subjects held back that are judged."""
-    weight_decay: float = 0.01
-    """Decoupled weight decay, relative to the learning rate."""
     model: AnatomyConfig = field(default_factory=AnatomyConfig)
     data: AnatomyDataConfig = field(default_factory=AnatomyDataConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if min(self.log_every, self.judge_every, self.judged) < 1:
-            got = f"{self.log_every}, {self.judge_every} and {self.judged}"
-            raise wrong("recipe", need="log_every, judge_every and judged >= 1", got=got)
 
 
 def fit(config: AnatomyRecipe) -> Path:

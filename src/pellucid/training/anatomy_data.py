@@ -1,6 +1,5 @@
 """Whole heads in a contrast of their own, and what every voxel of them is: what the anatomy network learns from."""
 
-import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -19,7 +18,7 @@ from pellucid.synthesis.contrast import ContrastConfig
 from pellucid.synthesis.deformation import DeformationConfig
 from pellucid.synthesis.stripping import StripConfig, stripped
 from pellucid.synthesis.structures import Grouping, grouping
-from pellucid.training.data import seed_of
+from pellucid.training.data import is_named, seed_of
 
 ADULT_MM = 2.0
 """Voxel size that shows an adult's head; distances of deformations are meant for it."""
@@ -120,8 +119,8 @@ class AnatomyStream:
         cerebrum = bare and dice.happens(config.generator.stripping.cerebrum)
         extent = head.cerebrum if cerebrum else head.brain if bare else head.whole
         spacing = context_spacing(extent) * dice.uniform(1 - config.zoom, 1 + config.zoom)
-        changed = _sized(config.generator, spacing, bare=bare, cerebrum=cerebrum)
-        changed = replace(changed, spacing_mm=(spacing / self.finer, spacing / self.finer))
+        sized = _sized(config.generator, spacing, bare=bare, cerebrum=cerebrum)
+        changed = replace(sized, spacing_mm=(spacing / self.finer, spacing / self.finer))
         record = draw(changed, head.subject, generator)
         made = build(head.subject, record, device=self.device)
         if made.labels is None:
@@ -133,19 +132,18 @@ class AnatomyStream:
     def _draw_head(self, dice: Dice) -> "_Head":
         while True:
             head = dice.choice(self.heads)
-            rare = any(fnmatch.fnmatch(head.subject.name, pattern) for pattern in self.config.rarely)
+            rare = is_named(head.subject.name, self.config.rarely)
             if not rare or dice.happens(self.config.rarely_share):
                 return head
 
 
 def _sized(config: GeneratorConfig, spacing: float, *, bare: bool, cerebrum: bool) -> GeneratorConfig:
-    """Settings for a head that is shown in voxels of one size: a small head is bent by less."""
+    """Settings for a head that the anatomy network sees in voxels of this size: a small head is bent by less."""
     share = min(1.0, spacing / ADULT_MM)
     aging = config.aging
     ventricles, sulci = ((low * share, high * share) for low, high in (aging.ventricles_mm, aging.sulci_mm))
     return replace(
         config,
-        spacing_mm=(spacing, spacing),
         strip=float(bare),
         stripping=replace(config.stripping, cerebrum=float(cerebrum)),
         deformation=replace(config.deformation, warp_mm=share * config.deformation.warp_mm),

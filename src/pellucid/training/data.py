@@ -109,7 +109,7 @@ class ExampleStream:
         """One of the pool; a subject of `rarely` is put back with the complement of its share."""
         while True:
             subject = dice.choice(pool)
-            rare = any(fnmatch.fnmatch(subject.name, pattern) for pattern in self.config.rarely)
+            rare = is_named(subject.name, self.config.rarely)
             if not rare or dice.happens(self.config.rarely_share):
                 return subject
 
@@ -185,8 +185,20 @@ def parted(subjects: Sequence[Subject], patterns: Sequence[str]) -> tuple[list[S
     Returns:
         Those to learn from, and those held back.
     """
-    held = [any(fnmatch.fnmatch(subject.name, pattern) for pattern in patterns) for subject in subjects]
     return (
-        [subject for subject, back in zip(subjects, held, strict=True) if not back],
-        [subject for subject, back in zip(subjects, held, strict=True) if back],
+        [subject for subject in subjects if not is_named(subject.name, patterns)],
+        [subject for subject in subjects if is_named(subject.name, patterns)],
     )
+
+
+def is_named(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a name matches one of several patterns.
+
+    Args:
+        name: Of a subject.
+        patterns: With wildcards.
+
+    Returns:
+        True if one matches.
+    """
+    return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)

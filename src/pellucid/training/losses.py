@@ -1,6 +1,6 @@
 """What the network is asked to minimize. Each loss returns one number; batches may lack a target."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -60,7 +60,7 @@ def enhancer_loss(
         t1w = image_loss(out.t1w, batch.t1w, weights, there=batch.has_t1w)
         loss = loss + weights.enhance * weights.t1w * t1w
         parts["t1w"] = t1w
-    return loss, {name: part.detach() for name, part in ({"loss": loss} | parts).items()}
+    return loss, _detached(loss, parts)
 
 
 def tissue_loss(logits: Float[Tensor, "b k x y z"], tissue: Int[Tensor, "b x y z"]) -> Float[Tensor, ""]:
@@ -110,7 +110,7 @@ def anatomy_loss(answer: Anatomy, examples: Sequence[AnatomyExample]) -> tuple[T
         parts["side"].append((values * sided).sum() / sided.sum().clamp_min(1))
     means = {name: torch.stack(values).mean() for name, values in parts.items()}
     loss = means["structures"] + 0.5 * means["side"]
-    return loss, {name: part.detach() for name, part in ({"loss": loss} | means).items()}
+    return loss, _detached(loss, means)
 
 
 def _grouped_loss(logits: Float[Tensor, "k x y z"], example: AnatomyExample) -> Float[Tensor, ""]:
@@ -159,7 +159,12 @@ def synthesis_loss(answer: Synthesis, batch: SynthesisBatch) -> tuple[Tensor, di
     }
     weights = {"t1w": 10.0, "gradient": 5.0, "groups": 0.3, "scale": 0.1}
     loss = torch.stack([weights[name] * part for name, part in parts.items()]).sum()
-    return loss, {name: part.detach() for name, part in ({"loss": loss} | parts).items()}
+    return loss, _detached(loss, parts)
+
+
+def _detached(loss: Tensor, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The loss and its parts, for the log."""
+    return {name: part.detach() for name, part in ({"loss": loss} | dict(parts)).items()}
 
 
 def _soft_absolute(error: Tensor) -> Tensor:

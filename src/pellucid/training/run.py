@@ -162,8 +162,8 @@ class SingleRun(Generic[Net]):
             self.first, self.hours = restore(state, model=model, average=self.average, optimizer=optimizer)
             log.info("resuming at step %d after %.2f hours", self.first, self.hours)
         elif config.start_from:
-            for network in (model, self.average.model):
-                begin_with(network, config.start_from)
+            begin_with(model, config.start_from)
+            self.average.model.load_state_dict(model.state_dict())
         self.folder.mkdir(parents=True, exist_ok=True)
         self.journal = Journal(self.folder, self.first)
 

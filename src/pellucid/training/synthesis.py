@@ -13,15 +13,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pellucid import runtime, weights
-from pellucid.errors import wrong
 from pellucid.inference.predictor import autocast
 from pellucid.models import AnatomyNet, Synthesizer, SynthesizerConfig
 from pellucid.training.data import parted
+from pellucid.training.heads import FIRST_JUDGED, HeadsConfig
 from pellucid.training.loop import Deadline, ScheduleConfig
 from pellucid.training.losses import synthesis_loss
 from pellucid.training.optimizer import Muon
 from pellucid.training.pack import unpack
-from pellucid.training.run import WEIGHTS, RunConfig, SingleRun, channels_last, run_steps
+from pellucid.training.run import WEIGHTS, SingleRun, channels_last, run_steps
 from pellucid.training.synthesis_data import (
     MEANS,
     WHITE,
@@ -30,37 +30,19 @@ from pellucid.training.synthesis_data import (
     SynthesisStream,
 )
 
-FIRST_JUDGED = 10**9
-"""Steps from here on belong to the crops that the network is judged by."""
-
 
 @dataclass(frozen=True)
-class SynthesisRecipe(RunConfig):
+class SynthesisRecipe(HeadsConfig):
     """Everything that makes a run."""
 
     task: str = "synthesize"
     """Tells this recipe from the others."""
     out: str = "runs/synthesize"
-    log_every: int = 50
     anatomy: str = "anatomy"
     """Weights of the anatomy network whose probabilities are given: a name, or a .safetensors file."""
-    held_back: tuple[str, ...] = ()
-    """Patterns of subject names that are judged, not learnt from."""
-    judge_every: int = 500
-    """Steps between judgements."""
-    judged: int = 8
-    """Heads of the subjects held back that are judged."""
-    weight_decay: float = 0.01
-    """Decoupled weight decay, relative to the learning rate."""
     model: SynthesizerConfig = field(default_factory=SynthesizerConfig)
     data: SynthesisDataConfig = field(default_factory=SynthesisDataConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if min(self.log_every, self.judge_every, self.judged) < 1:
-            got = f"{self.log_every}, {self.judge_every} and {self.judged}"
-            raise wrong("recipe", need="log_every, judge_every and judged >= 1", got=got)
 
 
 def fit(config: SynthesisRecipe) -> Path:
