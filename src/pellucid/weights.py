@@ -33,6 +33,8 @@ class WeightsEntry:
     """One line: what it does."""
     card: str
     """Model card: data, recipe, hours, figures, what it is bad at."""
+    limits: str = ""
+    """What it is bad at in a sentence or two, for reports; the card says more."""
 
 
 def available() -> list[WeightsEntry]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pellucid import weights
 from pellucid.errors import wrong
 from pellucid.io import nifti
 from pellucid.io.disk import check_free, replacing
@@ -95,9 +96,11 @@ class Result:
         """Write one of the files."""
         if name == "record":
             outputs = {key: str(target) for key, target in targets.items()}
-            path.write_text(
-                json.dumps({**self.record, "outputs": outputs}, indent=2) + "\n", encoding="utf-8"
-            )
+            # The record is written last, so that it can say what the others are.
+            written = {key: path.with_name(target.name) for key, target in targets.items()}
+            digests = {key: weights.file_digest(file) for key, file in written.items() if key != "record"}
+            record = {**self.record, "outputs": outputs, "outputs_sha256": digests}
+            path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
             return
         if name == "table":
             rows = self.table or []

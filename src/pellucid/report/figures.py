@@ -26,6 +26,9 @@ TISSUE_COLORS = {1: "#56b4e9", 2: "#e69f00", 3: "#f0e442"}
 
 TISSUE_NAMES = {1: "CSF", 2: "gray matter", 3: "white matter"}
 
+COLOR_MAPS = {"image": "gray", "difference": "RdBu_r", "share": "inferno"}
+"""Of each kind of column: matplotlib's name of its colors, dark to bright or blue to red."""
+
 _LETTERS = (("L", "R"), ("P", "A"), ("I", "S"))
 _DOTS_PER_MM = 2.0
 _DPI = 100
@@ -121,10 +124,12 @@ def _draw(axes: "Axes", column: Column, shared: Frame, name: str, zoom: float) -
     _, right, up = PLANES[name]
     extent = _extent_mm(shared)
     difference = column.kind == "difference"
-    low, high = (-shared.limit, shared.limit) if difference else shared.window
+    low, high = {"difference": (-shared.limit, shared.limit), "share": (0.0, 1.0)}.get(
+        column.kind, shared.window
+    )
     axes.imshow(
         _slice(column.image, shared, name),
-        cmap="RdBu_r" if difference else "gray",
+        cmap=COLOR_MAPS[column.kind],
         vmin=low,
         vmax=high,
         origin="lower",

@@ -23,8 +23,9 @@ class Column:
     """Written above; may have two lines."""
     image: Float[Tensor, "x y z"]
     """Voxels along RAS axes."""
-    kind: Literal["image", "difference"] = "image"
-    """A difference is drawn in blue (too dark) and red (too bright) around white."""
+    kind: Literal["image", "difference", "share"] = "image"
+    """A difference is drawn in blue (too dark) and red (too bright) around white, a share (0 to 1) from black over
+    red to yellow."""
     ends: tuple[str, str] = ("too dark", "too bright")
     """What blue and red mean; the default is for a difference from the truth."""
     tissue: Int[Tensor, "i j k"] | None = None

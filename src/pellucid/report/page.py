@@ -1,6 +1,5 @@
 """One HTML file that explains itself: pictures, numbers, what was done; nothing is loaded from elsewhere."""
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,8 +9,7 @@ from typing import Any
 from pellucid.errors import wrong
 from pellucid.io.disk import check_writable, replacing
 from pellucid.metrics import METRICS, MetricEntry
-
-CAVEAT = "Research software, not a medical device. Do not use this page for diagnosis or treatment."
+from pellucid.report.html import environment
 
 
 @dataclass(frozen=True)
@@ -116,15 +114,8 @@ def render(page: Page) -> str:
         >>> "not a medical device" in render(Page("Title", "Lead."))
         True
     """
-    import jinja2
-
-    loader = jinja2.PackageLoader("pellucid.report", "templates")
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters.update(embed=_embed, size=_size)
     record = json.dumps(page.record, indent=2, ensure_ascii=False, default=str) if page.record else ""
-    return environment.get_template("page.html").render(page=page, caveat=CAVEAT, record=record)
+    return environment().get_template("page.html").render(page=page, record=record)
 
 
 def write(page: Page, path: str | Path, *, force: bool = False) -> Path:
@@ -141,9 +132,26 @@ def write(page: Page, path: str | Path, *, force: bool = False) -> Path:
     Raises:
         PellucidError: If the file exists and `force` is off, or the folder cannot be written.
     """
+    check_writable(Path(path), force)
+    return write_text(render(page), path, force=force)
+
+
+def write_text(text: str, path: str | Path, *, force: bool = False) -> Path:
+    """Write any page to a file, completely or not at all.
+
+    Args:
+        text: One HTML document.
+        path: File to write; its folder must exist.
+        force: Replace a file that exists.
+
+    Returns:
+        The file.
+
+    Raises:
+        PellucidError: If the file exists and `force` is off, or the folder cannot be written.
+    """
     target = Path(path)
     check_writable(target, force)
-    text = render(page)
     with replacing(target, force) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return target
@@ -164,12 +172,3 @@ def _number(value: float, unit: str) -> str:
     number = f"{value:.4g}" if unit or abs(value) >= 10 else f"{value:.4f}"
     return f"{number} {unit}" if unit in ("%",) else number
 
-
-def _embed(png: bytes) -> str:
-    """A picture as an address that holds it."""
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
-
-
-def _size(png: bytes) -> tuple[int, int]:
-    """Width and height in dots, from the first block: with them the page does not jump while it loads."""
-    return int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
