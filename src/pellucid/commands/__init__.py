@@ -8,7 +8,7 @@ from pellucid.commands.evaluation import (
     EvaluateSheet,
     Metrics,
 )
-from pellucid.commands.house import Demo, Info, Weights
+from pellucid.commands.house import Demo, Info, Report, Weights
 from pellucid.commands.scans import Audit, Degrade, Enhance, Segment, Synthesize
 from pellucid.commands.workshop import Pack, Train
 
@@ -26,6 +26,7 @@ COMMANDS: dict[str, type[Command]] = {
     "train": Train,
     "pack": Pack,
     "demo": Demo,
+    "report": Report,
     "weights": Weights,
     "info": Info,
 }

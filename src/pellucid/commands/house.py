@@ -1,4 +1,4 @@
-"""Commands about the package itself: demo, weights, info."""
+"""Commands about the package itself and its results: demo, report, weights, info."""
 
 import dataclasses
 import json
@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from pellucid.commands.command import OK, Command
+from pellucid.errors import wrong
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,34 @@ class Demo(Command):
 
         page = demo.run(self.out, force=self.force, seed=self.seed)
         self.say(f"The report is here: {page.resolve()}")
+        return OK
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Report(Command):
+    """Make one page of before, after, tissues, numbers and warnings from the records of runs over scans."""
+
+    records: Positional[Annotated[tuple[Path, ...], arg(metavar="RECORD ...")]]
+    """JSON files that enhance, segment and synthesize wrote beside their outputs: scans of one person."""
+    out: Annotated[Path, arg(aliases=["-o"], metavar="PAGE")]
+    """The page to write, ending in .html."""
+    title: str = ""
+    """Heading of the page; the name of the first scan if not given."""
+    force: bool = False
+    """Replace a page that exists."""
+
+    def run(self) -> int:
+        """Check the files, make the page and say where it is."""
+        if not self.records:
+            raise wrong("RECORD", need="at least one record (JSON)", got="nothing")
+        if self.out.suffix.lower() not in (".html", ".htm"):
+            raise wrong("-o", need="a name ending in .html", got=str(self.out))
+        from pellucid.apps import report_page
+        from pellucid.io.disk import check_writable
+
+        check_writable(self.out, self.force)
+        page = report_page.run(self.records, self.out, title=self.title, force=self.force)
+        self.say(str(page))
         return OK
 
 

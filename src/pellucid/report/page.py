@@ -171,4 +171,3 @@ def _number(value: float, unit: str) -> str:
         return f"{value:.2f} dB"
     number = f"{value:.4g}" if unit or abs(value) >= 10 else f"{value:.4f}"
     return f"{number} {unit}" if unit in ("%",) else number
-

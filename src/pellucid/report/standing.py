@@ -1,0 +1,173 @@
+"""Where one number stands among those of other scans, and what the numbers are."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from pellucid.metrics import METRICS
+
+LEAST = 10
+"""Fewer scans than this are no group: their spread is not known."""
+FAR = 3.5
+"""Robust z beyond which a value is far out (Iglewicz & Hoaglin 1993, How to Detect and Handle Outliers)."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a quality number is."""
+
+    title: str
+    unit: str
+    direction: Literal["higher", "lower", ""]
+    """Which way is better; empty if neither is."""
+    meaning: str
+
+
+_OWN = {
+    "noise": Kind(
+        "Noise", "%", "lower", "standard deviation of the noise, as a share of the intensity range"
+    ),
+    "certainty": Kind(
+        "Certainty", "", "higher", "mean probability of the labels of the anatomy; not calibrated"
+    ),
+    "expected_error": Kind(
+        "Expected error", "", "lower", "mean error that the network expects of the T1w image, of 255"
+    ),
+    "change": Kind("Change", "%", "", "mean absolute change inside the brain, as a share of the window"),
+    "quality_index": Kind("QI", "", "higher", "contrast of tissues before, as a share of that after (BME-X)"),
+}
+_FREE = ("snr", "cnr", "tct", "cjv", "fber", "efc", "fwhm")
+
+QUALITY: dict[str, Kind] = {
+    **{
+        name: Kind(METRICS[name].title, METRICS[name].unit, METRICS[name].direction, METRICS[name].meaning)
+        for name in _FREE
+    },
+    **_OWN,
+}
+"""Numbers that need no truth, by name: those of MRIQC that we have, and our own."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A value among others of its kind."""
+
+    count: int
+    """How many others are known, this scan's own value included if it is among the rows."""
+    median: float
+    low: float
+    high: float
+    """5th and 95th percentile."""
+    percentile: float
+    """Share of the others below the value in %, ties counted half."""
+    z: float | None
+    """0.6745 (value - median) / median absolute deviation; None where more than half of the values are equal."""
+
+
+def number(value: Any) -> float | None:
+    """Read a number that may be missing.
+
+    Args:
+        value: A number, a text such as "n/a", or None.
+
+    Returns:
+        A finite number or None.
+
+    Example:
+        >>> number("3.5"), number("n/a"), number(None), number(float("inf"))
+        (3.5, None, None, None)
+    """
+    try:
+        read = float(value)
+    except (TypeError, ValueError):
+        return None
+    return read if math.isfinite(read) else None
+
+
+def standing(value: float, others: Iterable[Any]) -> Standing | None:
+    """Say where a value stands.
+
+    Args:
+        value: A finite number.
+        others: Values of the group; what is missing is left out.
+
+    Returns:
+        The standing, or None if fewer than `LEAST` values are known.
+
+    Reference:
+        Iglewicz & Hoaglin 1993: modified z-scores; beyond 3.5 they call a value a possible outlier.
+
+    Example:
+        >>> standing(20.0, range(11)).percentile
+        100.0
+    """
+    known = np.array([read for other in others if (read := number(other)) is not None])
+    if len(known) < LEAST:
+        return None
+    middle = float(np.median(known))
+    spread = float(np.median(np.abs(known - middle)))
+    low, high = (float(edge) for edge in np.percentile(known, (5, 95)))
+    below = float((known < value).mean() + 0.5 * (known == value).mean())
+    z = 0.6745 * (value - middle) / spread if spread > 0 else None
+    return Standing(len(known), middle, low, high, 100 * below, z)
+
+
+def column(
+    rows: Sequence[Mapping[str, Any]], part: str, name: str, *, suffix: str | None = None
+) -> list[Any]:
+    """The values of one number over rows of a study.
+
+    Args:
+        rows: See `study`.
+        part: "quality_before", "quality_after" or "volumes_ml".
+        name: Of the number.
+        suffix: Kind of scan; None takes all.
+
+    Returns:
+        One value for each row of the kind, None where it is missing.
+    """
+    of_kind = [row for row in rows if suffix is None or row.get("suffix", "") == suffix]
+    return [(row.get(part) or {}).get(name) for row in of_kind]
+
+
+def worse_by(z: float | None, direction: str) -> float:
+    """How far out a value is on its bad side.
+
+    Args:
+        z: From `Standing`.
+        direction: Which way is better; without one, both sides are bad.
+
+    Returns:
+        The distance; 0 or less on the good side or if it is not known.
+
+    Example:
+        >>> worse_by(-4.0, "higher"), worse_by(-4.0, "lower"), worse_by(-4.0, "")
+        (4.0, -4.0, 4.0)
+    """
+    if z is None:
+        return 0.0
+    return {"higher": -z, "lower": z}.get(direction, abs(z))
+
+
+def written(value: Any, unit: str = "") -> str:
+    """Write a number with the digits that mean something.
+
+    Args:
+        value: A number, or something missing.
+        unit: As in `QUALITY`.
+
+    Returns:
+        Text; "not known" for what is missing.
+
+    Example:
+        >>> written(0.12345), written(1234.5, "ml"), written(None)
+        ('0.123', '1234 ml', 'not known')
+    """
+    read = number(value)
+    if read is None:
+        return "not known"
+    text = f"{read:.0f}" if abs(read) >= 1000 else f"{read:.3g}"
+    return f"{text} {unit}" if unit else text
