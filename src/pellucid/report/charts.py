@@ -30,7 +30,7 @@ def histograms(parts: Mapping[str, NDArray[Any]], *, together: bool) -> bytes:
         A PNG file.
     """
     count = 1 if together else len(parts)
-    figure, panels = _figure(7.2, 2.8, count)
+    figure, panels = _figure(6.0, 2.7, count)
     ends = np.concatenate([_ends(values) for values in parts.values()])
     for at, (name, values) in enumerate(parts.items()):
         panel = panels[0 if together else at]

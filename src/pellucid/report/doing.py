@@ -91,7 +91,8 @@ def doing(record: Mapping[str, Any]) -> Doing:
     inputs = tuple(
         (str(entry.get("path")), str(entry.get("sha256", ""))) for entry in record.get("inputs", ())
     )
-    return Doing(pipeline, str(record.get("date", "")), steps, ", ".join(filter(None, parts)), inputs)
+    when = str(record.get("date", "")).replace("T", " ").replace("+00:00", " UTC")
+    return Doing(pipeline, when, steps, ", ".join(filter(None, parts)), inputs)
 
 
 def weights_used(records: Sequence[Mapping[str, Any]]) -> list[Weights]:

@@ -149,8 +149,9 @@ def _draw(axes: "Axes", column: Column, shared: Frame, name: str, zoom: float) -
     (left_letter, right_letter), (low_letter, high_letter) = _LETTERS[right], _LETTERS[up]
     axes.text(0.015, 0.5, left_letter, ha="left", va="center", **style)
     axes.text(0.985, 0.5, right_letter, ha="right", va="center", **style)
-    axes.text(0.5, 0.985, high_letter, ha="center", va="top", **style)
-    axes.text(0.5, 0.015, low_letter, ha="center", va="bottom", **style)
+    # Beside the middle, where the border of a comparison begins.
+    axes.text(0.46, 0.985, high_letter, ha="center", va="top", **style)
+    axes.text(0.46, 0.015, low_letter, ha="center", va="bottom", **style)
 
 
 def _outline(axes: "Axes", labels: NDArray[Any], extent: tuple[float, float]) -> None:

@@ -52,6 +52,8 @@ class Pictures:
     comparison: Comparison | None
     trios: tuple[Trio, ...]
     charts: tuple[Panel, ...]
+    notes: tuple[str, ...] = ()
+    """What there is no picture of, in words."""
 
 
 def draw(story: ScanStory) -> Pictures:
@@ -68,11 +70,13 @@ def draw(story: ScanStory) -> Pictures:
     if main is None:
         return Pictures(None, (), ())
     shared = _frame(story, main)
+    same = before is not None and after is not None and story.same_contrast
+    untouched = same and before is not None and bool(torch.equal(before, main))
     trios = [
         make(story, main, shared)
         for make, there in (
             (_tissues, story.image("tissue") is not None),
-            (_difference, before is not None and after is not None and story.same_contrast),
+            (_difference, same and not untouched),
             (_uncertainty, story.image("uncertainty") is not None),
             (_plain, (before is None or after is None) and story.image("tissue") is None),
         )
@@ -81,7 +85,8 @@ def draw(story: ScanStory) -> Pictures:
     comparison = None
     if before is not None and after is not None:
         comparison = _comparison(story, before, after, shared)
-    return Pictures(comparison, tuple(trios), _charts(story, before, after))
+    notes = ("Nothing was changed: before and after are the same in every voxel.",) if untouched else ()
+    return Pictures(comparison, tuple(trios), _charts(story, before, after), notes)
 
 
 def _frame(story: ScanStory, main: Float[Tensor, "x y z"]) -> Frame:
@@ -92,7 +97,7 @@ def _frame(story: ScanStory, main: Float[Tensor, "x y z"]) -> Frame:
     if mask is None or not bool((mask > 0).any()):
         return frame(shown, spacing=spacing)
     inside = frame(shown, spacing=spacing, mask=mask > 0)
-    return frame(shown, spacing=spacing, at=inside.at, window=inside.window)
+    return frame(shown, spacing=spacing, at=inside.at, window=_wider(inside.window))
 
 
 def _own_window(story: ScanStory, image: Float[Tensor, "x y z"], shared: Frame) -> Frame:
@@ -102,7 +107,12 @@ def _own_window(story: ScanStory, image: Float[Tensor, "x y z"], shared: Frame) 
     inside = frame(
         [Column("image", image)], spacing=shared.spacing, mask=None if there is None else there > 0
     )
-    return replace(shared, window=inside.window)
+    return replace(shared, window=_wider(inside.window))
+
+
+def _wider(window: tuple[float, float]) -> tuple[float, float]:
+    """Room above the brightest tissue, or white matter would be white without texture."""
+    return window[0], window[1] + 0.12 * (window[1] - window[0])
 
 
 def _planes(column: Column, shared: Frame) -> dict[str, bytes]:

@@ -87,32 +87,43 @@ def number(value: Any) -> float | None:
     return read if math.isfinite(read) else None
 
 
-def standing(value: float, others: Iterable[Any]) -> Standing | None:
-    """Say where a value stands.
+class Crowd:
+    """The values of a group, ordered once so that many values can be placed among them.
 
     Args:
-        value: A finite number.
-        others: Values of the group; what is missing is left out.
-
-    Returns:
-        The standing, or None if fewer than `LEAST` values are known.
-
-    Reference:
-        Iglewicz & Hoaglin 1993: modified z-scores; beyond 3.5 they call a value a possible outlier.
+        values: What is missing is left out.
 
     Example:
-        >>> standing(20.0, range(11)).percentile
+        >>> Crowd(range(11)).standing(20.0).percentile
         100.0
     """
-    known = np.array([read for other in others if (read := number(other)) is not None])
-    if len(known) < LEAST:
-        return None
-    middle = float(np.median(known))
-    spread = float(np.median(np.abs(known - middle)))
-    low, high = (float(edge) for edge in np.percentile(known, (5, 95)))
-    below = float((known < value).mean() + 0.5 * (known == value).mean())
-    z = 0.6745 * (value - middle) / spread if spread > 0 else None
-    return Standing(len(known), middle, low, high, 100 * below, z)
+
+    def __init__(self, values: Iterable[Any]) -> None:
+        self._known = np.sort([read for value in values if (read := number(value)) is not None])
+        if len(self._known):
+            self._median = float(np.median(self._known))
+            self._spread = float(np.median(np.abs(self._known - self._median)))
+            self._low, self._high = (float(edge) for edge in np.percentile(self._known, (5, 95)))
+
+    def standing(self, value: float) -> Standing | None:
+        """Say where a value stands.
+
+        Args:
+            value: A finite number.
+
+        Returns:
+            The standing, or None if fewer than `LEAST` values are known.
+
+        Reference:
+            Iglewicz & Hoaglin 1993: modified z-scores; beyond 3.5 they call a value a possible outlier.
+        """
+        count = len(self._known)
+        if count < LEAST:
+            return None
+        first, last = (int(np.searchsorted(self._known, value, side)) for side in ("left", "right"))
+        z = 0.6745 * (value - self._median) / self._spread if self._spread > 0 else None
+        share = 50 * (first + last) / count
+        return Standing(count, self._median, self._low, self._high, share, z)
 
 
 def column(
@@ -129,8 +140,23 @@ def column(
     Returns:
         One value for each row of the kind, None where it is missing.
     """
-    of_kind = [row for row in rows if suffix is None or row.get("suffix", "") == suffix]
+    of_kind = [row for row in rows if suffix is None or (row.get("suffix") or "") == suffix]
     return [(row.get(part) or {}).get(name) for row in of_kind]
+
+
+def crowd(group: Sequence[Mapping[str, Any]] | None, part: str, name: str, suffix: str) -> Crowd:
+    """The group that a number of a scan is compared with.
+
+    Args:
+        group: Rows of the study; None where no other scan is known.
+        part: As for `column`.
+        name: Of the number.
+        suffix: Kind of the scan.
+
+    Returns:
+        Its values, perhaps none.
+    """
+    return Crowd(column(group or (), part, name, suffix=suffix))
 
 
 def worse_by(z: float | None, direction: str) -> float:

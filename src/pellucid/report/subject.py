@@ -8,7 +8,7 @@ from typing import Any
 from pellucid.report.doing import Doing, citations, doing, weights_used
 from pellucid.report.html import environment
 from pellucid.report.panels import Pictures, draw
-from pellucid.report.standing import QUALITY, Kind, Standing, column, number, standing, written
+from pellucid.report.standing import QUALITY, Kind, crowd, number, written
 from pellucid.report.story import ScanStory, findings_of, quality_of, volumes_ml, warnings_of
 from pellucid.report.verdict import Verdict, judge, worst
 
@@ -46,7 +46,8 @@ class Section:
     warnings: tuple[str, ...]
     runs: tuple[Doing, ...]
     records: tuple[Mapping[str, Any], ...]
-    after_name: str
+    compared: bool
+    """Whether a group is known."""
 
 
 def subject_page(
@@ -105,9 +106,9 @@ def section(story: ScanStory, *, group: Sequence[Mapping[str, Any]] | None = Non
         ),
         audited=story.findings is not None or any("findings" in record for record in story.records),
         warnings=tuple(warnings_of(story)),
-        runs=tuple(doing(record) for record in story.records),
+        runs=tuple(sorted((doing(record) for record in story.records), key=lambda run: run.date)),
         records=tuple(story.records),
-        after_name=story.after_name,
+        compared=group is not None,
     )
 
 
@@ -188,9 +189,7 @@ def _volumes(story: ScanStory, group: Sequence[Mapping[str, Any]] | None) -> tup
 def _stands(value: Any, group: Sequence[Mapping[str, Any]] | None, part: str, name: str, suffix: str) -> str:
     """Where a value stands in the group, in words; nothing without one."""
     read = number(value)
-    place: Standing | None = None
-    if group is not None and read is not None:
-        place = standing(read, column(group, part, name, suffix=suffix))
+    place = None if read is None else crowd(group, part, name, suffix).standing(read)
     if place is None:
         return ""
     z = "" if place.z is None else f", z {place.z:+.1f}"

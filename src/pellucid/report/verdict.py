@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pellucid.pipelines.segment import UNSURE
 from pellucid.pipelines.synthesize import SMALL_ML
-from pellucid.report.standing import FAR, QUALITY, column, number, standing, worse_by, written
+from pellucid.report.standing import FAR, QUALITY, Crowd, crowd, number, worse_by, written
 from pellucid.report.story import ScanStory, findings_of, from_records, quality_of, volumes_ml, warnings_of
 
 Word = Literal["usable", "look", "do not use"]
@@ -185,26 +185,25 @@ def _among(story: ScanStory, group: Sequence[Mapping[str, Any]] | None) -> list[
     reasons = []
     for part, values in (("quality_after", quality_of(story)[1]), ("volumes_ml", volumes_ml(story))):
         for name, value in values.items():
-            sentence = far_out(part, name, value, group or (), suffix=story.suffix)
+            sentence = far_out(part, name, value, crowd(group, part, name, story.suffix))
             reasons += [sentence] if sentence else []
     return reasons
 
 
-def far_out(part: str, name: str, value: Any, rows: Sequence[Mapping[str, Any]], *, suffix: str) -> str:
+def far_out(part: str, name: str, value: Any, others: Crowd) -> str:
     """Say that a number is far out among those of a study.
 
     Args:
         part: "quality_after" or "volumes_ml".
         name: Of the number.
         value: Of the scan.
-        rows: Of the study.
-        suffix: Kind of scan to compare with.
+        others: The same number of scans of its kind.
 
     Returns:
         A sentence; empty if the value is missing, the group is too small, or the value lies among the others.
     """
     read = number(value)
-    place = None if read is None else standing(read, column(rows, part, name, suffix=suffix))
+    place = None if read is None else others.standing(read)
     kind = QUALITY.get(name) if part != "volumes_ml" else None
     if place is None or worse_by(place.z, kind.direction if kind else "") <= FAR:
         return ""
