@@ -14,8 +14,13 @@ if TYPE_CHECKING:
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#666666", "#f0e442")
 """Told apart with any color vision (Okabe & Ito 2008); groups beyond the eighth begin anew."""
 
+MARKERS = "os^Dv<>p"
+
 MOST_GROUPS = 16
 """Groups drawn one by one, the largest first; the rest is one group of its own."""
+BINS = 128
+MOST_LEVELS = 4096
+"""Images of more levels than this are taken for continuous."""
 _DPI = 110
 
 
@@ -29,91 +34,96 @@ def histograms(parts: Mapping[str, NDArray[Any]], *, together: bool) -> bytes:
     Returns:
         A PNG file.
     """
-    count = 1 if together else len(parts)
-    figure, panels = _figure(6.0, 2.7, count)
-    ends = np.concatenate([_ends(values) for values in parts.values()])
+    figure, panels = _figure(6.0, 2.7, 1 if together else len(parts))
+    shared = _edges(list(parts.values()))
     for at, (name, values) in enumerate(parts.items()):
         panel = panels[0 if together else at]
-        low, high = (ends.min(), ends.max()) if together else _ends(values)
-        shares, edges = np.histogram(values, bins=128, range=(low, high if high > low else low + 1))
-        height = shares / max(int(shares.sum()), 1)
+        edges = shared if together else _edges([values])
+        shares, _ = np.histogram(values, bins=edges)
+        height = 100 * shares / max(len(values), 1)
         style: dict[str, Any] = {"color": COLORS[at], "label": plain(name), "linestyle": ("-", "--")[at % 2]}
-        panel.step(edges[:-1], 100 * height, where="post", linewidth=1.6, **style)
-        panel.fill_between(edges[:-1], 100 * height, step="post", color=COLORS[at], alpha=0.12)
-        panel.set(xlabel="intensity", ylabel="% of voxels" if panel is panels[0] else "", ylim=(0, None))
+        panel.step(edges[:-1], height, where="post", linewidth=1.6, **style)
+        panel.fill_between(edges[:-1], height, step="post", color=COLORS[at], alpha=0.12)
+        panel.set(xlabel="intensity", ylabel="% of voxels" if panel is panels[0] else "")
         panel.legend(frameon=False)
+    for panel in panels:
+        panel.set_ylim(bottom=0)
     return _png(figure)
 
 
-def strips(numbers: Mapping[str, Mapping[str, Sequence[float]]]) -> bytes:
-    """Draw distributions: a panel for each number, a box and a point for each scan, group by group.
+def strip(title: str, groups: Mapping[str, Sequence[float]]) -> bytes:
+    """Draw a distribution: a box for each group and a point for each scan.
 
     Args:
-        numbers: Title of a number -> group -> values; a number without values is left out.
+        title: What is drawn, with its unit.
+        groups: Group -> values; beyond `MOST_GROUPS` groups the smaller ones are put together.
 
     Returns:
         A PNG file.
     """
-    kept = {title: _largest(groups) for title, groups in numbers.items() if any(groups.values())}
-    names = list(dict.fromkeys(name for groups in kept.values() for name in groups))
-    figure, panels = _figure(max(7.2, 0.55 * len(names) + 2), 2.4, len(kept), down=True)
+    kept = _largest({name: values for name, values in groups.items() if len(values)})
+    figure, (panel,) = _figure(max(3.5, 0.4 * len(kept) + 1), 2.7, 1)
     random = np.random.default_rng(0)
-    for panel, (title, groups) in zip(panels, kept.items(), strict=False):
-        for place, name in enumerate(names):
-            values = np.asarray(groups.get(name, ()), dtype=float)
-            if not len(values):
-                continue
-            color = COLORS[place % len(COLORS)]
-            spread = random.uniform(-0.28, 0.28, len(values))
-            panel.plot(place + spread, values, ".", color=color, markersize=3, alpha=0.6)
-            panel.boxplot(
-                [values], positions=[place], widths=0.7, showfliers=False, manage_ticks=False,
-                medianprops={"color": "black"},
-            )  # fmt: skip
-        panel.set_title(plain(title), fontsize=10, loc="left")
-        panel.set_xlim(-0.6, len(names) - 0.4)
-        turned: dict[str, Any] = {"rotation": 30, "ha": "right"} if len(names) > 4 else {}
-        labels = [f"{plain(name)}" for name in names]
-        panel.set_xticks(range(len(names)), labels if panel is panels[-1] else [""] * len(names), **turned)
-        panel.grid(axis="y", alpha=0.3)
+    for place, (name, values) in enumerate(kept.items()):
+        spread = random.uniform(-0.28, 0.28, len(values))
+        color = _color(name, list(groups))
+        panel.plot(place + spread, values, ".", color=color, markersize=4, alpha=0.6)
+        box = panel.boxplot(
+            [list(values)], positions=[place], widths=0.7, showfliers=False, manage_ticks=False
+        )
+        for median in box["medians"]:
+            median.set_color("black")
+    panel.set_title(plain(title, 40), fontsize=10, loc="left")
+    panel.set_xlim(-0.6, max(len(kept), 1) - 0.4)
+    turned: dict[str, Any] = {"rotation": 30, "ha": "right"} if len(kept) > 2 else {}
+    panel.set_xticks(range(len(kept)), [plain(name) for name in kept], minor=False, **turned)
+    panel.grid(axis="y", alpha=0.3)
     return _png(figure)
 
 
-def clouds(
-    points: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]],
+def cloud(
+    title: str,
+    groups: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     *,
     across: str,
     diagonal: bool = False,
 ) -> bytes:
-    """Draw scatter plots: a panel for each number, a color for each group.
+    """Draw a scatter plot with a color for each group.
 
     Args:
-        points: Title of a number -> group -> positions across and up.
-        across: What runs across, with its unit; of every panel.
+        title: What runs up, with its unit.
+        groups: Group -> positions across and up.
+        across: What runs across, with its unit.
         diagonal: Draw the line where both are equal, and give both axes one scale.
 
     Returns:
         A PNG file.
     """
-    groups = list(dict.fromkeys(name for parts in points.values() for name in parts))
-    figure, panels = _figure(7.2, 3.0, len(points), wrap=3 if diagonal else 2)
-    for panel, (title, parts) in zip(panels, points.items(), strict=False):
-        for name, (x, y) in parts.items():
-            place = groups.index(name) % len(COLORS)
-            panel.plot(
-                x, y, "os^Dv<>p"[place], color=COLORS[place], markersize=4, alpha=0.7, label=plain(name)
-            )
-        if diagonal:
-            _diagonal(panel)
-        panel.set_title(plain(title), fontsize=10, loc="left")
-        panel.set_xlabel(plain(across, 40))
-        panel.grid(alpha=0.3)
-    for panel in panels[len(points) :]:
-        panel.set_visible(False)
-    if 1 < len(groups) <= MOST_GROUPS:
-        lines, names = panels[0].get_legend_handles_labels()
-        figure.legend(lines, names, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    figure, (panel,) = _figure(3.5, 3.1 if diagonal else 2.7, 1)
+    for place, (name, (x, y)) in enumerate(groups.items()):
+        marker = MARKERS[place % len(MARKERS)]
+        panel.plot(x, y, marker, color=_color(name, list(groups)), markersize=4, alpha=0.7)
+    if diagonal:
+        low = min(panel.get_xlim()[0], panel.get_ylim()[0])
+        high = max(panel.get_xlim()[1], panel.get_ylim()[1])
+        panel.plot([low, high], [low, high], color="#888888", linewidth=1, zorder=0)
+        panel.set(xlim=(low, high), ylim=(low, high), aspect="equal", ylabel="after")
+    panel.set_title(plain(title, 40), fontsize=10, loc="left")
+    panel.set_xlabel(plain(across, 40))
+    panel.grid(alpha=0.3)
     return _png(figure)
+
+
+def swatches(groups: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """The colors of groups, for the key beside charts.
+
+    Args:
+        groups: Names in the order in which the charts get them.
+
+    Returns:
+        Color and name of each; none for a single group.
+    """
+    return tuple((_color(name, groups), name) for name in groups) if len(groups) > 1 else ()
 
 
 def plain(text: str, most: int = 26) -> str:
@@ -148,31 +158,38 @@ def _largest(groups: Mapping[str, Sequence[float]]) -> dict[str, Sequence[float]
     return {**kept, **({"all others": rest} if rest else {})}
 
 
-def _ends(values: NDArray[Any]) -> NDArray[Any]:
-    """Where a histogram begins and ends: what is rarer than one in a thousand is left out."""
-    return np.percentile(values, (0.1, 99.9)) if len(values) else np.array([0.0, 1.0])
+def _color(name: str, groups: Sequence[str]) -> str:
+    """A group has one color in every chart that gets the same groups."""
+    return COLORS[groups.index(name) % len(COLORS)] if name in groups else "#666666"
 
 
-def _diagonal(panel: "Axes") -> None:
-    """The line where before and after are equal."""
-    low = min(panel.get_xlim()[0], panel.get_ylim()[0])
-    high = max(panel.get_xlim()[1], panel.get_ylim()[1])
-    panel.plot([low, high], [low, high], color="#888888", linewidth=1, zorder=0)
-    panel.set(xlim=(low, high), ylim=(low, high), aspect="equal", ylabel="after")
+def _edges(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Borders of about 128 bins; what is rarer than one in a thousand is left out.
+
+    Whole numbers are counted in bins of a whole number of them: else every few bins one holds a number more.
+    """
+    ends = np.concatenate(
+        [np.percentile(values, (0.1, 99.9)) for values in parts if len(values)] or [np.zeros(1)]
+    )
+    low, high = float(ends.min()), float(ends.max())
+    if high <= low:
+        return np.array([low - 0.5, low + 0.5])
+    width = (high - low) / BINS
+    levels = np.unique(parts[0])
+    if 1 < len(levels) <= MOST_LEVELS:
+        step = float(np.median(np.diff(levels)))
+        low, width = low - step / 2, step * max(1, np.ceil(width / step))
+    return low + width * np.arange(int(np.ceil((high - low) / width)) + 1)
 
 
-def _figure(
-    width: float, height: float, count: int, *, down: bool = False, wrap: int = 2
-) -> "tuple[Figure, list[Axes]]":
-    """Panels side by side (or one below the other) that share no state with pyplot."""
+def _figure(width: float, height: float, count: int) -> "tuple[Figure, list[Axes]]":
+    """Panels side by side that share no state with pyplot."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    columns = 1 if down else min(max(count, 1), wrap)
-    rows = -(-max(count, 1) // columns)
-    figure = Figure(figsize=(width, height * rows + 0.4), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    panels = list(figure.subplots(rows, columns, squeeze=False).ravel())
+    panels = list(figure.subplots(1, count, squeeze=False).ravel())
     for panel in panels:
         panel.spines[["top", "right"]].set_visible(False)
         panel.tick_params(labelsize=9)

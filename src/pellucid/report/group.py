@@ -1,13 +1,11 @@
 """One HTML page about a study: verdicts, failures, outliers, distributions, and a table of every scan."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from pellucid.report.charts import clouds, strips
+from pellucid.report.charts import cloud, strip, swatches
 from pellucid.report.html import compact, environment
-from pellucid.report.page import Panel
 from pellucid.report.standing import number, written
 from pellucid.report.study import Outlier, Row, names_in, outliers, regarded, title_of
 from pellucid.report.verdict import WORDS
@@ -30,12 +28,25 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Gallery:
+    """A chart for each number, side by side where there is room, with the words a reader needs."""
+
+    title: str
+    charts: tuple[tuple[bytes, str], ...]
+    """PNG, and what is seen for those who do not see it."""
+    how_to_read: str
+    fault: str
+    swatches: tuple[tuple[str, str], ...] = ()
+    """Colors of groups."""
+
+
+@dataclass(frozen=True)
 class Kind:
     """Charts of one kind of scan."""
 
     name: str
     count: int
-    panels: tuple[Panel, ...]
+    panels: tuple[Gallery, ...]
 
 
 def group_page(rows: Sequence[Row], *, title: str = "Study", notes: Sequence[str] = ()) -> str:
@@ -169,26 +180,30 @@ def _values(rows: Sequence[Row], part: str, name: str, by: str) -> dict[str, lis
     return out
 
 
-def _strips(rows: Sequence[Row], part: str, names: Sequence[str], by: str) -> Panel:
+def _strips(rows: Sequence[Row], part: str, names: Sequence[str], by: str) -> Gallery:
     """Distributions by site or scanner."""
     what = "Quality after" if part == "quality_after" else "Volumes"
-    numbers: dict[str, Mapping[str, Sequence[float]]] = {
-        title_of(name): _values(rows, part, name, by) for name in names
-    }
     groups = len({_group(row, by) for row in rows})
-    return Panel(
+    charts = tuple(
+        (
+            compact(strip(title_of(name), _values(rows, part, name, by))),
+            f"Box plot of {title_of(name)} by {by}.",
+        )
+        for name in names
+    )
+    return Gallery(
         title=f"{what} by {by}" if groups > 1 else what,
-        png=compact(strips(numbers)),
-        alt=f"Box plots of {', '.join(title_of(name) for name in names)}, by {by}.",
+        charts=charts,
         how_to_read="One point is one scan; the box holds the middle half of a group, its line is the median.",
         fault=f"A {by} whose box stands apart: its protocol, coil or header differs, and pooling it with the others "
-        "would show that difference instead of anatomy. Single points far from their box are named in the table of outliers.",
+        "would show that difference instead of anatomy. Single points far from their box may be named in the table "
+        "of what is far from the others.",
     )
 
 
-def _before_after(rows: Sequence[Row], names: Sequence[str]) -> Panel:
+def _before_after(rows: Sequence[Row], names: Sequence[str]) -> Gallery:
     """Each quality number after, against the same number before."""
-    points: dict[str, Mapping[str, Any]] = {}
+    charts = []
     for name in names:
         pairs = [
             (before, after)
@@ -196,11 +211,12 @@ def _before_after(rows: Sequence[Row], names: Sequence[str]) -> Panel:
             if (before := number((row.get("quality_before") or {}).get(name))) is not None
             and (after := number((row.get("quality_after") or {}).get(name))) is not None
         ]
-        points[title_of(name)] = {"scans": ([one for one, _ in pairs], [two for _, two in pairs])}
-    return Panel(
+        points = {"scans": ([one for one, _ in pairs], [two for _, two in pairs])}
+        png = cloud(title_of(name), points, across="before", diagonal=True)
+        charts.append((compact(png), f"Scatter plot of {title_of(name)} after against before."))
+    return Gallery(
         title="Quality before and after",
-        png=compact(clouds(points, across="before", diagonal=True)),
-        alt=f"Scatter plots of {', '.join(title_of(name) for name in names)} after against before.",
+        charts=tuple(charts),
         how_to_read="One point is one scan. On the line nothing changed; for SNR, CNR and TCT higher is better, for "
         "CJV, EFC and FWHM lower.",
         fault="Points on the bad side of the line: enhancing did harm. A scan that was good before and stands far from "
@@ -208,27 +224,28 @@ def _before_after(rows: Sequence[Row], names: Sequence[str]) -> Panel:
     )
 
 
-def _ages(rows: Sequence[Row], part: str, names: Sequence[str]) -> Panel:
+def _ages(rows: Sequence[Row], part: str, names: Sequence[str]) -> Gallery:
     """Numbers against age, a color for each site."""
-    points: dict[str, Mapping[str, Any]] = {}
+    sites = sorted({_group(row, "site") for row in rows})
+    charts = []
     for name in names:
-        groups: dict[str, tuple[list[float], list[float]]] = {}
+        groups: dict[str, tuple[list[float], list[float]]] = {site: ([], []) for site in sites}
         for row in rows:
             age, value = number(row.get("age_years")), number((row.get(part) or {}).get(name))
             if age is not None and value is not None:
-                x, y = groups.setdefault(_group(row, "site"), ([], []))
-                x.append(age)
-                y.append(value)
-        points[title_of(name)] = dict(sorted(groups.items()))
+                groups[_group(row, "site")][0].append(age)
+                groups[_group(row, "site")][1].append(value)
+        png = cloud(title_of(name), groups, across="age, years")
+        charts.append((compact(png), f"Scatter plot of {title_of(name)} against age."))
     what = "Volumes" if part == "volumes_ml" else "Quality after"
     missing = sum(number(row.get("age_years")) is None for row in rows)
     without = f" {_count(missing, 'scan')} without an age cannot be shown." if missing else ""
-    return Panel(
+    return Gallery(
         title=f"{what} against age",
-        png=compact(clouds(points, across="age, years")),
-        alt=f"Scatter plots of {', '.join(title_of(name) for name in names)} against age.",
+        charts=tuple(charts),
         how_to_read=f"One point is one scan, one color one site.{without} In adults gray matter shrinks and CSF grows "
         "with age; in infants everything grows.",
         fault="A point far from those of its age: look at its tissue map before you believe the volume. An age of 0 or "
         "above 100: the unit in the table of participants is wrong.",
+        swatches=swatches(sites),
     )

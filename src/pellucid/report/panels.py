@@ -17,6 +17,8 @@ from pellucid.report.story import ScanStory
 
 LETTERS = "Letters name the sides: the patient's left (L) is on the left of the picture."
 _SAMPLES = 200_000
+_LIMITS = (1, 2, 5, 10, 25, 50)
+"""Ends of the colors of a change, in % of the window."""
 
 
 @dataclass(frozen=True)
@@ -163,17 +165,24 @@ def _difference(story: ScanStory, main: Float[Tensor, "x y z"], shared: Frame) -
     """What was changed."""
     before = story.image("before")
     change = main - (main if before is None else before)
-    share = round(100 * shared.limit / (shared.window[1] - shared.window[0]))
+    span = shared.window[1] - shared.window[0]
+    usual = _high(change.abs()) / span
+    percent = next((step for step in _LIMITS if step >= 100 * usual), _LIMITS[-1])
+    shared = replace(shared, limit=percent / 100 * span)
     return Trio(
         title="What was changed",
         planes=_planes(Column("difference", change, "difference", ends=("darker", "brighter")), shared),
         alt="of the difference between after and before",
         how_to_read=f"{story.after_name.capitalize()} minus before: white is unchanged, blue was made darker, red "
-        "brighter. Fine grain without shapes is noise that was taken away.",
+        "brighter. The colors end where hardly any voxel was changed by more: read the scale before you judge how "
+        "strong a color is. Fine grain without shapes is noise that was taken away.",
         fault="A shape in one color where before and after show nothing that explains it: something was added or "
         "removed. Large even patches: the brightness of a tissue was changed. Lines along slices: steps between them.",
         ramp=Ramp(
-            _colors("difference"), f"{-share} % of the window, darker", "unchanged", f"+{share} %, brighter"
+            _colors("difference"),
+            f"-{percent} % of the window, darker",
+            "unchanged",
+            f"+{percent} %, brighter",
         ),
     )
 

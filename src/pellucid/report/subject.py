@@ -147,11 +147,11 @@ def _lead(words: Sequence[str]) -> str:
     if not words:
         return "No scan was found, so nothing was made."
     if len(words) == 1:
-        return f"One scan: {words[0]}."
+        return f"One image: {words[0]}."
     counted = [
         f"{count} {word}" for word in ("usable", "look", "do not use") if (count := list(words).count(word))
     ]
-    return f"{len(words)} scans: {', '.join(counted)}."
+    return f"{len(words)} images: {', '.join(counted)}."
 
 
 def _quality(story: ScanStory, group: Sequence[Mapping[str, Any]] | None) -> tuple[NumberRow, ...]:
