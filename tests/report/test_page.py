@@ -1,34 +1,14 @@
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 import torch
+from pages import Reader
 
 from pellucid.errors import PellucidError
 from pellucid.report.figures import PLANES, plane, sheet
 from pellucid.report.framing import Column, frame
 from pellucid.report.page import Comparison, Page, Panel, metric_rows, render, write
-
-VOID = {"img", "meta", "input", "br", "link"}
-
-
-class Reader(HTMLParser):
-    """Collects tags and checks that every one is closed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str]]] = []
-        self.open: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, {key: value or "" for key, value in attrs}))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
 
 def page() -> Page:
     image = torch.rand(20, 24, 16, generator=torch.Generator().manual_seed(0))

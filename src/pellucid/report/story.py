@@ -55,9 +55,9 @@ class ScanStory:
     """Expected absolute error of each voxel, in the unit of `after`."""
     records: Sequence[Mapping[str, Any]] = ()
     """JSON records of the runs over this scan, in the order of the work."""
-    quality_before: Mapping[str, float] = field(default_factory=dict)
+    quality_before: Mapping[str, Any] = field(default_factory=dict)
     """Numbers by the names in `standing.QUALITY`, beside those of the records; others are shown without words."""
-    quality_after: Mapping[str, float] = field(default_factory=dict)
+    quality_after: Mapping[str, Any] = field(default_factory=dict)
     findings: Sequence[Mapping[str, Any]] | None = None
     """What the audit of the header found (`code`, `level`, `message`); None takes those of the records."""
     warnings: Sequence[str] = ()
