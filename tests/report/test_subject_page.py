@@ -121,7 +121,7 @@ def test_colors_of_a_change_reach_as_far_as_the_change() -> None:
     """The change is scaled to a tenth: so are the ends of its colors."""
     images = head()
     small = images["before"] + 0.1 * (images["after"] - images["before"])
-    for after, most in ((images["after"], 10), (small, 1)):
+    for after, most in ((images["after"], 5), (small, 1)):
         change = next(trio for trio in draw(story(after=after)).trios if trio.title == "What was changed")
         assert change.ramp is not None
         percent = int(change.ramp.low.split(" ")[0])
