@@ -13,7 +13,7 @@ VOID = {"img", "meta", "input", "br", "link"}
 SHAPE = (18, 22, 14)
 """Axes as stored: leftwards, anterior, superior."""
 AFFINE = np.array([[-2.0, 0, 0, 17], [0, 2.2, 0, -23], [0, 0, 3.0, -20], [0, 0, 0, 1]])
-NASTY = '<script>alert("x")</script> & \'Zoë\' 脳 ' + "long_" * 40
+NASTY = "<script>alert(\"x\")</script> & 'Zoë' 脳 " + "long_" * 40
 
 
 class Reader(HTMLParser):

@@ -28,7 +28,13 @@ def browser() -> Iterator[Any]:
     options = selenium.ChromeOptions()
     options.binary_location = chromium
     # No sandbox: continuous integration often runs as root in a container; the pages are our own.
-    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"):
+    for word in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--hide-scrollbars",
+    ):
         options.add_argument(word)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = selenium.Chrome(options=options, service=Service(steering))
@@ -70,7 +76,9 @@ def split(browser: Any) -> str:
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 @pytest.mark.parametrize("name", ["subject", "group"])
-def test_nothing_is_wider_than_the_window(browser: Any, pages: dict[str, Path], name: str, size: tuple[int, int]) -> None:
+def test_nothing_is_wider_than_the_window(
+    browser: Any, pages: dict[str, Path], name: str, size: tuple[int, int]
+) -> None:
     show(browser, pages[name], size)
     wide = browser.execute_script(
         "return [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
@@ -91,7 +99,9 @@ def test_no_script_or_policy_complains_and_nothing_ran_that_should_not(
     browser.get_log("browser")
     show(browser, pages[name], DESKTOP)
     assert browser.get_log("browser") == []
-    loaded = browser.execute_script("return performance.getEntriesByType('resource').map(e => e.name.slice(0, 5))")
+    loaded = browser.execute_script(
+        "return performance.getEntriesByType('resource').map(e => e.name.slice(0, 5))"
+    )
     assert set(loaded) <= {"data:"}
     assert browser.execute_script("return [...document.images].every(i => i.complete && i.naturalWidth > 0)")
 
@@ -143,7 +153,9 @@ def test_without_scripts_both_images_stand_side_by_side(browser: Any, pages: dic
     assert second["y"] == first["y"]
 
 
-def test_the_table_sorts_by_numbers_with_missing_ones_last_both_ways(browser: Any, pages: dict[str, Path]) -> None:
+def test_the_table_sorts_by_numbers_with_missing_ones_last_both_ways(
+    browser: Any, pages: dict[str, Path]
+) -> None:
     from selenium.webdriver.common.keys import Keys
 
     show(browser, pages["group"], DESKTOP)
@@ -163,7 +175,9 @@ def test_the_table_sorts_by_numbers_with_missing_ones_last_both_ways(browser: An
 def test_words_choose_rows(browser: Any, pages: dict[str, Path]) -> None:
     show(browser, pages["group"], DESKTOP)
     browser.find_element("css selector", ".filter input").send_keys("SUB-001")
-    shown = browser.execute_script("return [...document.querySelectorAll('#scans tbody tr')].filter(r => !r.hidden).length")
+    shown = browser.execute_script(
+        "return [...document.querySelectorAll('#scans tbody tr')].filter(r => !r.hidden).length"
+    )
     assert shown == 10
 
 
@@ -187,7 +201,9 @@ def test_text_can_be_read_by_day_and_night(browser: Any, pages: dict[str, Path],
 def luminance(color: str) -> float:
     """Relative luminance of "rgb(r, g, b)"."""
     parts = [int(part) / 255 for part in color.removeprefix("rgb(").removesuffix(")").split(",")]
-    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    )
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 

@@ -6,14 +6,19 @@ from pages import NASTY, read, row
 from pellucid.report.charts import MOST_GROUPS, cloud, plain, strip, swatches
 from pellucid.report.group import group_page
 from pellucid.report.html import safe_link
-from pellucid.report.study import names_in, outliers, regarded, scan_row, title_of
 from pellucid.report.story import ScanStory
+from pellucid.report.study import names_in, outliers, regarded, scan_row, title_of
 
 
 def study(count: int) -> list[dict[str, object]]:
     """Scans of two sites, one failure, one brain that is far too small."""
     rows: list[dict[str, object]] = [row(number) for number in range(count)]
-    rows[3] = {"participant": "sub-0003", "suffix": "T1w", "failure": "The file is cut off.", "page": "sub-0003.html"}
+    rows[3] = {
+        "participant": "sub-0003",
+        "suffix": "T1w",
+        "failure": "The file is cut off.",
+        "page": "sub-0003.html",
+    }
     rows[5] = row(5, volumes_ml={"GM": 100.0, "WM": 500.0})
     rows[7] = row(7, age_years=None, site=None)
     return rows
@@ -41,10 +46,17 @@ def test_counts_verdicts_and_lists_failures_and_outliers_with_links(html: str) -
 
 
 def test_draws_what_was_asked_for(html: str) -> None:
-    for words in ("Quality after by site", "Volumes by site", "Quality before and after", "Volumes against age"):
+    for words in (
+        "Quality after by site",
+        "Volumes by site",
+        "Quality before and after",
+        "Volumes against age",
+    ):
         assert f">{words}</h3>" in html
     assert "by scanner" not in html
-    assert html.count('<span class="swatch"') == 3 * 2  # Kyōto, Utah, not known; under both galleries against age
+    assert (
+        html.count('<span class="swatch"') == 3 * 2
+    )  # Kyōto, Utah, not known; under both galleries against age
 
 
 def test_cells_sort_by_number_and_missing_ones_are_empty(html: str) -> None:
@@ -60,8 +72,19 @@ def test_cells_sort_by_number_and_missing_ones_are_empty(html: str) -> None:
         [{}],
         [row(1)],
         [row(1, age_years=None, volumes_ml=None, quality_after={}, verdict=None, page=None)],
-        [{"participant": NASTY, "site": NASTY, "suffix": NASTY, "failure": NASTY, "page": f"javascript:{NASTY}"}],
-        [row(number, site=f"$site_{number}$ 脳", title=NASTY, page="//elsewhere/x.html") for number in range(20)],
+        [
+            {
+                "participant": NASTY,
+                "site": NASTY,
+                "suffix": NASTY,
+                "failure": NASTY,
+                "page": f"javascript:{NASTY}",
+            }
+        ],
+        [
+            row(number, site=f"$site_{number}$ 脳", title=NASTY, page="//elsewhere/x.html")
+            for number in range(20)
+        ],
     ],
 )
 def test_any_study_has_a_page(rows: list[dict[str, object]]) -> None:

@@ -10,6 +10,7 @@ from pellucid.report.figures import PLANES, plane, sheet
 from pellucid.report.framing import Column, frame
 from pellucid.report.page import Comparison, Page, Panel, metric_rows, render, write
 
+
 def page() -> Page:
     image = torch.rand(20, 24, 16, generator=torch.Generator().manual_seed(0))
     shared = frame([Column("a", image)], spacing=(1.0, 1.2, 3.0))

@@ -39,7 +39,9 @@ def test_only_scans_of_one_kind_are_compared() -> None:
     assert column(rows, "volumes_ml", "GM", suffix="") == [None]
 
 
-@pytest.mark.parametrize(("value", "text"), [(0.0, "0"), (12.345, "12.3"), (99999.4, "99999"), ("x", "not known")])
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.0, "0"), (12.345, "12.3"), (99999.4, "99999"), ("x", "not known")]
+)
 def test_numbers_are_written_with_the_digits_that_count(value: object, text: str) -> None:
     assert written(value) == text
     assert number(True) == 1.0

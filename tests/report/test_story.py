@@ -46,7 +46,11 @@ def test_records_are_read_once_and_in_order() -> None:
     finding = {"code": "x", "level": "warn", "message": "Sheared."}
     segment = {"pipeline": "segment", "certainty": 0.8, "tissue_ml": {"GM": 600.0}, "intracranial_ml": 1400.0}
     one = story(
-        records=[segment, record(findings=[finding], warnings=["Sheared.", "Odd."]), record(findings=[finding])],
+        records=[
+            segment,
+            record(findings=[finding], warnings=["Sheared.", "Odd."]),
+            record(findings=[finding]),
+        ],
         warnings=["Mine."],
         quality_after={"snr": 4.0},
     )

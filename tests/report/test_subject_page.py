@@ -1,4 +1,6 @@
 import io
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,7 @@ def pixels(png: bytes) -> NDArray[np.int16]:
 
 @pytest.fixture(scope="module")
 def html() -> str:
-    """Everything at once: one scan that went well, a synthetic one, one that failed, with words that want to break out."""
+    """Everything at once: a scan that went well, a synthetic one, one that failed; words that want to break out."""
     segment = {"pipeline": "segment", "certainty": 0.8, "tissue_ml": {"GM": 700.0}, "intracranial_ml": 1400.0}
     finding = {"code": "x", "level": "info", "message": f"Description: {NASTY}"}
     good = story(
@@ -155,7 +157,10 @@ def test_bundled_weights_come_with_their_limits() -> None:
 
 
 def test_thick_slices_are_told_as_they_were_treated() -> None:
-    thick = record(slices={"thick": True, "filled_in": True, "changed_by_network": False}, seconds={"prepare": 1, "predict": 2})
+    thick = record(
+        slices={"thick": True, "filled_in": True, "changed_by_network": False},
+        seconds={"prepare": 1, "predict": 2},
+    )
     words = [step.words for step in doing(thick).steps]
     assert "Inferred what lies between the thick slices" in words[0]
     assert "its changes were dropped" in words[1]
@@ -164,6 +169,19 @@ def test_thick_slices_are_told_as_they_were_treated() -> None:
 
 def test_only_what_was_used_is_cited() -> None:
     assert len(citations([])) == 1
-    assert [("PRI" in words or "non-local" in words) for words in citations([record()])] == [False, True, False]
+    assert [("PRI" in words or "non-local" in words) for words in citations([record()])] == [
+        False,
+        True,
+        False,
+    ]
     quiet = record(noise={"share": 0.001, "removed": False})
     assert not any("non-local" in words for words in citations([quiet]))
+
+
+def test_the_code_of_the_how_to_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "how-to" / "report.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.S)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "report.md", "exec"), {})
+    for name in ("sub-02.html", "group.html"):
+        assert "The file is cut off." in (tmp_path / name).read_text(encoding="utf-8")

@@ -12,7 +12,9 @@ def segmented(**more: Any) -> dict[str, Any]:
 
 
 def test_a_good_scan_is_usable_and_says_that_rules_are_not_eyes() -> None:
-    verdict = judge(story(records=[segmented(), record()], quality_before={"snr": 5}, quality_after={"snr": 6}))
+    verdict = judge(
+        story(records=[segmented(), record()], quality_before={"snr": 5}, quality_after={"snr": 6})
+    )
     assert verdict.word == "usable"
     assert verdict.reasons == ("No rule found a fault. Look at the pictures all the same.",)
 
@@ -32,9 +34,17 @@ FINDING = {"code": "form-conflict", "message": "Two geometries."}
         ({"records": [segmented(certainty=0.65)]}, "look", "doubtful (certainty 0.65"),
         ({"findings": [{**FINDING, "level": "warn"}]}, "look", "Two geometries."),
         ({"warnings": ["It is a CT."]}, "look", "It is a CT."),
-        ({"records": [segmented(intracranial_ml=300.0)]}, "look", "300 ml were found inside the skull: little"),
+        (
+            {"records": [segmented(intracranial_ml=300.0)]},
+            "look",
+            "300 ml were found inside the skull: little",
+        ),
         ({"records": [segmented(intracranial_ml=2500.0)]}, "look", "too much for a head"),
-        ({"quality_before": {"cjv": 0.5}, "quality_after": {"cjv": 0.61}}, "look", "CJV got worse: 0.5 before, 0.61"),
+        (
+            {"quality_before": {"cjv": 0.5}, "quality_after": {"cjv": 0.61}},
+            "look",
+            "CJV got worse: 0.5 before, 0.61",
+        ),
         ({"quality_before": {"snr": 10}, "quality_after": {"snr": 8}}, "look", "SNR got worse"),
         ({"quality_after": {"change": 12.0}}, "look", "changed by 12 %"),
     ],

@@ -143,6 +143,7 @@ def cut_faces(mask: Float[Tensor, "x y z"]) -> dict[str, float]:
         Of each face that is filled by more than `CUT`, the share.
 
     Example:
+        >>> import torch
         >>> cut_faces(torch.ones(3, 4, 5))["top"]
         1.0
     """
