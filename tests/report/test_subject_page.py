@@ -10,7 +10,7 @@ from pages import AFFINE, NASTY, head, read, record, row, story
 from PIL import Image
 
 from pellucid.report.doing import citations, doing, weights_used
-from pellucid.report.panels import draw
+from pellucid.report.panels import SLICES, draw
 from pellucid.report.story import ScanStory
 from pellucid.report.subject import section, subject_page
 from pellucid.weights import available
@@ -41,8 +41,8 @@ def html() -> str:
 def test_is_whole_and_loads_nothing(html: str) -> None:
     reader = read(html)
     assert [slider["type"] for slider in reader.all("input")] == ["range", "range"]
-    # Of the first: two for the slider, tissues, change, uncertainty; of the second one change and uncertainty less.
-    assert len(reader.all("img")) == 3 * 5 + 1 + 3 * 3 + 1
+    # Of the first: two for the slider, tissues, change, uncertainty; the second has neither change nor uncertainty.
+    assert len(reader.all("img")) == 3 * 5 + 3 * 3 + 2 * (SLICES + 1)
     assert len(html) < 2_000_000
 
 
@@ -73,7 +73,7 @@ def test_says_verdicts_reasons_and_history(html: str) -> None:
 
 def test_every_picture_says_how_to_read_it(html: str) -> None:
     captions = html.count("<figure")
-    assert captions == 4 + 1 + 2 + 1
+    assert captions == 4 + 2 + 2 + 2
     assert html.count("How to read it.") == html.count("What a fault looks like.") == captions
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pellucid.report.charts import cloud, strip, swatches
 from pellucid.report.html import compact, environment
+from pellucid.report.page import Gallery
 from pellucid.report.standing import number, written
 from pellucid.report.study import Outlier, Row, names_in, outliers, regarded, title_of
 from pellucid.report.verdict import WORDS
@@ -25,19 +26,6 @@ class Line:
     reason: str
     cells: tuple[tuple[str, str], ...]
     """What to sort by, and what to show."""
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """A chart for each number, side by side where there is room, with the words a reader needs."""
-
-    title: str
-    charts: tuple[tuple[bytes, str], ...]
-    """PNG, and what is seen for those who do not see it."""
-    how_to_read: str
-    fault: str
-    swatches: tuple[tuple[str, str], ...] = ()
-    """Colors of groups."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +181,7 @@ def _strips(rows: Sequence[Row], part: str, names: Sequence[str], by: str) -> Ga
     )
     return Gallery(
         title=f"{what} by {by}" if groups > 1 else what,
-        charts=charts,
+        pictures=charts,
         how_to_read="One point is one scan; the box holds the middle half of a group, its line is the median.",
         fault=f"A {by} whose box stands apart: its protocol, coil or header differs, and pooling it with the others "
         "would show that difference instead of anatomy. Single points far from their box may be named in the table "
@@ -216,7 +204,7 @@ def _before_after(rows: Sequence[Row], names: Sequence[str]) -> Gallery:
         charts.append((compact(png), f"Scatter plot of {title_of(name)} after against before."))
     return Gallery(
         title="Quality before and after",
-        charts=tuple(charts),
+        pictures=tuple(charts),
         how_to_read="One point is one scan. On the line nothing changed; for SNR, CNR and TCT higher is better, for "
         "CJV, EFC and FWHM lower.",
         fault="Points on the bad side of the line: enhancing did harm. A scan that was good before and stands far from "
@@ -242,7 +230,7 @@ def _ages(rows: Sequence[Row], part: str, names: Sequence[str]) -> Gallery:
     without = f" {_count(missing, 'scan')} without an age cannot be shown." if missing else ""
     return Gallery(
         title=f"{what} against age",
-        charts=tuple(charts),
+        pictures=tuple(charts),
         how_to_read=f"One point is one scan, one color one site.{without} In adults gray matter shrinks and CSF grows "
         "with age; in infants everything grows.",
         fault="A point far from those of its age: look at its tissue map before you believe the volume. An age of 0 or "

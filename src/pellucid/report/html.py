@@ -49,23 +49,27 @@ def safe_link(path: str) -> str:
     return f"./{quote(name.lstrip('/'))}{mark}{quote(part)}"
 
 
-def compact(png: bytes) -> bytes:
+def compact(png: bytes, *, width: int | None = None) -> bytes:
     """Store a picture in fewer bytes: gray where it is gray, else by the 256 colors that fit it best.
 
     Args:
         png: A PNG file without transparency.
+        width: Shrink it to this many dots across; None leaves its size.
 
     Returns:
-        A PNG file of the same size in dots.
+        A PNG file.
     """
     from PIL import Image, ImageChops
 
     with Image.open(io.BytesIO(png)) as opened:
         picture = opened.convert("RGB")
+    if width is not None and width < picture.width:
+        size = (width, max(1, round(width * picture.height / picture.width)))
+        picture = picture.resize(size, Image.Resampling.LANCZOS)
     red, green, blue = picture.split()
     gray = not (ImageChops.difference(red, green).getbbox() or ImageChops.difference(green, blue).getbbox())
     out = io.BytesIO()
-    (red if gray else picture.quantize(256)).save(out, format="PNG", optimize=True)
+    (red if gray else picture.quantize(256)).save(out, format="PNG")
     return out.getvalue()
 
 

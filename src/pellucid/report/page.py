@@ -26,6 +26,19 @@ class Panel:
 
 
 @dataclass(frozen=True)
+class Gallery:
+    """Several pictures side by side where there is room, with the words a reader needs."""
+
+    title: str
+    pictures: tuple[tuple[bytes, str], ...]
+    """PNG, and what is seen for those who do not see it."""
+    how_to_read: str
+    fault: str
+    swatches: tuple[tuple[str, str], ...] = ()
+    """Colors and what they mean."""
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Two images on top of each other, with a slider between them."""
 

@@ -11,11 +11,14 @@ from pellucid.report.charts import histograms
 from pellucid.report.figures import COLOR_MAPS, PLANES, TISSUE_COLORS, TISSUE_NAMES, plane
 from pellucid.report.framing import Column, Frame, frame
 from pellucid.report.html import compact
-from pellucid.report.page import Comparison, Panel
+from pellucid.report.page import Comparison, Gallery, Panel
 from pellucid.report.standing import written
 from pellucid.report.story import ScanStory
 
 LETTERS = "Letters name the sides: the patient's left (L) is on the left of the picture."
+SLICES = 9
+"""How many axial slices show the way through the brain."""
+_TISSUES = tuple((color, TISSUE_NAMES[label]) for label, color in TISSUE_COLORS.items())
 _SAMPLES = 200_000
 _LIMITS = (1, 2, 5, 10, 25, 50)
 """Ends of the colors of a change, in % of the window."""
@@ -53,6 +56,7 @@ class Pictures:
 
     comparison: Comparison | None
     trios: tuple[Trio, ...]
+    galleries: tuple[Gallery, ...]
     charts: tuple[Panel, ...]
     notes: tuple[str, ...] = ()
     """What there is no picture of, in words."""
@@ -70,7 +74,7 @@ def draw(story: ScanStory) -> Pictures:
     before, after = story.image("before"), story.image("after")
     main = before if after is None else after
     if main is None:
-        return Pictures(None, (), ())
+        return Pictures(None, (), (), ())
     shared = _frame(story, main)
     same = before is not None and after is not None and story.same_contrast
     untouched = same and before is not None and bool(torch.equal(before, main))
@@ -88,7 +92,8 @@ def draw(story: ScanStory) -> Pictures:
     if before is not None and after is not None:
         comparison = _comparison(story, before, after, shared)
     notes = ("Nothing was changed: before and after are the same in every voxel.",) if untouched else ()
-    return Pictures(comparison, tuple(trios), _charts(story, before, after), notes)
+    slices = _through(story, main, shared)
+    return Pictures(comparison, tuple(trios), (slices,), _charts(story, before, after), notes)
 
 
 def _frame(story: ScanStory, main: Float[Tensor, "x y z"]) -> Frame:
@@ -157,7 +162,7 @@ def _tissues(story: ScanStory, main: Float[Tensor, "x y z"], shared: Frame) -> T
         f"as it came. {LETTERS}",
         fault="Outlines that cut through a tissue, leave out a fold that is plain to see, run into the skull or the "
         "eyes, or stop short of the edge of the brain.",
-        swatches=tuple((color, TISSUE_NAMES[label]) for label, color in TISSUE_COLORS.items()),
+        swatches=_TISSUES,
     )
 
 
@@ -212,6 +217,35 @@ def _plain(story: ScanStory, main: Float[Tensor, "x y z"], shared: Frame) -> Tri
         alt="of the image",
         how_to_read=LETTERS,
         fault="Ghosts, bands, a face or an ear folded into the brain, a part of the head that is missing.",
+    )
+
+
+def _through(story: ScanStory, main: Float[Tensor, "x y z"], shared: Frame) -> Gallery:
+    """Axial slices from the bottom of the brain to its top, with outlines of the mask or the tissues."""
+    mask, tissue = story.image("mask"), story.image("tissue")
+    start, stop = shared.start[2], shared.stop[2]
+    if mask is not None and bool((mask > 0).any()):
+        there = torch.nonzero((mask > 0).any(0).any(0)).flatten()
+        start, stop = int(there[0]), int(there[-1]) + 1
+    # The middle of each of so many equal parts: the ends show hardly anything.
+    places = sorted({start + int((stop - start) * (part + 0.5) / SLICES) for part in range(SLICES)})
+    labels = None if tissue is None else tissue.round().int()
+    column = Column("slice", main, tissue=labels)
+    pictures = []
+    for number, place in enumerate(places, start=1):
+        png = plane(column, replace(shared, at=(*shared.at[:2], place)), "axial")
+        pictures.append(
+            (compact(png, width=300), f"axial slice {number} of {len(places)}, from the bottom up")
+        )
+    what = "the scan" if story.after is None else f"the {story.after_name} image"
+    outlined = "" if labels is None else ", with the outlines of the tissues"
+    return Gallery(
+        title="Through the brain, from the bottom up",
+        pictures=tuple(pictures),
+        how_to_read=f"Axial slices of {what} at equal distances{outlined}; the patient's left (L) is on the left.",
+        fault="A slice that is darker, shifted or smeared beside its neighbors; outlines that follow the brain in one "
+        "slice and lose it in the next; a lobe or the cerebellum without outlines.",
+        swatches=_TISSUES if labels is not None else (),
     )
 
 
