@@ -1,4 +1,5 @@
 import io
+import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from PIL import Image
 from pellucid.report.doing import citations, doing, weights_used
 from pellucid.report.panels import SLICES, draw
 from pellucid.report.story import ScanStory
-from pellucid.report.subject import section, subject_page
+from pellucid.report.subject import render, section, subject_page
 from pellucid.weights import available
 
 
@@ -185,3 +186,9 @@ def test_the_code_of_the_how_to_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     exec(compile(code, "report.md", "exec"), {})
     for name in ("sub-02.html", "group.html"):
         assert "The file is cut off." in (tmp_path / name).read_text(encoding="utf-8")
+
+
+def test_sections_can_be_made_in_other_processes() -> None:
+    """A section is small plain data: no voxels travel, and the page is the same."""
+    sent = pickle.dumps(section(story()))
+    assert render([pickle.loads(sent)], title="sub-01") == subject_page([story()], title="sub-01")

@@ -16,7 +16,7 @@ from pellucid.report.standing import written
 from pellucid.report.story import ScanStory
 
 LETTERS = "Letters name the sides: the patient's left (L) is on the left of the picture."
-SLICES = 9
+SLICES = 8
 """How many axial slices show the way through the brain."""
 _TISSUES = tuple((color, TISSUE_NAMES[label]) for label, color in TISSUE_COLORS.items())
 _SAMPLES = 200_000
