@@ -67,6 +67,9 @@ def test_every_image_has_a_part_and_synthetic_ones_are_not_subtracted(
     scan: Path, flair: Path, tmp_path: Path
 ) -> None:
     records = [leave("synthesize", flair, tmp_path / "out"), leave("segment", scan, tmp_path / "out")]
+    story = next(report_page.stories([report_page.open_record(record) for record in records]))
+    # Its numbers are no company for those of real T1w images, nor of FLAIR.
+    assert story.suffix == "T1w from FLAIR"
     html = report_page.run(records, tmp_path / "page.html", title="sub-01").read_text(encoding="utf-8")
     assert "<h1>sub-01</h1>" in html
     # Same bytes, so the same scan: segment lends its labels, and has no part of its own.

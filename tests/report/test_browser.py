@@ -13,6 +13,8 @@ from pellucid.report.group import group_page
 from pellucid.report.story import ScanStory
 from pellucid.report.subject import subject_page
 
+FOLDER = "sub 01 50% ü?"
+"""A folder whose name an address must not take apart."""
 DESKTOP, PHONE = (1200, 900), (375, 800)
 
 
@@ -53,8 +55,11 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     rows = [row(number, site=("a", NASTY)[number % 2]) for number in range(30)]
     rows[4] = {"participant": "sub-0004", "failure": NASTY, "suffix": "T1w"}
     rows[6] = row(6, age_years=3.5)
+    rows[8] = row(8, page=f"{FOLDER}/subject.html#scan-2")
     texts = {"subject": subject_page(scans, group=rows, title=NASTY), "group": group_page(rows, title=NASTY)}
     paths = {name: folder / f"{name}.html" for name in texts}
+    (folder / FOLDER).mkdir()
+    (folder / FOLDER / "subject.html").write_text(texts["subject"], encoding="utf-8")
     for name, text in texts.items():
         paths[name].write_text(text, encoding="utf-8")
     return paths
@@ -170,6 +175,13 @@ def test_the_table_sorts_by_numbers_with_missing_ones_last_both_ways(
     assert down[0] == "49" and down[-2:] == ["3.5", ""]
     head = browser.find_elements("css selector", "#scans th[aria-sort='descending']")
     assert [one.text for one in head] == ["Age, years"]
+
+
+def test_a_link_leads_to_the_scan_on_the_subject_s_page(browser: Any, pages: dict[str, Path]) -> None:
+    show(browser, pages["group"], DESKTOP)
+    browser.find_element("link text", "sub-0008 T1w").click()
+    assert browser.current_url.endswith("/subject.html#scan-2")
+    assert browser.find_element("css selector", ":target").text.startswith("sub-01 T2w")
 
 
 def test_words_choose_rows(browser: Any, pages: dict[str, Path]) -> None:

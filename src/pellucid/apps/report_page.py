@@ -132,10 +132,12 @@ def _story(one: Recorded, labels: Recorded | None) -> ScanStory:
     before = _on(scan, place, order=3)
     tissue, structures, mask = _labels(one, labels, place)
     same = one.pipeline == "enhance"
+    stem = endings.split_suffix(one.inputs[0])[0]
+    kind = split_kind(stem)[1].removeprefix("_")
     # Numbers are measured as they are drawn: along RAS axes.
     story = ScanStory(
-        title=f"{endings.split_suffix(one.inputs[0])[0]}, {VERBS[one.pipeline]}",
-        suffix=split_kind(endings.split_suffix(one.inputs[0])[0])[1].removeprefix("_"),
+        title=f"{stem}, {VERBS[one.pipeline]}",
+        suffix=f"T1w from {kind or 'a scan'}" if one.pipeline == "synthesize" else kind,
         affine=place.grid.affine,
         before=before.data[0],
         after=None if image is None else image.data[0],

@@ -34,7 +34,8 @@ class ScanStory:
     title: str
     """What the reader calls the scan, for instance "sub-01 ses-02 T1w"."""
     suffix: str = ""
-    """Kind of the scan, such as "T1w": its numbers are compared with scans of the same kind only."""
+    """Kind of the result, such as "T1w", or "T1w from T2w" if it was synthesized: its numbers are compared with those
+    of the same kind only."""
     affine: NDArray[Any] = field(default_factory=lambda: np.eye(4))
     """Voxel index -> RAS mm, shape (4, 4), of all images."""
     before: Voxels | None = None
