@@ -37,7 +37,7 @@ def test_is_whole_and_loads_nothing(html: str) -> None:
 
 
 def test_counts_verdicts_and_lists_failures_and_outliers_with_links(html: str) -> None:
-    assert "30 scans of 30 participants: 28 usable, 1 look, 1 do not use." in html
+    assert "30 results of 30 participants: 28 usable, 1 look, 1 do not use." in html
     assert html.count('<a href="./sub-0003.html">sub-0003 T1w</a>') == 2
     assert "The file is cut off." in html
     assert html.count('<a href="./sub-0005.html#scan-1">') == 2

@@ -18,6 +18,8 @@ MARKERS = "os^Dv<>p"
 
 MOST_GROUPS = 16
 """Groups drawn one by one, the largest first; the rest is one group of its own."""
+LEAST_FOR_BOX = 5
+"""Fewer scans are drawn as points alone: a box would look like more than is known."""
 BINS = 128
 MOST_LEVELS = 4096
 """Images of more levels than this are taken for continuous."""
@@ -68,6 +70,8 @@ def strip(title: str, groups: Mapping[str, Sequence[float]]) -> bytes:
         spread = random.uniform(-0.28, 0.28, len(values))
         color = _color(name, list(groups))
         panel.plot(place + spread, values, ".", color=color, markersize=4, alpha=0.6)
+        if len(values) < LEAST_FOR_BOX:
+            continue
         box = panel.boxplot(
             [list(values)], positions=[place], widths=0.7, showfliers=False, manage_ticks=False
         )

@@ -91,7 +91,7 @@ def _lead(rows: Sequence[Row]) -> str:
     people = len({row.get("participant") for row in rows})
     counted = Counter(row["verdict"] for row in rows)
     words = ", ".join(f"{counted[word]} {word}" for word in WORDS if counted[word]) or "nothing"
-    return f"{_count(len(rows), 'scan')} of {_count(people, 'participant')}: {words}."
+    return f"{_count(len(rows), 'result')} of {_count(people, 'participant')}: {words}."
 
 
 def _count(number_of: int, thing: str) -> str:
@@ -182,7 +182,8 @@ def _strips(rows: Sequence[Row], part: str, names: Sequence[str], by: str) -> Ga
     return Gallery(
         title=f"{what} by {by}" if groups > 1 else what,
         pictures=charts,
-        how_to_read="One point is one scan; the box holds the middle half of a group, its line is the median.",
+        how_to_read="One point is one scan; the box holds the middle half of a group of five or more, its "
+        "line is the median.",
         fault=f"A {by} whose box stands apart: its protocol, coil or header differs, and pooling it with the others "
         "would show that difference instead of anatomy. Single points far from their box may be named in the table "
         "of what is far from the others.",
