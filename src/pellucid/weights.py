@@ -83,14 +83,17 @@ def path(name: str = "default") -> Path:
 
 
 def load(
-    name_or_path: str | Path = "default", device: "torch.device | str" = "cpu", *, kind: str | None = None
+    name_or_path: str | Path = "default",
+    device: "torch.device | str" = "cpu",
+    *,
+    kind: str | tuple[str, ...] | None = None,
 ) -> "tuple[torch.nn.Module, dict[str, Any]]":
     """Build the network of a weights file.
 
     Args:
         name_or_path: Name in the registry, or path of a .safetensors file.
         device: Where to put the network.
-        kind: Which network it must be, a name in `models.MODELS`; any if absent.
+        kind: Which network it must be, a name in `models.MODELS` or several; any if absent.
 
     Returns:
         The network in evaluation mode, and the metadata of the file.
@@ -101,13 +104,16 @@ def load(
     from pellucid.models import checkpoint
 
     network, metadata = checkpoint.load(path(str(name_or_path)), device)
-    if kind is not None and network.name != kind:
-        need, got = f"weights of the network {kind}", f"those of {network.name}"
+    kinds = (kind,) if isinstance(kind, str) else kind
+    if kinds is not None and network.name not in kinds:
+        need, got = f"weights of the network {' or '.join(kinds)}", f"those of {network.name}"
         raise wrong(f"weights {name_or_path}", need=need, got=got, fix="See: pellucid weights list")
     return network.eval(), metadata
 
 
-def shared(name_or_path: str, device: "torch.device | str" = "cpu", *, kind: str) -> "torch.nn.Module":
+def shared(
+    name_or_path: str, device: "torch.device | str" = "cpu", *, kind: str | tuple[str, ...]
+) -> "torch.nn.Module":
     """The network of a weights file, read once in each process; not to be changed.
 
     Args:
@@ -126,7 +132,7 @@ def shared(name_or_path: str, device: "torch.device | str" = "cpu", *, kind: str
 
 
 @functools.lru_cache(maxsize=4)
-def _shared(name: str, device: str, kind: str, written: int) -> "torch.nn.Module":
+def _shared(name: str, device: str, kind: str | tuple[str, ...], written: int) -> "torch.nn.Module":
     """The network of a file as it was written then: a process may outlive a file's content."""
     return load(name, device, kind=kind)[0]
 

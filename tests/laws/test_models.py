@@ -14,7 +14,9 @@ from pellucid.errors import PellucidError
 from pellucid.models import (
     MODELS,
     AnatomyConfig,
+    DenoiserConfig,
     EfficientUNetConfig,
+    RestorerConfig,
     SliceFillerConfig,
     SynthesizerConfig,
     TwoStageConfig,
@@ -27,9 +29,11 @@ SMALL = EfficientUNetConfig(channels=(4, 6))
 DENSE = DUNetConfig(width=4, growth=2)
 TINY: dict[str, tuple[str, Any]] = {
     "anatomy": ("anatomy", AnatomyConfig(channels=(4, 6), classes=5)),
+    "denoiser": ("denoiser", DenoiserConfig(channels=(4, 6))),
     "efficient_unet": ("efficient_unet", SMALL),
     "efficient_unet-zero": ("efficient_unet", EfficientUNetConfig(2, 3, (4, 6), zero_init=True)),
     "dunet": ("dunet", DENSE),
+    "restorer": ("restorer", RestorerConfig(channels=(4, 6))),
     "slice_filler": ("slice_filler", SliceFillerConfig(channels=4, blocks=1, neighbors=1)),
     "synthesizer": ("synthesizer", SynthesizerConfig(channels=(4, 6))),
     "two_stage": ("two_stage", TwoStageConfig(tissue=SMALL, enhance=SMALL)),
@@ -155,7 +159,7 @@ def damaged(tmp_path: Path, **changes: Any) -> Path:
         ({"tensors": {"head.bias": torch.zeros(9)}}, r"head.bias: need shape \(8,\), got shape \(9,\)"),
         (
             {"facts": {"model": "resnet"}},
-            "need a network among anatomy, efficient_unet, dunet, slice_filler, synthesizer, two_stage, got resnet",
+            f"need a network among {', '.join(MODELS)}, got resnet",
         ),
         ({"facts": {"config": '{"chanels": [4]}'}}, "Did you mean 'channels'"),
         ({"facts": {"config": "[4]"}}, "config"),

@@ -2,6 +2,8 @@
 
 from pellucid.models.anatomy import Anatomy, AnatomyConfig, AnatomyNet
 from pellucid.models.checkpoint import MODELS, ModelEntry, load, save
+from pellucid.models.denoiser import Denoiser, DenoiserConfig
+from pellucid.models.restorer import Restoration, Restorer, RestorerConfig
 from pellucid.models.slice_filler import SliceFiller, SliceFillerConfig
 from pellucid.models.synthesizer import Synthesis, Synthesizer, SynthesizerConfig
 from pellucid.models.two_stage import Enhancement, TwoStage, TwoStageConfig
@@ -12,10 +14,15 @@ __all__ = [
     "Anatomy",
     "AnatomyConfig",
     "AnatomyNet",
+    "Denoiser",
+    "DenoiserConfig",
     "EfficientUNet",
     "EfficientUNetConfig",
     "Enhancement",
     "ModelEntry",
+    "Restoration",
+    "Restorer",
+    "RestorerConfig",
     "SliceFiller",
     "SliceFillerConfig",
     "Synthesis",

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from pellucid.config import from_dict, to_dict
 from pellucid.errors import wrong
 from pellucid.models.anatomy import AnatomyConfig, AnatomyNet
+from pellucid.models.denoiser import Denoiser, DenoiserConfig
 from pellucid.models.dunet import DUNet, DUNetConfig
+from pellucid.models.restorer import Restorer, RestorerConfig
 from pellucid.models.slice_filler import SliceFiller, SliceFillerConfig
 from pellucid.models.synthesizer import Synthesizer, SynthesizerConfig
 from pellucid.models.two_stage import TwoStage, TwoStageConfig
@@ -32,8 +34,10 @@ class ModelEntry:
 
 MODELS: dict[str, ModelEntry] = {
     "anatomy": ModelEntry(AnatomyNet, AnatomyConfig),
+    "denoiser": ModelEntry(Denoiser, DenoiserConfig),
     "efficient_unet": ModelEntry(EfficientUNet, EfficientUNetConfig),
     "dunet": ModelEntry(DUNet, DUNetConfig),
+    "restorer": ModelEntry(Restorer, RestorerConfig),
     "slice_filler": ModelEntry(SliceFiller, SliceFillerConfig),
     "synthesizer": ModelEntry(Synthesizer, SynthesizerConfig),
     "two_stage": ModelEntry(TwoStage, TwoStageConfig),

@@ -1,16 +1,31 @@
 """Which recipe a file is of: the enhancer's, unless it says another `task`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
 from pellucid.config import load_yaml, read_yaml
 from pellucid.errors import wrong
-from pellucid.training import anatomy, enhancer, slices, synthesis
+from pellucid.training import anatomy, denoiser, enhancer, restorer, slices, synthesis
+from pellucid.training.run import RunConfig
 
-Recipe: TypeAlias = (
-    enhancer.RecipeConfig | slices.SlicesRecipe | anatomy.AnatomyRecipe | synthesis.SynthesisRecipe
-)
+
+class Recipe(NamedTuple):
+    """A row of the table of recipes."""
+
+    config: type[RunConfig]
+    fit: Callable[[Any], Path]
+
+
+RECIPES: dict[str, Recipe] = {
+    "anatomy": Recipe(anatomy.AnatomyRecipe, anatomy.fit),
+    "denoise": Recipe(denoiser.DenoiserRecipe, denoiser.fit),
+    "enhancer": Recipe(enhancer.RecipeConfig, enhancer.fit),
+    "restore": Recipe(restorer.RestorerRecipe, restorer.fit),
+    "slices": Recipe(slices.SlicesRecipe, slices.fit),
+    "synthesize": Recipe(synthesis.SynthesisRecipe, synthesis.fit),
+}
+"""By the `task` of the file."""
 
 
 def run(recipe: str | Path, overrides: Mapping[str, Any] | None = None) -> Path:
@@ -26,20 +41,14 @@ def run(recipe: str | Path, overrides: Mapping[str, Any] | None = None) -> Path:
     Raises:
         PellucidError: If the recipe or its data are wrong, or the loss stops being a number.
     """
-    config = read(recipe, overrides)
-    if isinstance(config, slices.SlicesRecipe):
-        return slices.fit(config)
-    if isinstance(config, synthesis.SynthesisRecipe):
-        return synthesis.fit(config)
-    return anatomy.fit(config) if isinstance(config, anatomy.AnatomyRecipe) else enhancer.fit(config)
+    return _row(recipe).fit(read(recipe, overrides))
 
 
-def read(recipe: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+def read(recipe: str | Path, overrides: Mapping[str, Any] | None = None) -> RunConfig:
     """Read a recipe.
 
     Args:
-        recipe: YAML overlay on `enhancer.RecipeConfig`; with `task: slices` on `slices.SlicesRecipe`, with `task:
-            anatomy` on `anatomy.AnatomyRecipe`, with `task: synthesize` on `synthesis.SynthesisRecipe`.
+        recipe: YAML overlay on the config of its `task` in `RECIPES`; on the enhancer's if it names none.
         overrides: Further values, by dotted name.
 
     Returns:
@@ -48,15 +57,12 @@ def read(recipe: str | Path, overrides: Mapping[str, Any] | None = None) -> Reci
     Raises:
         PellucidError: If the file or a value in it is wrong.
     """
+    return load_yaml(_row(recipe).config, recipe, overrides)
+
+
+def _row(recipe: str | Path) -> Recipe:
+    """The row of the table that a file is of."""
     task = read_yaml(recipe).get("task", "enhancer")
-    if task == "slices":
-        return load_yaml(slices.SlicesRecipe, recipe, overrides)
-    if task == "anatomy":
-        return load_yaml(anatomy.AnatomyRecipe, recipe, overrides)
-    if task == "synthesize":
-        return load_yaml(synthesis.SynthesisRecipe, recipe, overrides)
-    if task != "enhancer":
-        raise wrong(
-            f"{Path(recipe).name}: task", need="slices, anatomy, synthesize, or no task", got=repr(task)
-        )
-    return load_yaml(enhancer.RecipeConfig, recipe, overrides)
+    if task not in RECIPES:
+        raise wrong(f"{Path(recipe).name}: task", need=f"{', '.join(RECIPES)}, or no task", got=repr(task))
+    return RECIPES[task]

@@ -1,0 +1,164 @@
+"""The recipe of the restorer: settings, set-up, one loop.
+
+Run it with `pellucid train recipes/restore.yaml`. It resumes from the last checkpoint in its run folder.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from pellucid import runtime, weights
+from pellucid.errors import wrong
+from pellucid.inference.predictor import Precision, autocast
+from pellucid.models import Denoiser, Restoration, Restorer, RestorerConfig, SliceFiller
+from pellucid.training.data import parted
+from pellucid.training.loop import Deadline, ScheduleConfig
+from pellucid.training.losses import LossConfig, image_loss
+from pellucid.training.optimizer import Muon
+from pellucid.training.pack import unpack
+from pellucid.training.restore_data import Head, RestoreBatch, RestoreDataConfig, RestoreStream
+from pellucid.training.run import WEIGHTS, RunConfig, SingleRun, channels_last, run_steps
+
+FIRST_JUDGED = 2**20
+"""Number of the first head that is judged: none that is learnt from has it."""
+LEAST = 1e-6
+"""Squared error that is as good as none: a clean head must not make the mean infinite."""
+SCALE = 0.1
+"""Weight of the error's scale beside the image: its gradient reaches the scale alone."""
+
+
+@dataclass(frozen=True)
+class RestorerRecipe(RunConfig):
+    """Everything that makes a run."""
+
+    task: str = "restore"
+    """Tells this recipe from the others."""
+    out: str = "runs/restore"
+    precision: Precision = "auto"
+    """fp32, bf16 or auto."""
+    denoiser: str = "denoise"
+    """Weights that take noise away first: a bundled name, or a file."""
+    filler: str = "slices"
+    """Weights that fill in between thick slices first."""
+    held_back: tuple[str, ...] = ()
+    """Patterns of subject names that are judged, not learnt from."""
+    judge_every: int = 500
+    """Steps between judgements."""
+    judged: int = 12
+    """Heads that are judged."""
+    model: RestorerConfig = field(default_factory=RestorerConfig)
+    data: RestoreDataConfig = field(default_factory=RestoreDataConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    weight_decay: float = 0.01
+    """Of the optimizer."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.judge_every < 1 or self.judged < 1:
+            got = f"{self.judge_every} and {self.judged}"
+            raise wrong("recipe", need="judge_every >= 1 and judged >= 1", got=got)
+
+
+def fit(config: RestorerRecipe) -> Path:
+    """Train, or go on training.
+
+    Args:
+        config: The run.
+
+    Returns:
+        The weights of the moving average (.safetensors) in the run's folder.
+
+    Raises:
+        PellucidError: If the data are wrong, the checkpoint is another network's, or the loss stops being a number.
+    """
+    deadline = Deadline(config.minutes, config.checkpoint_minutes)
+    runtime.set_threads(config.threads)
+    device = runtime.device(config.device)
+    first = cast(Denoiser, weights.shared(config.denoiser, device, kind="denoiser"))
+    second = cast(SliceFiller, weights.shared(config.filler, device, kind="slice_filler"))
+    learnt, judged = parted(unpack(config.data.packed), config.held_back)
+    stream = RestoreStream(learnt, config.data, first, second, seed=config.seed)
+    heads: list[Head] = []
+    if judged:
+        others = RestoreStream(judged, config.data, first, second, seed=config.seed)
+        heads = [others.head(FIRST_JUDGED + place) for place in range(config.judged)]
+    training = _Training(config, device, heads)
+    run_steps(config, config.schedule, training, stream.batch, deadline=deadline)
+    return training.folder / WEIGHTS
+
+
+class _Training(SingleRun[Restorer]):
+    """The network in training, and the heads that it is judged by."""
+
+    def __init__(self, config: RestorerRecipe, device: torch.device, heads: Sequence[Head]) -> None:
+        self.config, self.device, self.heads = config, device, heads
+        torch.manual_seed(config.seed)
+        model = Restorer(config.model).to(device)
+        channels_last(model)
+        optimizer = Muon(
+            model.parameters(), lr=config.schedule.learning_rate, weight_decay=config.weight_decay
+        )
+        super().__init__(config, model, optimizer, config.schedule)
+
+    def step(self, step: int, batch: RestoreBatch) -> dict[str, float]:
+        """One step of the optimizer; returns the parts of the loss, and that of what the network was given."""
+        image, truth = (part.to(self.device, memory_format=torch.channels_last_3d) for part in batch)
+        with autocast(self.device, self.config.precision):
+            answer = self.model(image)
+        same, scale = image_loss(answer.image, truth, self.config.loss), scale_loss(answer, truth)
+        before = image_loss(image, truth, self.config.loss)
+        loss = same + SCALE * scale
+        self.descend(step, loss)
+        values = torch.stack([loss.detach(), same.detach(), before, scale.detach()]).tolist()
+        return dict(zip(("loss", "same", "same_of_input", "scale"), values, strict=True))
+
+    def judge(self, step: int) -> None:
+        """Judge the moving average when it is time."""
+        if self.heads and step % self.config.judge_every == 0:
+            self.journal.write(step, judge(self.judged, self.heads))
+
+
+def scale_loss(answer: Restoration, truth: Tensor) -> Tensor:
+    """Negative log-likelihood of the error under Laplace's distribution; its gradient reaches the scale alone.
+
+    Args:
+        answer: What the network made.
+        truth: What the image should be.
+
+    Returns:
+        Its mean, without the constant.
+
+    Reference:
+        Kendall & Gal 2017, arXiv:1703.04977, section 3.1.
+    """
+    error = (answer.image.detach() - truth).abs()
+    return (error * (-answer.log_scale).exp() + answer.log_scale).mean()
+
+
+def judge(network: Restorer, heads: Sequence[Head]) -> dict[str, float]:
+    """Compare whole heads with the truth.
+
+    Args:
+        network: The restorer, on the CPU or elsewhere.
+        heads: Heads that it did not learn from.
+
+    Returns:
+        Mean PSNR (dB, of a range of 1, where the truth is above 0.05) of what it was given and of its answer.
+    """
+    device = next(network.parameters()).device
+    sums = torch.zeros(2)
+    for head in heads:
+        with torch.inference_mode(), autocast(device, "auto"):
+            made = network(head.image[None].to(device)).image[0].float().cpu()
+        tissue = head.truth > 0.05
+        for place, image in enumerate((head.image, made)):
+            error = float((image - head.truth)[tissue].square().mean())
+            sums[place] -= 10 * math.log10(max(error, LEAST))
+    given, made_of_it = (sums / len(heads)).tolist()
+    return {"val/psnr_input": given, "val/psnr_output": made_of_it}
