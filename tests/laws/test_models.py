@@ -22,6 +22,10 @@ from pellucid.models import (
     save,
 )
 from pellucid.models.dunet import DUNetConfig
+from pellucid.models.official.bmex import BMEXConfig
+from pellucid.models.official.brainid import BrainIDConfig
+from pellucid.models.official.seventesla import SevenTeslaConfig
+from pellucid.models.official.synthsr import SynthSRConfig
 
 SMALL = EfficientUNetConfig(channels=(4, 6))
 DENSE = DUNetConfig(width=4, growth=2)
@@ -32,6 +36,10 @@ TINY: dict[str, tuple[str, Any]] = {
     "dunet": ("dunet", DENSE),
     "slice_filler": ("slice_filler", SliceFillerConfig(channels=4, blocks=1, neighbors=1)),
     "synthesizer": ("synthesizer", SynthesizerConfig(channels=(4, 6))),
+    "bme_x": ("bme_x", BMEXConfig(width=4, growth=2)),
+    "brain_id": ("brain_id", BrainIDConfig(widths=(4, 8), groups=2)),
+    "seven_tesla": ("seven_tesla", SevenTeslaConfig(8, (1, 2), 1, (2,), 4)),
+    "synthsr": ("synthsr", SynthSRConfig(in_channels=2, features=4, levels=3)),
     "two_stage": ("two_stage", TwoStageConfig(tissue=SMALL, enhance=SMALL)),
     "two_stage-dunet": ("two_stage", TwoStageConfig(body="dunet", dunet=DENSE)),
     "two_stage-paper": ("two_stage", TwoStageConfig(body="dunet", dunet=DENSE, t1w=False)),
@@ -155,7 +163,7 @@ def damaged(tmp_path: Path, **changes: Any) -> Path:
         ({"tensors": {"head.bias": torch.zeros(9)}}, r"head.bias: need shape \(8,\), got shape \(9,\)"),
         (
             {"facts": {"model": "resnet"}},
-            "need a network among anatomy, efficient_unet, dunet, slice_filler, synthesizer, two_stage, got resnet",
+            "need a network among anatomy, .*, two_stage, bme_x, brain_id, seven_tesla, synthsr, got resnet",
         ),
         ({"facts": {"config": '{"chanels": [4]}'}}, "Did you mean 'channels'"),
         ({"facts": {"config": "[4]"}}, "config"),

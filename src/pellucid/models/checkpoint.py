@@ -16,6 +16,10 @@ from pellucid.config import from_dict, to_dict
 from pellucid.errors import wrong
 from pellucid.models.anatomy import AnatomyConfig, AnatomyNet
 from pellucid.models.dunet import DUNet, DUNetConfig
+from pellucid.models.official.bmex import BMEXConfig, BMEXNet
+from pellucid.models.official.brainid import BrainIDConfig, BrainIDNet
+from pellucid.models.official.seventesla import SevenTeslaConfig, SevenTeslaNet
+from pellucid.models.official.synthsr import SynthSRConfig, SynthSRNet
 from pellucid.models.slice_filler import SliceFiller, SliceFillerConfig
 from pellucid.models.synthesizer import Synthesizer, SynthesizerConfig
 from pellucid.models.two_stage import TwoStage, TwoStageConfig
@@ -37,6 +41,11 @@ MODELS: dict[str, ModelEntry] = {
     "slice_filler": ModelEntry(SliceFiller, SliceFillerConfig),
     "synthesizer": ModelEntry(Synthesizer, SynthesizerConfig),
     "two_stage": ModelEntry(TwoStage, TwoStageConfig),
+    # Networks of others, for weights that a user has.
+    "bme_x": ModelEntry(BMEXNet, BMEXConfig),
+    "brain_id": ModelEntry(BrainIDNet, BrainIDConfig),
+    "seven_tesla": ModelEntry(SevenTeslaNet, SevenTeslaConfig),
+    "synthsr": ModelEntry(SynthSRNet, SynthSRConfig),
 }
 
 
