@@ -122,6 +122,27 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> tuple[nn.Modul
     return model.to(device).eval(), metadata
 
 
+def model_of(path: Path) -> str:
+    """Which network a file is of, without reading its weights.
+
+    Args:
+        path: A file that exists.
+
+    Returns:
+        A name in `MODELS`, or another one.
+
+    Raises:
+        PellucidError: If it is not such a file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return str((file.metadata() or {})["model"])
+    except (SafetensorError, KeyError, OSError) as error:
+        raise wrong(
+            str(path), need="weights written by pellucid", got=f"another kind of file ({error})"
+        ) from error
+
+
 def _check_tensors(where: str, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
     """Refuse tensors that are not the network's, naming the first."""
     for key in sorted(expected.keys() | found.keys()):

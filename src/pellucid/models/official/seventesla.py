@@ -198,7 +198,7 @@ class SevenTeslaNet(nn.Module):
         high, wide = (-size % self.multiple for size in planes.shape[1:])
         pad = (wide // 2, wide - wide // 2, high // 2, high - high // 2)
         windows = F.pad(torch.stack([planes[:-2], planes[1:-1], planes[2:]], dim=1), pad)
-        pairs = zip(windows.split(BATCH), context[1:-1, :, None].split(BATCH), strict=True)
+        pairs = zip(torch.split(windows, BATCH), torch.split(context[1:-1, :, None], BATCH), strict=True)
         made = torch.cat([self.slices(window, known) for window, known in pairs])[:, 0]
         made = made[:, pad[2] : pad[2] + planes.shape[1], pad[0] : pad[0] + planes.shape[2]]
         return F.pad(made, (0, 0, 0, 0, 1, 1)).movedim(0, 1)

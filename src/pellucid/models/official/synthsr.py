@@ -45,9 +45,10 @@ class Level(nn.Module):
         self.conv2 = nn.Conv3d(features, features, 3, padding=1)
         self.norm = nn.BatchNorm3d(features, eps=KERAS_EPSILON)
 
-    def forward(self, batch: Batch) -> Float[Tensor, "b k x y z"]:
-        """Convolve twice: `(b, channels, x, y, z)` to `(b, features, x, y, z)`, not normalized yet."""
-        return F.elu(self.conv2(F.elu(self.conv1(batch), inplace=True)))
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Convolve twice: `(b, channels, x, y, z)` to `(b, features, x, y, z)`, plain and normalized."""
+        plain = F.elu(self.conv2(F.elu(self.conv1(batch), inplace=True)))
+        return plain, self.norm(plain)
 
 
 class SynthSRNet(nn.Module):
@@ -90,12 +91,10 @@ class SynthSRNet(nn.Module):
         x = pad_to_multiple(batch, 2 ** (self.config.levels - 1))
         skips: list[Tensor] = []
         for level in self.down:
-            x = level(x if not skips else F.max_pool3d(x, 2))
-            skips.append(x)
-            x = level.norm(x)
+            plain, x = level(x if not skips else F.max_pool3d(x, 2))
+            skips.append(plain)
         for level, skip in zip(self.up, skips[-2::-1], strict=True):
-            x = torch.cat([skip, F.interpolate(x, scale_factor=2.0)], dim=1)
-            x = level.norm(level(x))
+            _, x = level(torch.cat([skip, F.interpolate(x, scale_factor=2.0)], dim=1))
         return crop_like(self.head(x), batch)
 
 
