@@ -6,8 +6,10 @@ in the place of what is harmless, and refuses the rest.
 """
 
 import importlib
+import io
 import pickle
 import re
+import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -21,6 +23,12 @@ from pellucid.errors import PellucidError, missing, wrong
 
 HARMLESS = ("argparse", "collections", "numpy", "pandas", "torch")
 """Packages whose objects may lie beside weights. They are not made, nor are the packages imported for it."""
+
+_PLAIN = {
+    ("_codecs", "encode"),  # bytes, as old pickles spell them
+    *((module, name) for module in ("builtins", "__builtin__") for name in ("slice", "set", "bytearray")),
+}
+"""Single names that may too."""
 
 WEIGHTS_KEYS = ("model_state_dict", "model", "state_dict")
 """Where the weights are in a dictionary of other things too."""
@@ -51,8 +59,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise wrong(str(path), need="a file of weights", got="no such file")
     with path.open("rb") as file:
-        start = file.read(8)
-    return _read_keras(path) if start == b"\x89HDF\r\n\x1a\n" else _read_torch(path)
+        start = file.read(200)
+    if start.startswith(b"version https://git-lfs") or b"/annex/objects/" in start:
+        fix = "Get the file itself: git lfs pull, or git annex get."
+        raise wrong(str(path), need="a file of weights", got="a note of git where it is kept", fix=fix)
+    return _read_keras(path) if start.startswith(b"\x89HDF\r\n\x1a\n") else _read_torch(path)
 
 
 def _read_keras(path: Path) -> dict[str, Tensor]:
@@ -86,7 +97,11 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     """The weights in a pickle of torch."""
     _refuse_programs(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # of other protocols: what can be read is read, the rest is refused
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as problem:
         if not zipfile.is_zipfile(path):
             reason = str(problem).splitlines()[0]
@@ -147,7 +162,7 @@ class _Unpickler(pickle.Unpickler):
     """Makes dictionaries and tensors; nothing that a file names is imported or called."""
 
     def __init__(self, path: Path, archive: zipfile.ZipFile, folder: str) -> None:
-        super().__init__(archive.open(f"{folder}data.pkl"))
+        super().__init__(io.BytesIO(archive.read(f"{folder}data.pkl")))
         self.path, self.archive, self.folder = path, archive, folder
         self.kinds = {f"{kind}Storage": dtype for kind, dtype in _STORAGES.items()}
 
@@ -159,7 +174,7 @@ class _Unpickler(pickle.Unpickler):
             return _tensor if name == "_rebuild_tensor_v2" else _parameter
         if module == "torch" and name in self.kinds:
             return self.kinds[name]
-        if module.split(".")[0] in HARMLESS or (module, name) == ("builtins", "slice"):
+        if module.split(".")[0] in HARMLESS or (module, name) in _PLAIN:
             return _Shell
         fix = "It was not run. Weights need no such thing: do not trust this file."
         raise wrong(str(self.path), need="weights", got=f"a pickle that asks for {module}.{name}", fix=fix)
