@@ -1,0 +1,106 @@
+"""BME-X from its state dict to an image, against the release's steps written out again."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import plain_bmex as plain
+import pytest
+import torch
+
+from pellucid.errors import PellucidError
+from pellucid.models.official.importing import import_weights
+from pellucid.pipelines.official.options import OfficialOptions
+from pellucid.pipelines.official.run import official
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def released() -> plain.Weights:
+    return plain.random_weights(4, 2)
+
+
+@pytest.fixture
+def weights(released: plain.Weights, tmp_path: Path) -> str:
+    path = tmp_path / "BMEX-Month24-T2-model.pt"
+    torch.save(released, path)
+    facts = import_weights(path, tmp_path / "bmex.safetensors").facts
+    assert facts["license"] == "MIT" and facts["version"] == "month 24, T2w"
+    return str(tmp_path / "bmex.safetensors")
+
+
+def small(make_scan: Make, tmp_path: Path, axes: str) -> tuple[str, str, str]:
+    """A scan that is 8 mm wide, a mask in the middle of it, and a template with other intensities."""
+    scan = make_scan("RAS", (0.4, 0.3, 0.9))
+    image = nib.load(scan)
+    values = image.get_fdata()
+    mask = (values > 0.35 * values.max()).astype(np.float32)
+    turn = nib.orientations.ornt_transform(
+        nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(axes)
+    )
+    paths = []
+    for name, data in (("scan_T2w", values), ("mask", mask)):
+        path = tmp_path / f"{name}.nii.gz"
+        nib.save(nib.Nifti1Image(data.astype(np.float32), image.affine).as_reoriented(turn), path)
+        paths.append(str(path))
+    template = tmp_path / "Template-Month24-T2w.nii.gz"
+    random = np.random.default_rng(5)
+    nib.save(
+        nib.Nifti1Image((500 * random.beta(2, 5, (20, 22, 24)) ** 0.7).astype(np.float32), np.eye(4)),
+        template,
+    )
+    return paths[0], paths[1], str(template)
+
+
+def test_faithful_is_what_the_release_does(
+    released: plain.Weights, weights: str, make_scan: Make, tmp_path: Path
+) -> None:
+    # Stored otherwise than the release supposes: it takes the axes as they are.
+    scan, mask, template = small(make_scan, tmp_path, "ALS")
+    expected: Any = plain.pipeline(released, scan, mask, template)
+    options: dict[str, Any] = {"weights": weights, "mask": mask, "template": template, "faithful": True}
+    made = official(scan, OfficialOptions(**options, save=("tissue",)))
+    # Where the network says a whole number, rounding may fall on either side of it.
+    near = np.abs(expected["float"] - np.round(expected["float"])) < 1e-3
+    assert expected["float"].std() > 2 and near.mean() < 0.3
+    difference = made.volume.data[0].numpy() - expected["brain"]
+    assert np.abs(difference[~near]).max() == 0 and np.abs(difference).max() <= 1
+    assert made.tissue is not None
+    assert (made.tissue.data[0].numpy() == expected["labels"]).mean() > 0.9999
+    assert len(np.unique(expected["labels"])) > 2
+    assert made.record["quality_index"] == pytest.approx(expected["quality"], abs=1e-3)
+    whole = official(scan, OfficialOptions(**options, skull=True)).volume.data[0].numpy()
+    assert (np.abs(whole - expected["whole"]) <= 1).mean() > 0.999
+
+
+def test_corrected_goes_by_the_header(
+    released: plain.Weights, weights: str, make_scan: Make, tmp_path: Path
+) -> None:
+    scan, mask, template = small(make_scan, tmp_path, "PIL")
+    made = official(scan, OfficialOptions(weights=weights, mask=mask, template=template))
+    assert made.volume.grid.orientation == "PIL"
+    image = nib.Nifti1Image(made.volume.data[0].numpy(), made.volume.grid.affine)
+    answer = nib.as_closest_canonical(image)
+    # Of a scan in RAS, nothing but the cut to whole numbers parts it from the release.
+    scan, mask, template = small(make_scan, tmp_path, "RAS")
+    expected: Any = plain.pipeline(released, scan, mask, template)
+    np.testing.assert_allclose(answer.affine, nib.load(scan).affine, atol=1e-5)
+    np.testing.assert_allclose(answer.get_fdata(), expected["float"], atol=1e-4 * 500)
+
+
+def test_what_is_needed_is_asked_for(weights: str, make_scan: Make, tmp_path: Path) -> None:
+    scan, _, template = small(make_scan, tmp_path, "RAS")
+    with pytest.raises(
+        PellucidError, match="template: need the template of the age, got none. It comes with"
+    ):
+        official(scan, OfficialOptions(weights=weights))
+    empty = tmp_path / "empty.nii.gz"
+    image = nib.load(scan)
+    nib.save(nib.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine), empty)
+    with pytest.raises(PellucidError, match="need a mask of the scan's brain"):
+        official(scan, OfficialOptions(weights=weights, template=template, mask=str(empty)))
+    with pytest.raises(PellucidError, match="need options that BME-X knows of, got ct"):
+        official(scan, OfficialOptions(weights=weights, template=template, ct=True))
