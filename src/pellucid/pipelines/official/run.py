@@ -12,7 +12,7 @@ from pellucid.errors import wrong
 from pellucid.io.nifti_file import undisplayed
 from pellucid.io.volume import Volume
 from pellucid.models.official.systems import SYSTEMS
-from pellucid.pipelines.official import bmex, brainid, synthsr
+from pellucid.pipelines.official import bmex, brainid, seventesla, synthsr
 from pellucid.pipelines.official.made import Made, Task
 from pellucid.pipelines.official.options import OfficialOptions
 from pellucid.pipelines.record import Run, describe, describe_weights, read
@@ -34,6 +34,7 @@ PIPELINES = {
     "synthsr": Pipeline(synthsr.run, "synthsr", "T1w"),
     "brain_id": Pipeline(brainid.run, "brainid", "T1w"),
     "bme_x": Pipeline(bmex.run, "bmex", None),
+    "seven_tesla": Pipeline(seventesla.run, "synthetic7T", None),
 }
 """Name of the network -> what is done with it."""
 
