@@ -109,10 +109,7 @@ def enhanced(task: Task, scan: Volume, mask: Volume, template: Volume) -> Enhanc
     inside = _turned(mask.data[0].numpy().astype(np.float32))
     spacing = tuple(float(size) for size in scan.grid.spacing)
     reference = _image(sitk, template.data[0].numpy(), template.grid.spacing)
-    found = values[(values != 0) & np.isfinite(values)]
-    low, high = np.percentile(found, WINDOW_PERCENT)
-    windowed = np.clip((values - low) / max(high - low, 1e-6), 0, 1) * WINDOW_TOP
-    head = _n4(sitk, _image(sitk, windowed, spacing))
+    head = _n4(sitk, _windowed(sitk, values, spacing))
     masked = _image(sitk, _values(sitk, head) * inside, spacing)
     side = FETAL_MM if not task.options.faithful and task.version.startswith("fetal") else SPACING_MM
     fine = _resampled(sitk, _n4(sitk, masked), side)
@@ -189,6 +186,23 @@ def _image(sitk: Any, values: NDArray[Any], spacing: tuple[float, ...]) -> Any:
 
 def _values(sitk: Any, image: Any) -> NDArray[Any]:
     return np.asarray(sitk.GetArrayFromImage(image).T)
+
+
+def _windowed(sitk: Any, values: NDArray[Any], spacing: tuple[float, ...]) -> Any:
+    """From 0 to 1000, but for the most extreme voxels.
+
+    SimpleITK's own filter and not our arithmetic: N4 makes tenths of the last digits in which they differ.
+    """
+    low, high = (float(value) for value in np.percentile(values[values != 0], WINDOW_PERCENT))
+    if high <= low:
+        raise wrong("BME-X", need="a scan with content", got="the same value everywhere")
+    return sitk.IntensityWindowing(
+        _image(sitk, values, spacing),
+        windowMinimum=low,
+        windowMaximum=high,
+        outputMinimum=0.0,
+        outputMaximum=WINDOW_TOP,
+    )
 
 
 def _n4(sitk: Any, image: Any) -> Any:
