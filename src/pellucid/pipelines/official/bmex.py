@@ -107,17 +107,16 @@ def enhanced(task: Task, scan: Volume, mask: Volume, template: Volume) -> Enhanc
     # Where the release says RAI: the first two axes are turned round.
     values = _turned(scan.data[0].numpy().astype(np.float32))
     inside = _turned(mask.data[0].numpy().astype(np.float32))
-    spacing = tuple(float(size) for size in scan.grid.spacing)
-    reference = _image(sitk, template.data[0].numpy(), template.grid.spacing)
-    head = _n4(sitk, _windowed(sitk, values, spacing))
-    masked = _image(sitk, _values(sitk, head) * inside, spacing)
+    frame = Frame.of(scan)
+    reference = _image(sitk, template.data[0].numpy(), Frame.of(template))
+    head = _n4(sitk, _windowed(sitk, values, frame))
+    masked = _image(sitk, _values(sitk, head) * inside, frame)
     side = FETAL_MM if not task.options.faithful and task.version.startswith("fetal") else SPACING_MM
     fine = _resampled(sitk, _n4(sitk, masked), side)
     clear, tissue = patches(task, _values(sitk, _matched(sitk, fine, reference)))
-    size = [int(count) for count in values.shape]
-    maps = [_back(sitk, one, side, spacing, size) for one in (clear, *tissue)]
+    maps = [_back(sitk, one, side, head) for one in (clear, *tissue)]
     recon, labels = maps[0], np.argmax(maps[1:], axis=0)
-    whole = _image(sitk, np.trunc(recon) if task.options.faithful else recon, spacing)
+    whole = _image(sitk, np.trunc(recon) if task.options.faithful else recon, frame)
     matched = _values(sitk, _matched(sitk, whole, masked))
     with_skull = _values(sitk, head) * (1 - inside) + matched
     quality = _quality(_values(sitk, _matched(sitk, head, reference)), recon, labels)
@@ -177,10 +176,32 @@ def _turned(values: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(values[::-1, ::-1])
 
 
-def _image(sitk: Any, values: NDArray[Any], spacing: tuple[float, ...]) -> Any:
-    """A SimpleITK image of an array (x, y, z), which begins at 0 and is not turned."""
+@dataclass(frozen=True)
+class Frame:
+    """Where the release places an image: where its file says that it begins, and along the axes of the world."""
+
+    spacing: tuple[float, ...]
+    origin: tuple[float, ...]
+
+    @classmethod
+    def of(cls, volume: Volume) -> "Frame":
+        """The frame of a scan.
+
+        Args:
+            volume: Any.
+
+        Returns:
+            Spacing, and the place of the first voxel with ITK's signs (left, back, top).
+        """
+        right, front, top = (float(mm) for mm in volume.grid.affine[:3, 3])
+        return cls(volume.grid.spacing, (-right, -front, top))
+
+
+def _image(sitk: Any, values: NDArray[Any], frame: Frame) -> Any:
+    """A SimpleITK image of an array (x, y, z)."""
     image = sitk.GetImageFromArray(np.ascontiguousarray(values.T.astype(np.float32)))
-    image.SetSpacing([float(size) for size in spacing])
+    image.SetSpacing(frame.spacing)
+    image.SetOrigin(frame.origin)
     return image
 
 
@@ -188,7 +209,7 @@ def _values(sitk: Any, image: Any) -> NDArray[Any]:
     return np.asarray(sitk.GetArrayFromImage(image).T)
 
 
-def _windowed(sitk: Any, values: NDArray[Any], spacing: tuple[float, ...]) -> Any:
+def _windowed(sitk: Any, values: NDArray[Any], frame: Frame) -> Any:
     """From 0 to 1000, but for the most extreme voxels.
 
     SimpleITK's own filter and not our arithmetic: N4 makes tenths of the last digits in which they differ.
@@ -197,7 +218,7 @@ def _windowed(sitk: Any, values: NDArray[Any], spacing: tuple[float, ...]) -> An
     if high <= low:
         raise wrong("BME-X", need="a scan with content", got="the same value everywhere")
     return sitk.IntensityWindowing(
-        _image(sitk, values, spacing),
+        _image(sitk, values, frame),
         windowMinimum=low,
         windowMaximum=high,
         outputMinimum=0.0,
@@ -230,19 +251,18 @@ def _resampled(sitk: Any, image: Any, side: float) -> Any:
     pairs = zip(image.GetSize(), image.GetSpacing(), strict=True)
     resampler = sitk.ResampleImageFilter()
     resampler.SetOutputSpacing([side] * 3)
+    resampler.SetOutputOrigin(image.GetOrigin())
     resampler.SetSize([round(size * (spacing / side)) for size, spacing in pairs])
     resampler.SetInterpolator(sitk.sitkLinear)
     return resampler.Execute(image)
 
 
-def _back(
-    sitk: Any, values: NDArray[Any], side: float, spacing: tuple[float, ...], size: list[int]
-) -> NDArray[Any]:
+def _back(sitk: Any, values: NDArray[Any], side: float, head: Any) -> NDArray[Any]:
     """From cubic voxels to the grid of the scan."""
     resampler = sitk.ResampleImageFilter()
-    resampler.SetOutputSpacing(spacing)
-    resampler.SetSize(size)
+    resampler.SetReferenceImage(head)
     resampler.SetInterpolator(sitk.sitkLinear)
     image = sitk.GetImageFromArray(np.ascontiguousarray(values.T))
     image.SetSpacing([side] * 3)
+    image.SetOrigin(head.GetOrigin())
     return _values(sitk, resampler.Execute(image))
