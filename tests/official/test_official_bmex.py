@@ -119,6 +119,34 @@ def test_the_quality_index_is_a_ratio_of_contrasts() -> None:
     assert bmex._quality(before, after, labels * 0) is None
 
 
+@pytest.mark.parametrize(("faithful", "side"), [(True, 0.8), (False, 0.75)])
+def test_fetal_weights_get_the_grid_of_their_template_where_mended(
+    released: plain.Weights,
+    make_scan: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    faithful: bool,
+    side: float,
+) -> None:
+    path = tmp_path / "BMEX-Fetal-T2-model.pt"
+    torch.save(released, path)
+    import_weights(path, tmp_path / "fetal.safetensors")
+    shapes = []
+
+    def nothing(task: Task, values: Any) -> Any:
+        shapes.append(values.shape)
+        return np.zeros(values.shape), np.zeros((4, *values.shape))
+
+    monkeypatch.setattr(bmex, "patches", nothing)
+    scan, mask, template = small(make_scan, tmp_path, "RAS")
+    options = {"weights": str(tmp_path / "fetal.safetensors"), "mask": mask, "template": template}
+    made = official(scan, OfficialOptions(**options, faithful=faithful))  # type: ignore[arg-type]
+    assert shapes == [
+        tuple(round(n * mm / side) for n, mm in zip((20, 26, 12), (0.4, 0.3, 0.5), strict=True))
+    ]
+    assert any("no tissue is found" in warning for warning in made.record["warnings"])
+
+
 def test_without_a_mask_our_own_network_is_asked(weights: str, scan: Path) -> None:
     volume = nifti.load(scan)
     network = nn.Identity()

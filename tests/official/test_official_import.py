@@ -236,6 +236,15 @@ def test_programs_and_damage_are_one_sentence(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
+def test_without_h5py_the_extra_is_named(
+    write_keras: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_keras(plain.random_keras(2, 2))
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(PellucidError, match=r"get it with: pip install 'pellucid\[import\]'"):
+        archives.read_weights(path)
+
+
 @pytest.mark.parametrize(
     ("system", "file", "expected"),
     [

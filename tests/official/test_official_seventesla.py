@@ -111,6 +111,8 @@ def test_what_is_needed_is_asked_for(
     assert "age: need years from 0 to 130" in capsys.readouterr().err
     assert main([*words, "--age", "40", "--sex", "F"]) == 0
     assert (tmp_path / "out" / "sub-1_desc-synthetic7T_T1w.nii.gz").is_file()
+    assert main(["official", str(make_scan(seed=4)), *words[1:], "--age", "40", "--sex", "F"]) == 2
+    assert "age: need one scan, whose it is, got 2 scans" in capsys.readouterr().err
     big = make_scan("RAS", (0.8, 0.8, 0.8), seed=3)
     with pytest.raises(PellucidError, match="need a brain of at most 21 x 24 x 13 voxels, got 20 x 26 x 12"):
         official(big, OfficialOptions(weights=weights, age=40.0, sex="F"))

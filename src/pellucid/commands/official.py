@@ -77,6 +77,10 @@ class Official(Command):
             extras=options.save,
             others=others,
         )
+        of_one = [name for name in ("t2", "mask", "age", "sex") if getattr(options, name) is not None]
+        if len(jobs) > 1 and of_one:
+            fix = "Run them one by one."
+            raise wrong(of_one[0], need="one scan, whose it is", got=f"{len(jobs)} scans", fix=fix)
 
         def work(job: Job) -> None:
             result = official(str(job.source), options)

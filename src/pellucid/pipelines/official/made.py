@@ -13,6 +13,9 @@ from pellucid.inference.predictor import predict
 from pellucid.io.volume import Volume
 from pellucid.pipelines.official.options import OfficialOptions
 
+TILE, OVERLAP = 192, 64
+"""Side of a tile and what it shares with the next one, in voxels."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -49,8 +52,16 @@ class Task:
         return answer[0].cpu().clone()
 
     def tiled(self, image: Float[Tensor, "c x y z"], *, multiple: int) -> Float[Tensor, "k x y z"]:
-        """The same in as many tiles as memory asks for."""
-        return predict(self.network, image, multiple=multiple, device=self.device, precision="fp32")
+        """The same in large tiles where the image is larger than a head: these networks look far."""
+        return predict(
+            self.network,
+            image,
+            tile=TILE,
+            overlap=OVERLAP,
+            multiple=multiple,
+            device=self.device,
+            precision="fp32",
+        )
 
 
 @dataclass(frozen=True)
