@@ -205,6 +205,8 @@ def test_tensors_that_share_numbers_come_back(tmp_path: Path) -> None:
     torch.save({"a": base, "b": base[1:, ::2], "c": base.T, "other": np.float64(1)}, path)
     found = archives.read_weights(path)
     assert torch.equal(found["b"], base[1:, ::2]) and torch.equal(found["c"], base.T)
+    with pytest.raises(RuntimeError, match="out of bounds"):  # other people's memory is not read
+        archives._tensor(torch.zeros(4), 1, (4,), (1,))
 
 
 def test_programs_and_damage_are_one_sentence(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -45,9 +44,21 @@ class Level(nn.Module):
         self.conv2 = nn.Conv3d(features, features, 3, padding=1)
         self.norm = nn.BatchNorm3d(features, eps=KERAS_EPSILON)
 
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Convolve twice: `(b, channels, x, y, z)` to `(b, features, x, y, z)`, plain and normalized."""
-        plain = F.elu(self.conv2(F.elu(self.conv1(batch), inplace=True)))
+    def forward(self, batch: Batch, below: Float[Tensor, "b k i j l"] | None = None) -> tuple[Tensor, Tensor]:
+        """Convolve twice: `(b, channels, x, y, z)` to `(b, features, x, y, z)`, plain and normalized.
+
+        Args:
+            batch: Features, or the first of them.
+            below: The others, at half the resolution.
+        """
+        if below is None:
+            x = self.conv1(batch)
+        else:
+            # Side by side they would be the largest tensor of all: each part is convolved on its own.
+            weight, known = self.conv1.weight, batch.shape[1]
+            x = F.conv3d(batch, weight[:, :known], self.conv1.bias, padding=1)
+            x += F.conv3d(F.interpolate(below, scale_factor=2.0), weight[:, known:], padding=1)
+        plain = F.elu(self.conv2(F.elu(x, inplace=True)), inplace=True)
         return plain, self.norm(plain)
 
 
@@ -93,8 +104,9 @@ class SynthSRNet(nn.Module):
         for level in self.down:
             plain, x = level(x if not skips else F.max_pool3d(x, 2))
             skips.append(plain)
-        for level, skip in zip(self.up, skips[-2::-1], strict=True):
-            _, x = level(torch.cat([skip, F.interpolate(x, scale_factor=2.0)], dim=1))
+        skips.pop()
+        for level in self.up:
+            _, x = level(skips.pop(), x)
         return crop_like(self.head(x), batch)
 
 
