@@ -70,6 +70,7 @@ class SynthSRNet(nn.Module):
         Iglesias et al. 2021, NeuroImage, doi:10.1016/j.neuroimage.2021.118206
 
     Example:
+        >>> import torch
         >>> net = SynthSRNet(SynthSRConfig(features=2, levels=3)).eval()
         >>> net(torch.zeros(1, 1, 9, 12, 10)).shape
         torch.Size([1, 1, 9, 12, 10])
