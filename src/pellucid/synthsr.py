@@ -32,7 +32,7 @@ def _run(words: list[str]) -> int:
     given = _parser().parse_args(words)
     if given.v1 or (given.model and not given.model.endswith(".safetensors")):
         got = "--v1" if given.v1 else f"--model {given.model}"
-        fix = "Leave it out: pellucid has one network for all scans, low-field ones too."
+        fix = "Leave it out, or see pellucid weights import and pellucid official for SynthSR's own."
         raise wrong("pellucid-synthsr", need="weights of pellucid (.safetensors)", got=got, fix=fix)
     options = SynthesizeOptions(
         ct=given.ct,

@@ -24,6 +24,10 @@ from pellucid.models import (
     save,
 )
 from pellucid.models.dunet import DUNetConfig
+from pellucid.models.official.bmex import BMEXConfig
+from pellucid.models.official.brainid import BrainIDConfig
+from pellucid.models.official.seventesla import SevenTeslaConfig
+from pellucid.models.official.synthsr import SynthSRConfig
 
 SMALL = EfficientUNetConfig(channels=(4, 6))
 DENSE = DUNetConfig(width=4, growth=2)
@@ -36,6 +40,10 @@ TINY: dict[str, tuple[str, Any]] = {
     "restorer": ("restorer", RestorerConfig(channels=(4, 6))),
     "slice_filler": ("slice_filler", SliceFillerConfig(channels=4, blocks=1, neighbors=1)),
     "synthesizer": ("synthesizer", SynthesizerConfig(channels=(4, 6))),
+    "bme_x": ("bme_x", BMEXConfig(width=4, growth=2)),
+    "brain_id": ("brain_id", BrainIDConfig(widths=(4, 8), groups=2)),
+    "seven_tesla": ("seven_tesla", SevenTeslaConfig(8, (1, 2), 1, (2,), 4)),
+    "synthsr": ("synthsr", SynthSRConfig(in_channels=2, features=4, levels=3)),
     "two_stage": ("two_stage", TwoStageConfig(tissue=SMALL, enhance=SMALL)),
     "two_stage-dunet": ("two_stage", TwoStageConfig(body="dunet", dunet=DENSE)),
     "two_stage-paper": ("two_stage", TwoStageConfig(body="dunet", dunet=DENSE, t1w=False)),

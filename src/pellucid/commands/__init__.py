@@ -9,6 +9,7 @@ from pellucid.commands.evaluation import (
     Metrics,
 )
 from pellucid.commands.house import Demo, Info, Report, Weights
+from pellucid.commands.official import Official, WeightsImport
 from pellucid.commands.scans import Audit, Degrade, Enhance, Segment, Synthesize
 from pellucid.commands.workshop import Pack, Train
 
@@ -16,6 +17,7 @@ COMMANDS: dict[str, type[Command]] = {
     "enhance": Enhance,
     "synthesize": Synthesize,
     "segment": Segment,
+    "official": Official,
     "degrade": Degrade,
     "audit": Audit,
     "metrics": Metrics,
@@ -28,6 +30,7 @@ COMMANDS: dict[str, type[Command]] = {
     "demo": Demo,
     "report": Report,
     "weights": Weights,
+    "weights import": WeightsImport,
     "info": Info,
 }
 """Name on the command line -> options, in the order of `pellucid --help`."""

@@ -18,6 +18,10 @@ from pellucid.models.anatomy import AnatomyConfig, AnatomyNet
 from pellucid.models.denoiser import Denoiser, DenoiserConfig
 from pellucid.models.dunet import DUNet, DUNetConfig
 from pellucid.models.restorer import Restorer, RestorerConfig
+from pellucid.models.official.bmex import BMEXConfig, BMEXNet
+from pellucid.models.official.brainid import BrainIDConfig, BrainIDNet
+from pellucid.models.official.seventesla import SevenTeslaConfig, SevenTeslaNet
+from pellucid.models.official.synthsr import SynthSRConfig, SynthSRNet
 from pellucid.models.slice_filler import SliceFiller, SliceFillerConfig
 from pellucid.models.synthesizer import Synthesizer, SynthesizerConfig
 from pellucid.models.two_stage import TwoStage, TwoStageConfig
@@ -41,6 +45,11 @@ MODELS: dict[str, ModelEntry] = {
     "slice_filler": ModelEntry(SliceFiller, SliceFillerConfig),
     "synthesizer": ModelEntry(Synthesizer, SynthesizerConfig),
     "two_stage": ModelEntry(TwoStage, TwoStageConfig),
+    # Networks of others, for weights that a user has.
+    "bme_x": ModelEntry(BMEXNet, BMEXConfig),
+    "brain_id": ModelEntry(BrainIDNet, BrainIDConfig),
+    "seven_tesla": ModelEntry(SevenTeslaNet, SevenTeslaConfig),
+    "synthsr": ModelEntry(SynthSRNet, SynthSRConfig),
 }
 
 
@@ -115,6 +124,27 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> tuple[nn.Modul
     _check_tensors(str(path), model.state_dict(), floats)
     model.load_state_dict(floats)
     return model.to(device).eval(), metadata
+
+
+def model_of(path: Path) -> str:
+    """Which network a file is of, without reading its weights.
+
+    Args:
+        path: A file that exists.
+
+    Returns:
+        A name in `MODELS`, or another one.
+
+    Raises:
+        PellucidError: If it is not such a file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return str((file.metadata() or {})["model"])
+    except (SafetensorError, KeyError, OSError) as error:
+        raise wrong(
+            str(path), need="weights written by pellucid", got=f"another kind of file ({error})"
+        ) from error
 
 
 def _check_tensors(where: str, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
