@@ -10,12 +10,14 @@ from pellucid.commands.evaluation import (
 )
 from pellucid.commands.house import Demo, Info, Weights
 from pellucid.commands.scans import Audit, Degrade, Enhance, Segment, Synthesize
+from pellucid.commands.study import Bids
 from pellucid.commands.workshop import Pack, Train
 
 COMMANDS: dict[str, type[Command]] = {
     "enhance": Enhance,
     "synthesize": Synthesize,
     "segment": Segment,
+    "bids": Bids,
     "degrade": Degrade,
     "audit": Audit,
     "metrics": Metrics,
