@@ -59,9 +59,9 @@ class Age(NamedTuple):
     years: float
     """Since birth; below 0 before it, counted from 40 weeks of pregnancy."""
     said: str
-    """The value as it is written, with its unit."""
+    """The value as it is written, with the unit it was read in; years, as BIDS says, where none is given."""
     source: str
-    """Table and column, or why the unit was assumed."""
+    """Table and column."""
 
 
 def read_age(value: str, *, column: str = "age", units: str = "") -> tuple[float, str] | None:
@@ -123,8 +123,6 @@ def find_age(root: Path, relative: Path, subject: str, session: str | None) -> t
                 found = read_age(value, column=column, units=str(_units(units.get(column))))
                 where = f"{table.relative_to(root).as_posix()}, column {column}"
                 if found is not None:
-                    if "assumed" in found[1]:
-                        notes.append(f"{where}: no unit is given; {value} is taken for years, as BIDS says.")
                     return Age(round(found[0], 4), f"{value} ({found[1]})", where), notes
                 if value.strip().lower() not in _ABSENT:
                     notes.append(f"{where}: {value!r} is no age that can be read.")

@@ -1,10 +1,10 @@
 """A study from the command line to its exit: check, plan, lock, work, gather."""
 
 import json
-import logging
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from pellucid.apps.bids import validator
@@ -23,8 +23,6 @@ from pellucid.apps.bids.study import WORK, Study
 from pellucid.apps.bids.work import Outcome
 from pellucid.errors import wrong
 from pellucid.io.disk import make_folder
-
-logger = logging.getLogger(__name__)
 
 STALE_SECONDS = 3600.0
 """Age of a temporary file of nobody's run."""
@@ -131,10 +129,8 @@ def _tidy(study: Study, subjects: Sequence[str]) -> None:
 
 def _remove_empty(folder: Path) -> None:
     """Remove a folder, unless another run has something in it."""
-    try:
+    with suppress(OSError):
         folder.rmdir()
-    except OSError:
-        logger.debug("%s stays: it is not empty", folder)
 
 
 def _validate(root: Path, out: Path) -> None:

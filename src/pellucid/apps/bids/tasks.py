@@ -126,7 +126,7 @@ def _anatomical(unit: Unit, volume: Volume, study: Study, space: str, *, judge: 
         clear = enhance_volume(volume, enhancer, EnhanceOptions(**common, denoise=options.denoise), run=run)
         after = judged(clear.volume, labels) if judge else {}
         found: dict[str, Any] = {f"{name}_after": value for name, value in after.items()}
-        found["noise_before"] = clear.record["noise"].get("share")
+        found["noise_before"] = round(clear.record["noise"]["share"], 5)
         poor, good = before.get("tct"), after.get("tct")
         found["qi"] = round(poor / good, 4) if poor is not None and good else None
         images = _images(scan, clear, labels, res, found["qi"])
@@ -222,7 +222,7 @@ def _synthesized(unit: Unit, volumes: Sequence[Volume], study: Study) -> Step:
     side = _sidecar(scan, "1mm", "T1-weighted image made by a network from the sources: no acquired image.")
     side |= {"Sources": [one.uri for one in unit.scans], "SkullStripped": False}
     error = _sidecar(scan, "1mm", "Absolute error to be expected of the synthesized image, in its units.")
-    error["Sources"] = side["Sources"]
+    error |= {"Sources": side["Sources"], "SkullStripped": False}
     products = [
         Product(scan.derivative("T1w", res="1mm", desc="synth"), made.volume, "float32", side),
         Product(
