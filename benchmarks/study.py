@@ -1,4 +1,4 @@
-"""A whole study: a BIDS dataset of real scans, 200 scans on a cluster that loses a worker, runs killed at random moments.
+"""A whole study: a BIDS dataset of real scans, 200 scans on a cluster that loses a worker, and runs that are killed.
 
     python benchmarks/study.py dataset DATA OUT     # DATA: the folder with manifest.tsv, train/ and validation/
     python benchmarks/study.py cluster OUT
@@ -151,7 +151,7 @@ def killed(given: argparse.Namespace) -> None:
         records = sum(name.endswith("_record.json") for name in found)
         code, said = bids(root, out, *words, "--resume")
         print(
-            f"{number}: killed after {moment:.1f} s with {len(found)} files and {records} records; {code} {said.strip()}"
+            f"{number}: killed after {moment:.1f} s, {len(found)} files and {records} records; {code} {said.strip()}"
         )
         compare(quiet, out)
         shutil.rmtree(out)
