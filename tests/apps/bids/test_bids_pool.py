@@ -175,3 +175,26 @@ def test_other_executors_are_refused() -> None:
     units, study = make(1, executor="slurm")
     with pytest.raises(PellucidError, match="--queue: need a YAML file"):
         run_on_cluster(units, study, lambda outcome: None)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_dask_cluster_does_the_units(tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+    ) as cluster:
+        units, study = make(3, executor=f"dask://{cluster.scheduler_address}")
+        study = dataclasses.replace(study, root=str(tmp_path), out=str(tmp_path / "out"))
+        told: list[str] = []
+        found = run_on_cluster(units, study, lambda outcome: told.append(outcome.name))
+    # The scans do not exist: every one is reported by the worker, none is lost.
+    assert sorted(told) == sorted(one.name for one in found) == [unit.name for unit in units]
+    assert all("need an image file" in one.message for one in found)
+
+
+def test_a_cluster_that_is_gone_is_a_failure_of_what_it_had(tmp_path: Path) -> None:
+    units, study = make(1)
+    study = dataclasses.replace(study, out=str(tmp_path / "out"))
+    future: Future[Outcome] = Future()
+    future.cancel()
+    assert "CancelledError: the cluster gave it up" in pools._outcome(future, units[0], study).message

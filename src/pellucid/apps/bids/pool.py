@@ -1,12 +1,13 @@
 """Units go to workers: processes of this machine, or a Dask cluster; what a worker's death costs is found out."""
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,8 @@ from pellucid.apps.bids.scan import Unit
 from pellucid.apps.bids.study import Study
 from pellucid.apps.bids.work import Outcome, do, worded, write_crash
 from pellucid.apps.executors import obey
+
+logger = logging.getLogger(__name__)
 
 Tell: TypeAlias = Callable[[Outcome], None]
 """Is told of every unit that is finished."""
@@ -87,6 +90,14 @@ def run_local(units: Sequence[Unit], study: Study, tell: Tell) -> list[Outcome]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     study = study.with_threads(options.omp_nthreads or max(1, cores // options.nprocs))
     memory = options.mem_gb or free_gb()
+    largest = max(units, key=lambda unit: unit.memory_gb)
+    if largest.memory_gb > memory:
+        logger.warning(
+            "%s may need %.1f GB, and there are %.1f: it is tried alone",
+            largest.name,
+            largest.memory_gb,
+            memory,
+        )
     queue = Queue(study, deque(units), min(options.nprocs, len(units)), memory)
     while queue.waiting or queue.suspects:
         with _processes(queue.limit, options.device) as pool:
@@ -112,7 +123,7 @@ def drive(queue: Queue, pool: Executor, tell: Tell) -> None:
         if not queue.running:
             return
         done, _ = wait(queue.running, return_when=FIRST_COMPLETED)
-        broken = [future for future in done if isinstance(future.exception(), BrokenProcessPool)]
+        broken = [future for future in done if isinstance(_problem(future), BrokenProcessPool)]
         for future in done - set(broken):
             unit = queue.running.pop(future)
             queue.finish(unit, _outcome(future, unit, queue.study), tell)
@@ -141,13 +152,18 @@ def _died(queue: Queue, tell: Tell) -> None:
 
 def _outcome(future: "Future[Outcome]", unit: Unit, study: Study) -> Outcome:
     """What a worker answered; an error that nobody foresaw is a failure of its unit only."""
-    problem = future.exception()
+    problem = _problem(future)
     if problem is None:
         return future.result()
     killed = type(problem).__name__ == "KilledWorker"
     message = DIED if killed else f"{type(problem).__name__}: {worded(problem)}"
     write_crash(unit, study, "worker", message, traceback.format_exception(problem))
     return Outcome(unit.name, unit.scan.subject, "failed", message)
+
+
+def _problem(future: "Future[Outcome]") -> BaseException | None:
+    """Why there is no answer; a scheduler that is gone cancels what it had."""
+    return CancelledError("the cluster gave it up") if future.cancelled() else future.exception()
 
 
 @contextlib.contextmanager
