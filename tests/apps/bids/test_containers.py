@@ -23,7 +23,7 @@ def test_images_install_by_the_lines_of_the_readme(name: str) -> None:
 
 def test_the_descriptor_is_valid() -> None:
     validator = pytest.importorskip("boutiques.validator")
-    found = validator.validate_descriptor(str(FOLDER / "boutiques.json"))
+    found = validator.validate_descriptor(json.loads((FOLDER / "boutiques.json").read_text()))
     assert found["name"] == "pellucid"
 
 
