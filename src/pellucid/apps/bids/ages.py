@@ -1,6 +1,7 @@
 """How old a person was in a scan: from scans.tsv, sessions.tsv or participants.tsv, however it is written there."""
 
 import csv
+import functools
 import json
 import math
 import re
@@ -169,20 +170,24 @@ def _places(
 def _rows(table: Path, key: str, wanted: tuple[str, ...]) -> Iterator[Mapping[str, str]]:
     """Rows whose key is one of some, in the order of these."""
     try:
-        text = table.read_bytes().decode("utf-8-sig", errors="replace")
+        found = _table(table, key, table.stat().st_mtime_ns)
     except OSError:
         return
-    lines = text.splitlines()
-    comma = bool(lines) and "\t" not in lines[0] and "," in lines[0]
-    rows = [
-        {str(name).strip(): str(value or "") for name, value in row.items() if name is not None}
-        for row in csv.DictReader(lines, delimiter="," if comma else "\t")
-    ]
     for name in wanted:
-        for row in rows:
-            found = next((value for column, value in row.items() if column.lower() == key), "")
-            if found.strip().lower() == name.lower():
-                yield row
+        yield from found.get(name.lower(), ())
+
+
+@functools.lru_cache(maxsize=16)
+def _table(table: Path, key: str, written: int) -> dict[str, list[dict[str, str]]]:
+    """A table as it was written then: its rows by their keys in lower case."""
+    lines = table.read_bytes().decode("utf-8-sig", errors="replace").splitlines()
+    comma = bool(lines) and "\t" not in lines[0] and "," in lines[0]
+    found: dict[str, list[dict[str, str]]] = {}
+    for given in csv.DictReader(lines, delimiter="," if comma else "\t"):
+        row = {str(name).strip(): str(value or "") for name, value in given.items() if name is not None}
+        name = next((value for column, value in row.items() if column.lower() == key), "")
+        found.setdefault(name.strip().lower(), []).append(row)
+    return found
 
 
 def _candidates(row: Mapping[str, str]) -> list[tuple[str, str]]:

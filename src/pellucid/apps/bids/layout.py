@@ -67,12 +67,24 @@ def find_scans(root: Path, options: StudyOptions) -> list[Scan]:
             # Phase images show no anatomy.
             if dict(scan.entities).get("part") not in ("phase", "real", "imag"):
                 found[scan.relative] = scan
+    _check_names(found.values())
     if not found:
         raise wrong(str(root), need=f"scans ({', '.join(SUFFIXES)}) that the options ask for", got="none")
     order = {suffix: place for place, suffix in enumerate(SUFFIXES)}
     return sorted(
         found.values(), key=lambda scan: (scan.subject, scan.session or "", order[scan.suffix], scan.relative)
     )
+
+
+def _check_names(scans: Iterable[Scan]) -> None:
+    """Refuse two scans whose derivatives would have one name, such as .nii and .nii.gz of one scan."""
+    taken: dict[tuple[str, str], str] = {}
+    for scan in scans:
+        other = taken.setdefault((scan.folder.as_posix(), scan.stem), scan.relative)
+        if other != scan.relative:
+            fix = "Rename or remove one, or choose with --bids-filter-file."
+            got = f"{other} and {scan.relative}"
+            raise wrong(scan.stem, need="scans whose names differ in BIDS's entities", got=got, fix=fix)
 
 
 def _layout(root: Path) -> Any:

@@ -6,15 +6,21 @@ from itertools import groupby
 from math import prod
 from typing import Any
 
+import nibabel as nib
+
 from pellucid.apps.bids.options import StudyOptions, spacing_of
 from pellucid.apps.bids.scan import Scan, Unit
+from pellucid.pipelines.space import working_spacing
+from pellucid.types import Spacing
 
 logger = logging.getLogger(__name__)
 
 BASE_GB = 0.9
 """A process with its packages and networks."""
-VOXEL_BYTES = 190
-"""What a voxel of the scan, or of its output, adds at most; a head of 192 x 224 x 192 takes 2.4 GB in all."""
+VOXEL_BYTES = 200
+"""What a voxel adds at most, of the scan, its output, or the grid the networks work on; docs/results/study.md."""
+SYNTHESIZED_BYTES = 350
+"""The same for a voxel of 1 mm of a T1w that is synthesized."""
 SOURCES = ("T2w", "FLAIR", "PDw")
 """What a missing T1w is made from, the best first: docs/results/synthesis.md."""
 
@@ -37,9 +43,9 @@ def units(scans: Sequence[Scan], options: StudyOptions) -> list[Unit]:
         for scan in session:
             tasks = (*single, "synthesize") if scan in chosen and not options.fuse else single
             if tasks:
-                made.append(Unit((scan,), tasks, memory_gb([scan], options)))
+                made.append(Unit((scan,), tasks, memory_gb([scan], tasks, options)))
         if options.fuse and chosen:
-            made.append(Unit(tuple(chosen), ("synthesize",), memory_gb(chosen, options)))
+            made.append(Unit(tuple(chosen), ("synthesize",), memory_gb(chosen, ["synthesize"], options)))
     return made
 
 
@@ -56,31 +62,40 @@ def _synthesized(session: Sequence[Scan], options: StudyOptions) -> list[Scan]:
     return sorted(session, key=lambda scan: (SOURCES.index(scan.suffix), scan.relative))[:1]
 
 
-def memory_gb(scans: Sequence[Scan], options: StudyOptions) -> float:
+def memory_gb(scans: Sequence[Scan], tasks: Sequence[str], options: StudyOptions) -> float:
     """Estimate the memory of a unit from the headers of its scans.
 
     Args:
         scans: Of the unit.
+        tasks: Of the unit.
         options: Grids of the outputs.
 
     Returns:
         10^9 bytes; for a header that cannot be read, as for an ordinary head: its own task will say what is wrong.
     """
-    import nibabel as nib
-
     most = 0.0
     for scan in scans:
-        try:
-            image: Any = nib.load(scan.path)
-            shape, sides = image.shape[:3], image.header.get_zooms()[:3]
-        except (OSError, ValueError, EOFError, nib.filebasedimages.ImageFileError):
-            shape, sides = (192, 224, 192), (1.0, 1.0, 1.0)
-        volume = prod(size * abs(float(side)) for size, side in zip(shape, sides, strict=False))
-        # The networks work in voxels of about 1 mm, whatever the scan's are.
-        counts = [prod(shape), volume]
+        shape, sides = _shape(scan)
+        volume = prod(size * side for size, side in zip(shape, sides, strict=True))
+        # The networks work in cubic voxels as fine as the finest side, within what they know.
+        counts = [prod(shape), volume / working_spacing(sides)[0] ** 3]
         for spacing, _ in map(spacing_of, options.output_spaces):
-            if spacing != "native":
-                side = 0.8 if spacing == "iso" else float(spacing)
-                counts.append(volume / side**3)
-        most = max(most, *counts)
-    return round(BASE_GB + len(scans) ** 0.5 * most * VOXEL_BYTES / 1e9, 2)
+            if spacing not in ("native", "iso"):
+                counts.append(volume / float(spacing) ** 3)
+        costs = [VOXEL_BYTES * max(counts)]
+        if "synthesize" in tasks:
+            costs.append(SYNTHESIZED_BYTES * volume)
+        most = max(most, *costs)
+    # Of fused scans, what was made of each is kept until the end.
+    return round(BASE_GB + most / 1e9 * (1 + 0.1 * (len(scans) - 1)), 2)
+
+
+def _shape(scan: Scan) -> tuple[tuple[int, int, int], Spacing]:
+    """Shape and voxel size in mm; those of an ordinary head if the header cannot be read."""
+    try:
+        image: Any = nib.load(scan.path)
+        x, y, z = image.shape[:3]
+        a, b, c = (abs(float(side)) or 1.0 for side in image.header.get_zooms()[:3])
+    except (OSError, ValueError, EOFError, nib.filebasedimages.ImageFileError):
+        return (192, 224, 192), (1.0, 1.0, 1.0)
+    return (x, y, z), (a, b, c)

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import signal
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -178,6 +179,12 @@ def _processes(count: int, device: str) -> Iterator[Executor]:
     pool = ProcessPoolExecutor(count, mp_context=spawn, initializer=_begin, initargs=(gpus,))
     try:
         yield pool
+    except (KeyboardInterrupt, SystemExit):
+        # Not killed: an interrupt lets them remove what they have half made.
+        for process in multiprocessing.active_children():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid or 0, signal.SIGINT)
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         if gpus is not None:

@@ -7,7 +7,7 @@ from typing import Any
 SUFFIXES = ("T1w", "T2w", "FLAIR", "PDw")
 """Kinds of scans that are taken; "PD" of older datasets counts as PDw."""
 
-KEPT = ("acq", "ce", "rec", "run", "echo", "part", "chunk")
+KEPT = ("task", "acq", "ce", "rec", "run", "echo", "part", "chunk")
 """Entities that go on into the names of derivatives, in BIDS's order after sub and ses."""
 
 
@@ -33,13 +33,14 @@ class Scan:
     @property
     def stem(self) -> str:
         """File name without its ending, as a record of the scan is called."""
-        return "_".join((*self.parts, self.suffix))
+        chunk = [f"{key}-{value}" for key, value in self.entities if key == "chunk"]
+        return "_".join((*self.parts, *chunk, self.suffix))
 
     @property
     def parts(self) -> list[str]:
-        """Entities as they stand in a name, without those of derivatives."""
+        """Entities as they stand in a name, up to where those of derivatives begin."""
         who = [f"sub-{self.subject}", *([f"ses-{self.session}"] if self.session else [])]
-        return [*who, *(f"{key}-{value}" for key, value in self.entities)]
+        return [*who, *(f"{key}-{value}" for key, value in self.entities if key != "chunk")]
 
     @property
     def folder(self) -> Path:
@@ -71,6 +72,7 @@ class Scan:
         foreign = suffix != self.suffix and self.suffix != "T1w"
         more = {
             "space": self.suffix if foreign or res is not None else None,
+            "chunk": dict(self.entities).get("chunk"),
             "res": res,
             "label": label,
             "desc": desc,
