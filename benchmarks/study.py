@@ -129,7 +129,7 @@ def killed(given: argparse.Namespace) -> None:
     root, quiet = given.out / "raw", given.out / "quiet"
     synthetic(root, given.count)
     shutil.rmtree(quiet, ignore_errors=True)
-    words = ("--task", "segment,enhance", "--nprocs", "2", "--omp-nthreads", "1")
+    words = ("--task", "segment", "--nprocs", "2", "--omp-nthreads", "1")
     start = time.monotonic()
     print("quiet:", *bids(root, quiet, *words))
     whole = time.monotonic() - start

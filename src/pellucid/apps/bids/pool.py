@@ -182,8 +182,8 @@ def _processes(count: int, device: str) -> Iterator[Executor]:
     except (KeyboardInterrupt, SystemExit):
         # Not killed: an interrupt lets them remove what they have half made.
         for process in multiprocessing.active_children():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process.pid or 0, signal.SIGINT)
+            if process.pid is not None and process.is_alive():
+                os.kill(process.pid, signal.SIGINT)
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
