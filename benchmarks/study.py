@@ -23,7 +23,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-SHAPE, SIDE_MM = (40, 44, 36), 3.0
+SHAPE, SIDE_MM = (40, 44, 36), 1.5
 MEANS = {"T1w": (0.02, 0.25, 0.6, 0.95), "T2w": (0.02, 0.95, 0.6, 0.4), "FLAIR": (0.02, 0.1, 0.8, 0.6)}
 
 REAL = {

@@ -15,8 +15,8 @@ from pellucid.types import Spacing
 
 logger = logging.getLogger(__name__)
 
-BASE_GB = 0.9
-"""A process with its packages and networks."""
+BASE_GB = 1.3
+"""A process with its packages and networks, and what it still holds of the scan before."""
 VOXEL_BYTES = 200
 """What a voxel adds at most, of the scan, its output, or the grid the networks work on; docs/results/study.md."""
 SYNTHESIZED_BYTES = 350
