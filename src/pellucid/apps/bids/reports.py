@@ -1,5 +1,4 @@
-"""Where pages for people are made from the records: for every participant when all are done, and
-at the group's end.
+"""Where pages for people are made from the records: of each participant when all are done, and of the group.
 
 Both write nothing yet. They may read, below `out`: `*_record.json` (what was done; `inputs` and `outputs` name all
 files), `*_iqm.json`, `logs/sub-X/*_times.json` (seconds, memory), and, for the group, `iqm.tsv`.
