@@ -13,13 +13,13 @@ Make = Callable[..., Path]
 
 
 def write_scan(path: Path, labels: Tensor, *, kind: str = "T1w", seed: int = 0, frames: int = 1) -> Path:
-    """A phantom head in one contrast, 3 mm voxels."""
+    """A phantom head in one contrast, 2 mm voxels."""
     means = {"T1w": (0.02, 0.25, 0.6, 0.95), "T2w": (0.02, 0.95, 0.6, 0.4), "FLAIR": (0.02, 0.1, 0.8, 0.6)}
     noise = 0.02 * np.random.default_rng(seed).standard_normal(tuple(labels.shape))
     data = np.clip(np.array(means.get(kind, means["T2w"]))[labels.numpy()] + noise, 0, None)
     stored = np.round(data * 1000).astype(np.int16)
-    affine = np.diag([3.0, 3.0, 3.0, 1.0])
-    affine[:3, 3] = [-60, -66, -54]
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = [-40, -44, -36]
     image = nib.Nifti1Image(np.stack([stored] * frames, -1) if frames > 1 else stored, affine)
     image.header.set_xyzt_units("mm", "sec")
     image.set_qform(affine, 1)

@@ -164,6 +164,18 @@ def test_a_full_disk_is_reported_and_leaves_nothing(
     monkeypatch.undo()
 
 
+def test_a_log_on_a_full_disk_disturbs_nobody(
+    unit: Unit, study: Study, quick: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full")
+    log = Path(study.out) / "logs/sub-01/sub-01_T1w.log"
+    log.parent.mkdir(parents=True)
+    log.symlink_to("/dev/full")
+    assert do(unit, study).status == "ok"
+    assert "Logging error" not in capsys.readouterr().err
+
+
 def test_a_place_without_rights_is_reported(
     unit: Unit, study: Study, quick: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

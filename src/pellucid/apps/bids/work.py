@@ -277,6 +277,18 @@ def _write_times(unit: Unit, study: Study, times: dict[str, Any]) -> None:
         dump(path, {**times, **more})
 
 
+class _Log(logging.FileHandler):
+    """A log that a full disk makes silent and nothing else: the failure itself is reported."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, logging's name
+        """Say nothing."""
+
+    def close(self) -> None:
+        """Close, whether what is left can be written or not."""
+        with suppress(OSError):
+            super().close()
+
+
 @contextmanager
 def _logged(unit: Unit, study: Study) -> Iterator[float]:
     """Write what the package says while a unit is done into a log of its own; yields the clock."""
@@ -285,7 +297,7 @@ def _logged(unit: Unit, study: Study) -> Iterator[float]:
     with ExitStack() as stack:
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+            handler = _Log(path, encoding="utf-8", delay=True)
             handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
             stack.callback(handler.close)
             before = package.level
