@@ -101,7 +101,7 @@ def cluster(given: argparse.Namespace) -> None:
         shutil.rmtree(out, ignore_errors=True)
     seconds = {}
     start = time.monotonic()
-    code, said = bids(root, outs["serial"], "--task", "segment")
+    code, said = bids(root, outs["serial"], "--task", "segment", "--omp-nthreads", "1")
     seconds["serial"] = time.monotonic() - start
     print("serial:", code, said.splitlines()[-1])
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as local:
