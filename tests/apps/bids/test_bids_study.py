@@ -144,3 +144,13 @@ def test_a_missing_package_is_named(
     monkeypatch.setitem(sys.modules, "bids", None)
     assert cli.main(["bids", str(dataset("sub-01_T1w")), str(tmp_path / "out"), "participant"]) == 2
     assert "pip install 'pellucid[bids]'" in capsys.readouterr().err
+
+
+def test_the_app_has_a_name_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import sys
+
+    monkeypatch.setattr(sys, "argv", ["pellucid-bids", "--help"])
+    assert cli.bids() == 0
+    assert "BIDS_DIR OUT {participant,group}" in capsys.readouterr().out

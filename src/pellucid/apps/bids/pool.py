@@ -16,9 +16,10 @@ from typing import Any, TypeAlias
 
 import torch
 
+from pellucid.apps.bids.logs import worded, write_crash
 from pellucid.apps.bids.scan import Unit
 from pellucid.apps.bids.study import Study
-from pellucid.apps.bids.work import Outcome, do, worded, write_crash
+from pellucid.apps.bids.work import Outcome, do
 from pellucid.apps.executors import obey
 
 logger = logging.getLogger(__name__)

@@ -5,18 +5,16 @@ import json
 import logging
 import os
 import shutil
-import socket
 import threading
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pellucid import config, runtime, weights
+from pellucid.apps.bids.logs import logged, worded, write_crash, write_times
 from pellucid.apps.bids.options import StudyOptions
 from pellucid.apps.bids.publish import (
     IQM,
@@ -32,7 +30,7 @@ from pellucid.apps.bids.publish import (
 from pellucid.apps.bids.scan import Unit
 from pellucid.apps.bids.study import Study
 from pellucid.apps.bids.tasks import load, steps
-from pellucid.errors import PellucidError, is_out_of_memory
+from pellucid.errors import PellucidError
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +74,7 @@ def do(unit: Unit, study: Study) -> Outcome:
     Returns:
         What became of it. Records, logs and crash files are written.
     """
-    with _one_at_a_time, _logged(unit, study) as began:
+    with _one_at_a_time, logged(unit, study) as began:
         try:
             found = _done(unit, study)
         except (PellucidError, OSError, MemoryError, RuntimeError) as problem:
@@ -108,7 +106,7 @@ def _done(unit: Unit, study: Study) -> Outcome:
         if problem is None or not study.options.keep_work:
             shutil.rmtree(staged, ignore_errors=True)
     seconds = round(time.perf_counter() - start, 3)
-    _write_times(
+    write_times(
         unit, study, {"date": began.isoformat(timespec="seconds"), "seconds": seconds, "tasks": times}
     )
     crash = study.log(unit, "_crash.json")
@@ -180,22 +178,6 @@ def identity(unit: Unit, options: StudyOptions) -> tuple[dict[str, Any], str]:
     return told, hashlib.sha256(text.encode()).hexdigest()
 
 
-def worded(problem: BaseException) -> str:
-    """Say in a sentence what went wrong.
-
-    Args:
-        problem: Any error.
-
-    Returns:
-        Words for a person.
-    """
-    if is_out_of_memory(problem):
-        return "need more memory than there is."
-    if isinstance(problem, OSError):
-        return f"{problem.filename or ''}: {problem.strerror or problem}".removeprefix(": ")
-    return str(problem) or type(problem).__name__
-
-
 def _may_pass(problem: Exception) -> bool:
     """Whether another try may help: a disk may have room again, bad input stays bad."""
     full = isinstance(problem.__cause__, OSError) and not isinstance(problem.__cause__, FileNotFoundError)
@@ -208,37 +190,6 @@ def _failed(unit: Unit, study: Study, task: str, problem: Exception, *, again: b
     write_crash(unit, study, task, message, traceback.format_exception(problem))
     logger.error("%s: %s", unit.name, message)
     return Outcome(unit.name, unit.scan.subject, "failed", message, again)
-
-
-def write_crash(unit: Unit, study: Study, task: str, message: str, trace: list[str]) -> None:
-    """Write down what it takes to see a failure again; a full disk does not stop the others.
-
-    Args:
-        unit: What failed.
-        study: Where, and by which command.
-        task: What was being done.
-        message: What went wrong.
-        trace: Lines of the traceback.
-    """
-    session = f" --session-label {unit.scan.session}" if unit.scan.session else ""
-    only = f"--participant-label {unit.scan.subject}{session} --resume -v"
-    content = {
-        "unit": unit.name,
-        "scans": [scan.path for scan in unit.scans],
-        "task": task,
-        "message": message,
-        "again": f"pellucid bids {study.root} {study.out} participant {only}",
-        "command": study.command,
-        "options": config.to_dict(study.options),
-        "versions": runtime.versions(),
-        "host": socket.gethostname(),
-        "memory_gb": {"estimated": unit.memory_gb, "peak": round(runtime.peak_memory_mb() / 1000, 2)},
-        "traceback": "".join(trace).splitlines(),
-    }
-    path = study.log(unit, "_crash.json")
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        dump(path, content)
 
 
 def _dump_quality(unit: Unit, record: dict[str, Any], staged: Path) -> None:
@@ -261,48 +212,3 @@ def _without_places(record: dict[str, Any], study: Study) -> dict[str, Any]:
     # What is not finite has no place in JSON.
     found: dict[str, Any] = json.loads(text, parse_constant=lambda _: None)
     return found
-
-
-def _write_times(unit: Unit, study: Study, times: dict[str, Any]) -> None:
-    """What differs between two runs."""
-    path = study.log(unit, "_times.json")
-    more = {
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "peak_memory_mb": round(runtime.peak_memory_mb(), 1),
-        "memory_estimated_gb": unit.memory_gb,
-    }
-    with speaking(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        dump(path, {**times, **more})
-
-
-class _Log(logging.FileHandler):
-    """A log that a full disk makes silent and nothing else: the failure itself is reported."""
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, logging's name
-        """Say nothing."""
-
-    def close(self) -> None:
-        """Close, whether what is left can be written or not."""
-        with suppress(OSError):
-            super().close()
-
-
-@contextmanager
-def _logged(unit: Unit, study: Study) -> Iterator[float]:
-    """Write what the package says while a unit is done into a log of its own; yields the clock."""
-    package = logging.getLogger("pellucid")
-    path = study.log(unit, ".log")
-    with ExitStack() as stack:
-        with suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handler = _Log(path, encoding="utf-8", delay=True)
-            handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-            stack.callback(handler.close)
-            before = package.level
-            package.setLevel(logging.DEBUG)
-            stack.callback(package.setLevel, before)
-            package.addHandler(handler)
-            stack.callback(package.removeHandler, handler)
-        yield time.monotonic()
