@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from pellucid.apps.bids import publish, work
+from pellucid.apps.bids import logs, publish, work
 from pellucid.apps.bids.options import StudyOptions
 from pellucid.apps.bids.scan import Scan, Unit
 from pellucid.apps.bids.study import Study
@@ -80,11 +80,11 @@ def test_a_unit_leaves_its_outputs_a_record_and_logs(unit: Unit, study: Study, q
     assert sorted(record["outputs"]) == sorted(f"sub-01/anat/{name}" for name in MADE if "record" not in name)
     assert record["warnings"] == ["sub-01/anat/sub-01_T1w.nii.gz: odd"], "no path of this machine"
     assert study.root not in json.dumps(record) and "seconds" not in json.dumps(record)
-    logs = Path(study.out) / "logs/sub-01"
-    assert json.loads((logs / "sub-01_T1w_times.json").read_text())["tasks"]["segment 3 mm"]["seconds"] == {
+    home = Path(study.out) / "logs/sub-01"
+    assert json.loads((home / "sub-01_T1w_times.json").read_text())["tasks"]["segment 3 mm"]["seconds"] == {
         "total": 1.0
     }
-    assert "odd" in (logs / "sub-01_T1w.log").read_text()
+    assert "odd" in (home / "sub-01_T1w.log").read_text()
     assert list(study.work.rglob("*")) == [study.work / "sub-01"], "nothing half-made stays"
 
 
@@ -160,7 +160,9 @@ def test_a_full_disk_is_reported_and_leaves_nothing(
     assert "need a place that can be written, with room, got no space left on device" in outcome.message
     assert sorted(files(study.out)) == ["sub-01/anat/sub-01_T1w_record.json"]
     crash = json.loads((Path(study.out) / "logs/sub-01/sub-01_T1w_crash.json").read_text())
-    assert "--participant-label 01 --resume" in crash["again"] and crash["traceback"]
+    assert (
+        crash["again"].endswith("out participant --participant-label 01 --resume -v") and crash["traceback"]
+    )
     monkeypatch.undo()
 
 
@@ -259,3 +261,10 @@ def test_stripped_and_whole_heads_are_told_apart() -> None:
     brain, head = (Volume((radius < size).float() * 100, grid) for size in (8, 13))
     assert is_stripped(brain, mask) and not is_stripped(head, mask)
     assert not is_stripped(head, torch.zeros_like(mask))
+
+
+def test_a_second_try_has_the_options_of_the_first(unit: Unit, study: Study) -> None:
+    told = again(study, task=("segment",), output_spaces=("native", "iso"), fuse=True, nprocs=4)
+    unit = dataclasses.replace(unit, scans=(dataclasses.replace(unit.scan, session="x"),))
+    words = "--participant-label 01 --session-label x --task segment --fuse --output-spaces native iso --resume -v"
+    assert logs.again(unit, told).endswith(f"participant {words}")

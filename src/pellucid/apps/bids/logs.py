@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 import socket
 import time
 from collections.abc import Iterator
@@ -9,10 +10,25 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from pellucid import config, runtime
+from pellucid.apps.bids.options import StudyOptions
 from pellucid.apps.bids.publish import dump, speaking
 from pellucid.apps.bids.scan import Unit
 from pellucid.apps.bids.study import Study
 from pellucid.errors import is_out_of_memory
+
+REPEATED = (
+    "task",
+    "synthesize",
+    "fuse",
+    "output_spaces",
+    "bids_filter_file",
+    "frame",
+    "omp_nthreads",
+    "device",
+    "precision",
+    "denoise",
+)
+"""Options that a second try must have too."""
 
 
 def worded(problem: BaseException) -> str:
@@ -41,14 +57,12 @@ def write_crash(unit: Unit, study: Study, task: str, message: str, trace: list[s
         message: What went wrong.
         trace: Lines of the traceback.
     """
-    session = f" --session-label {unit.scan.session}" if unit.scan.session else ""
-    only = f"--participant-label {unit.scan.subject}{session} --resume -v"
     content = {
         "unit": unit.name,
         "scans": [scan.path for scan in unit.scans],
         "task": task,
         "message": message,
-        "again": f"pellucid bids {study.root} {study.out} participant {only}",
+        "again": again(unit, study),
         "command": study.command,
         "options": config.to_dict(study.options),
         "versions": runtime.versions(),
@@ -60,6 +74,38 @@ def write_crash(unit: Unit, study: Study, task: str, message: str, trace: list[s
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         dump(path, content)
+
+
+def again(unit: Unit, study: Study) -> str:
+    """Word the command that does one unit as the run did.
+
+    Args:
+        unit: What failed.
+        study: Where, and by which options.
+
+    Returns:
+        A line for a shell.
+    """
+    words = [
+        "pellucid",
+        "bids",
+        study.root,
+        study.out,
+        "participant",
+        "--participant-label",
+        unit.scan.subject,
+    ]
+    if unit.scan.session:
+        words += ["--session-label", unit.scan.session]
+    for name in REPEATED:
+        value = getattr(study.options, name)
+        if value is True:
+            words += [f"--{name.replace('_', '-')}"]
+        elif value != getattr(StudyOptions(), name):
+            several = isinstance(value, tuple)
+            given = [",".join(value)] if name == "task" else map(str, value if several else [value])
+            words += [f"--{name.replace('_', '-')}", *given]
+    return shlex.join([*words, "--resume", "-v"])
 
 
 def write_times(unit: Unit, study: Study, times: dict[str, Any]) -> None:
