@@ -52,6 +52,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return guarded(lambda: _run(words))
 
 
+def bids() -> int:
+    """Run `pellucid bids` by the name that a BIDS App of its own would have.
+
+    Returns:
+        As `main`.
+    """
+    return main(["bids", *sys.argv[1:]])
+
+
 def _run(words: list[str]) -> int:
     """Read the words, then do what they say."""
     command = parse(words)

@@ -79,11 +79,11 @@ def test_a_missing_package_is_named(
 KILLED = """
 import multiprocessing, os, signal
 from concurrent.futures import ProcessPoolExecutor
-from pellucid.apps.executors import _obey
+from pellucid.apps.executors import obey
 
 if __name__ == "__main__":
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn, initializer=_obey) as pool:
+    with ProcessPoolExecutor(1, mp_context=spawn, initializer=obey) as pool:
         print(pool.submit(os.getpid).result(), flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
 """

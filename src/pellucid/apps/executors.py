@@ -36,7 +36,7 @@ def executor(where: str, jobs: int, protocol: Protocol) -> Iterator[Executor | N
         PellucidError: If `where` is neither, the package is missing, or there is no scheduler.
     """
     if where.startswith(DASK):
-        with _cluster(where.removeprefix(DASK)) as client:
+        with cluster(where.removeprefix(DASK)) as client:
             yield client.get_executor()
         return
     if where != "local":
@@ -51,7 +51,7 @@ def executor(where: str, jobs: int, protocol: Protocol) -> Iterator[Executor | N
         protocol.options = dataclasses.replace(options, enhance=shared)
     # Spawned: a forked process would inherit torch's thread pool in whatever state it is.
     spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_obey)
+    pool = ProcessPoolExecutor(jobs, mp_context=spawn, initializer=obey)
     try:
         yield pool
     finally:
@@ -63,7 +63,7 @@ SECONDS_TO_TIDY = 1.0
 """What an interrupted process has to remove its temporary files."""
 
 
-def _obey() -> None:
+def obey() -> None:
     """Make a pool's process stop when it is interrupted, and end with the one that started it.
 
     By itself it would report an interrupt as the result of its unit and go on with the next, and wait for work for ever
@@ -91,8 +91,18 @@ def _obey() -> None:
 
 
 @contextlib.contextmanager
-def _cluster(address: str) -> Iterator[Any]:
-    """A client of a Dask scheduler."""
+def cluster(address: str) -> Iterator[Any]:
+    """A client of a Dask scheduler.
+
+    Args:
+        address: HOST:PORT.
+
+    Yields:
+        The client, closed at the end.
+
+    Raises:
+        PellucidError: If the package is missing, there is no scheduler, or its workers die.
+    """
     try:
         distributed: Any = importlib.import_module("distributed")
     except ImportError as error:

@@ -11,6 +11,7 @@ from pellucid.commands.evaluation import (
 from pellucid.commands.house import Demo, Info, Report, Weights
 from pellucid.commands.official import Official, WeightsImport
 from pellucid.commands.scans import Audit, Degrade, Enhance, Segment, Synthesize
+from pellucid.commands.study import Bids
 from pellucid.commands.workshop import Pack, Train
 
 COMMANDS: dict[str, type[Command]] = {
@@ -18,6 +19,7 @@ COMMANDS: dict[str, type[Command]] = {
     "synthesize": Synthesize,
     "segment": Segment,
     "official": Official,
+    "bids": Bids,
     "degrade": Degrade,
     "audit": Audit,
     "metrics": Metrics,

@@ -1,0 +1,109 @@
+"""One table of all scans: quality before and after, volumes, age, site, and what failed."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pellucid.apps.bids.publish import RECORD, read_record, write_whole
+from pellucid.apps.bids.quality import NAMES
+from pellucid.errors import wrong
+from pellucid.metrics import METRICS
+
+ABSENT = "n/a"
+
+WHO = {
+    "scan": "Name of the scan's record.",
+    "participant_id": "Participant.",
+    "session_id": "Session.",
+    "suffix": "Kind of scan.",
+    "status": "ok, or failed.",
+    "failure": "Why it failed.",
+    "warnings": "How many warnings its record holds.",
+    "age_years": "Age in years since birth; below 0 before it.",
+    "sex": "As in participants.tsv.",
+    "site": "Site, or institution.",
+    "manufacturer": "Of the scanner.",
+    "scanner": "Model.",
+    "field_T": "Field strength in tesla.",
+    "intracranial_ml": "Brain and the CSF in and around it, in ml.",
+    "CSF_ml": "Volume in ml.",
+    "GM_ml": "Volume in ml.",
+    "WM_ml": "Volume in ml.",
+    "certainty": "Mean certainty of the labels, 0 to 1, not calibrated; below 0.6 they are of little use.",
+    "noise_before": "Noise of the scan as a share of its intensity range.",
+    "qi": "BME-X's quality index: TCT before / TCT after; near 1 the scan was clear already.",
+    "synth_expected_error": "Mean absolute error of the synthesized T1w in the brain, expected; white matter is 110.",
+}
+"""Columns but those of metrics, with what they mean."""
+
+
+def write_group(out: Path) -> Path:
+    """Gather the records of all scans into `iqm.tsv`, with `iqm.json` saying what the columns mean.
+
+    Args:
+        out: Folder of the derivatives.
+
+    Returns:
+        The table.
+
+    Raises:
+        PellucidError: If there is no record, or the table cannot be written.
+    """
+    paths = sorted((*out.glob(f"sub-*/anat/*{RECORD}"), *out.glob(f"sub-*/ses-*/anat/*{RECORD}")))
+    rows = [row_of(record) for path in paths if (record := read_record(path)) is not None]
+    if not rows:
+        fix = "Run the participant level first."
+        raise wrong(str(out), need="records of scans", got="none", fix=fix)
+    columns = _columns()
+    lines = [[*columns], *([_cell(row.get(name)) for name in columns] for row in rows)]
+    write_whole(
+        out / "iqm.json", json.dumps({k: {"Description": v} for k, v in columns.items()}, indent=2) + "\n"
+    )
+    write_whole(out / "iqm.tsv", "".join("\t".join(line) + "\n" for line in lines))
+    return out / "iqm.tsv"
+
+
+def row_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Flatten a record into a row.
+
+    Args:
+        record: Of one unit.
+
+    Returns:
+        Column -> value.
+    """
+    facts = record["inputs"][0]["facts"]
+    return {
+        "scan": record["name"],
+        "participant_id": f"sub-{record['participant']}",
+        "session_id": None if record["session"] is None else f"ses-{record['session']}",
+        "suffix": record["suffix"],
+        "status": record["status"],
+        "failure": "; ".join(failure["message"] for failure in record["failures"]) or None,
+        "warnings": len(record["warnings"]),
+        **{
+            name: facts.get(name)
+            for name in ("age_years", "sex", "site", "manufacturer", "scanner", "field_T")
+        },
+        **record["quality"],
+    }
+
+
+def _columns() -> dict[str, str]:
+    told = dict(WHO)
+    for name in NAMES:
+        entry = METRICS[name]
+        unit = f", in {entry.unit}" if entry.unit else ""
+        for when, words in (("before", "of the scan"), ("after", "of the enhanced image")):
+            told[f"{name}_{when}"] = (
+                f"{entry.title} {words}: {entry.meaning}{unit}; {entry.direction} is better."
+            )
+    return told
+
+
+def _cell(value: Any) -> str:
+    """A value as TSV holds it: no tabs or line ends of its own."""
+    if value is None:
+        return ABSENT
+    return " ".join(str(value).split()) or ABSENT

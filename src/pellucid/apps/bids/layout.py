@@ -1,0 +1,168 @@
+"""Which scans a dataset has: pybids reads it, the filters are fMRIPrep's."""
+
+import importlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pellucid.apps.bids.ages import cell, find_age
+from pellucid.apps.bids.options import StudyOptions
+from pellucid.apps.bids.scan import KEPT, SUFFIXES, Scan
+from pellucid.errors import did_you_mean, missing, wrong
+
+_LONG = {
+    "acq": "acquisition",
+    "ce": "ceagent",
+    "rec": "reconstruction",
+    "run": "run",
+    "echo": "echo",
+    "part": "part",
+    "chunk": "chunk",
+}
+"""Short names of entities -> pybids's."""
+
+_FACTS = {
+    "manufacturer": "Manufacturer",
+    "scanner": "ManufacturersModelName",
+    "field_T": "MagneticFieldStrength",
+    "institution": "InstitutionName",
+}
+"""Ours -> what the scan's JSON calls it."""
+
+
+def find_scans(root: Path, options: StudyOptions) -> list[Scan]:
+    """List the anatomical scans of a dataset that the options ask for.
+
+    Args:
+        root: Folder of the dataset.
+        options: Labels and filters.
+
+    Returns:
+        Scans by participant, session, kind and name.
+
+    Raises:
+        PellucidError: If the folder is no BIDS dataset, a participant is not in it, a filter cannot be read, or
+            nothing is left.
+    """
+    layout = _layout(root)
+    wanted = _labels(options.participant_label, "sub")
+    known = sorted(layout.get_subjects())
+    if absent := sorted(set(wanted) - set(known)):
+        raise wrong(
+            "--participant-label",
+            need="participants of the dataset",
+            got=", ".join(absent),
+            fix=did_you_mean(absent[0], known),
+        )
+    sessions = _labels(options.session_label, "ses")
+    filters = _filters(options.bids_filter_file)
+    found: dict[str, Scan] = {}
+    for suffix in SUFFIXES:
+        kinds = ["PDw", "PD"] if suffix == "PDw" else [suffix]
+        query = {"suffix": kinds, "datatype": "anat", "extension": [".nii", ".nii.gz"]}
+        query |= {"subject": wanted or known} | ({"session": sessions} if sessions else {})
+        for file in layout.get(invalid_filters="allow", **(query | filters.get(suffix.lower(), {}))):
+            scan = _scan(root, file, suffix)
+            # Phase images show no anatomy.
+            if dict(scan.entities).get("part") not in ("phase", "real", "imag"):
+                found[scan.relative] = scan
+    _check_names(found.values())
+    if not found:
+        raise wrong(str(root), need=f"scans ({', '.join(SUFFIXES)}) that the options ask for", got="none")
+    order = {suffix: place for place, suffix in enumerate(SUFFIXES)}
+    return sorted(
+        found.values(), key=lambda scan: (scan.subject, scan.session or "", order[scan.suffix], scan.relative)
+    )
+
+
+def _check_names(scans: Iterable[Scan]) -> None:
+    """Refuse two scans whose derivatives would have one name, such as .nii and .nii.gz of one scan."""
+    taken: dict[tuple[str, str], str] = {}
+    for scan in scans:
+        other = taken.setdefault((scan.folder.as_posix(), scan.stem), scan.relative)
+        if other != scan.relative:
+            fix = "Rename or remove one, or choose with --bids-filter-file."
+            got = f"{other} and {scan.relative}"
+            raise wrong(scan.stem, need="scans whose names differ in BIDS's entities", got=got, fix=fix)
+
+
+def _layout(root: Path) -> Any:
+    """Pybids's index of a dataset, derivatives and sources left out."""
+    try:
+        bids: Any = importlib.import_module("bids")
+    except ImportError as problem:
+        raise missing("bids", install="pellucid[bids]") from problem
+    if not (root / "dataset_description.json").is_file():
+        got = "no such folder" if not root.is_dir() else "a folder without dataset_description.json"
+        raise wrong(str(root), need="a BIDS dataset", got=got, fix="See https://bids.neuroimaging.io")
+    # Names are the validator's business: a scan with an odd name is still a scan.
+    indexer = bids.BIDSLayoutIndexer(
+        validate=False, index_metadata=True, ignore=["derivatives", "sourcedata", "code", "stimuli", ".git"]
+    )
+    try:
+        return bids.BIDSLayout(str(root), validate=False, derivatives=False, indexer=indexer)
+    except (ValueError, OSError, bids.exceptions.BIDSValidationError) as problem:
+        got = f"one that pybids refuses ({' '.join(str(problem).split())})"
+        raise wrong(str(root), need="a BIDS dataset", got=got) from problem
+
+
+def _labels(words: Iterable[str], prefix: str) -> list[str]:
+    """Labels without their prefix; several may be in one word, with commas."""
+    return [part.removeprefix(f"{prefix}-") for word in words for part in word.split(",") if part]
+
+
+def _filters(path: Path | None) -> dict[str, dict[str, Any]]:
+    """The filter file: kind in lower case -> pybids's filters."""
+    if path is None:
+        return {}
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        raise wrong(str(path), need="a JSON file of filters", got=str(problem)) from problem
+    if not isinstance(given, dict) or not all(isinstance(entry, dict) for entry in given.values()):
+        raise wrong(str(path), need='a mapping such as {"t1w": {"session": "01"}}', got=type(given).__name__)
+    import bids
+
+    special = {
+        "Query.NONE": bids.layout.Query.NONE,
+        "Query.ANY": bids.layout.Query.ANY,
+        "*": bids.layout.Query.ANY,
+    }
+    filters = {}
+    for kind, entry in given.items():
+        # fMRIPrep's file also speaks of bold, fmap and so on, which are not ours.
+        name = {"pd": "pdw"}.get(kind.lower(), kind.lower())
+        read = {
+            key: special.get(value, value) if isinstance(value, str) else value
+            for key, value in entry.items()
+        }
+        filters[name] = {
+            key: bids.layout.Query.NONE if value is None else value for key, value in read.items()
+        }
+    return filters
+
+
+def _scan(root: Path, file: Any, suffix: str) -> Scan:
+    """Our description of a file that pybids found."""
+    # Entities as they are written: pybids makes 1 of run-01.
+    name = Path(file.path).name
+    words = dict(word.split("-", 1) for word in name.split("_") if "-" in word)
+    entities = tuple((key, words[key]) for key in KEPT if key in words)
+    # Of the path as the dataset names it: a link into an archive keeps its name.
+    relative = Path(file.path).relative_to(root).as_posix()
+    session = file.entities.get("session")
+    subject, session = str(file.entities["subject"]), None if session is None else str(session)
+    age, notes = find_age(root, Path(relative), subject, session)
+    told: Mapping[str, Any] = file.get_metadata()
+    facts: dict[str, Any] = {key: told[name] for key, name in _FACTS.items() if told.get(name) is not None}
+    if age is not None:
+        facts["age_years"], facts["age_said"], facts["age_source"] = age
+    site = cell(root, subject, "site", "site_id", "center", "centre", "scan_site", "study_site")
+    if site or told.get("InstitutionName"):
+        facts["site"] = site or told["InstitutionName"]
+    if (sex := cell(root, subject, "sex", "gender")) is not None:
+        facts["sex"] = sex
+    if "SkullStripped" in told:
+        facts["skull_stripped"] = bool(told["SkullStripped"])
+    return Scan(file.path, relative, subject, session, entities, suffix, facts, tuple(notes))

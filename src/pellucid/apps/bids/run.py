@@ -1,0 +1,141 @@
+"""A study from the command line to its exit: check, plan, lock, work, gather."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from pellucid.apps.bids import validator
+from pellucid.apps.bids.cluster import run_on_cluster
+from pellucid.apps.bids.dataset import write_dataset_files
+from pellucid.apps.bids.group import write_group
+from pellucid.apps.bids.layout import find_scans
+from pellucid.apps.bids.lock import locked
+from pellucid.apps.bids.options import StudyOptions
+from pellucid.apps.bids.plan import units
+from pellucid.apps.bids.pool import Tell, run_local
+from pellucid.apps.bids.publish import RECORD, write_whole
+from pellucid.apps.bids.reports import group_pages, participant_pages
+from pellucid.apps.bids.scan import Unit
+from pellucid.apps.bids.study import WORK, Study
+from pellucid.apps.bids.work import Outcome
+from pellucid.errors import wrong
+from pellucid.io.disk import make_folder
+
+STALE_SECONDS = 3600.0
+"""Age of a temporary file of nobody's run."""
+
+
+def participant(
+    root: Path,
+    out: Path,
+    options: StudyOptions,
+    *,
+    command: str,
+    begun: Callable[[int], Tell],
+) -> list[Outcome]:
+    """Do the work on every scan that the options ask for.
+
+    Args:
+        root: Folder of the BIDS dataset; nothing is written there.
+        out: Folder of the derivatives.
+        options: All options.
+        command: The line that started this, for crash files.
+        begun: Told how many units there are; gives what is to be told of every outcome.
+
+    Returns:
+        What became of each unit.
+
+    Raises:
+        PellucidError: If the study cannot begin: no dataset, no scans, results in the way, another run at work.
+    """
+    root, out = root.absolute(), out.absolute()
+    if out == root or out in root.parents:
+        raise wrong("OUT", need="a folder of its own", got=f"{out}, which holds the dataset")
+    scans = find_scans(root, options)
+    study = Study(str(root), str(out), options, command)
+    planned = units(scans, options)
+    if not planned:
+        fix = "Every session has a T1w: --synthesize all makes one of each scan."
+        raise wrong("--task", need="something to do", got=", ".join(options.task), fix=fix)
+    make_folder(out)
+    subjects = sorted({unit.scan.subject for unit in planned})
+    with locked(study.locks, [f"sub-{subject}" for subject in subjects]):
+        _check_free(planned, study)
+        _tidy(study, subjects)
+        write_dataset_files(root, out)
+        if not options.skip_bids_validation:
+            _validate(root, out)
+        run = run_local if options.executor == "local" else run_on_cluster
+        outcomes = run(planned, study, begun(len(planned)))
+        for subject in subjects:
+            participant_pages(root, out, subject)
+        if not options.keep_work:
+            _tidy(study, subjects)
+    if not options.keep_work:
+        for folder in (study.locks, study.work, Path(study.out) / WORK):
+            _remove_empty(folder)
+    return outcomes
+
+
+def group(root: Path, out: Path) -> list[Path]:
+    """Gather what the participant level wrote.
+
+    Args:
+        root: Folder of the BIDS dataset.
+        out: Folder of the derivatives.
+
+    Returns:
+        The table, and pages if any.
+
+    Raises:
+        PellucidError: As `write_group`, or if another run gathers.
+    """
+    root, out = root.absolute(), out.absolute()
+    with locked(out / WORK / "locks", ["group"]):
+        table = write_group(out)
+        pages = group_pages(root, out, table)
+    for folder in (out / WORK / "locks", out / WORK):
+        _remove_empty(folder)
+    return [table, *pages]
+
+
+def _check_free(planned: Sequence[Unit], study: Study) -> None:
+    """Refuse to replace results unless that was asked for."""
+    if study.options.resume or study.options.force:
+        return
+    there = [unit.name for unit in planned if study.place(unit, RECORD).exists()]
+    if there:
+        got = f"results of {len(there)} of them, such as {there[0]}"
+        fix = "Use --resume to keep what is whole, or --force to make all anew."
+        raise wrong(study.out, need="a folder without results of these scans", got=got, fix=fix)
+
+
+def _tidy(study: Study, subjects: Sequence[str]) -> None:
+    """Remove what a killed run left of participants whose locks we hold."""
+    out = Path(study.out)
+    for subject in subjects:
+        shutil.rmtree(study.work / f"sub-{subject}", ignore_errors=True)
+        for home in (out / f"sub-{subject}", out / "logs" / f"sub-{subject}"):
+            for left in home.rglob(".pellucid-*"):
+                left.unlink(missing_ok=True)
+    for left in out.glob(".pellucid-*"):
+        # Another run may be about to move its own to its place.
+        if left.is_file() and time.time() - left.stat().st_mtime > STALE_SECONDS:
+            left.unlink(missing_ok=True)
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove a folder, unless another run has something in it."""
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _validate(root: Path, out: Path) -> None:
+    """Ask the validator, keep its whole answer, and say the worst of it."""
+    issues = validator.validate(root)
+    where = out / "logs" / "bids-validator.json"
+    write_whole(where, json.dumps(issues, indent=2) + "\n")
+    validator.announce(issues, where)

@@ -1,0 +1,65 @@
+"""The command that works on a whole dataset: bids."""
+
+import dataclasses
+import shlex
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import OmitArgPrefixes, Positional, arg
+
+from pellucid.apps.bids.options import StudyOptions
+from pellucid.commands.batch import progress
+from pellucid.commands.command import FAILED, OK, Command
+
+if TYPE_CHECKING:
+    from pellucid.apps.bids.work import Outcome
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bids(Command):
+    """Work on a whole BIDS dataset: enhance, synthesize, segment every scan, or gather a table. For research only."""
+
+    bids_dir: Positional[Annotated[Path, arg(metavar="BIDS_DIR")]]
+    """The dataset; nothing is written there."""
+    out: Positional[Annotated[Path, arg(metavar="OUT")]]
+    """Folder of the derivatives."""
+    level: Positional[Literal["participant", "group"]]
+    """Work on scans, or gather what was made into one table."""
+    study: OmitArgPrefixes[StudyOptions] = dataclasses.field(default_factory=StudyOptions)
+
+    def run(self) -> int:
+        """Do one level."""
+        from pellucid.apps.bids import run
+
+        if self.level == "group":
+            for path in run.group(self.bids_dir, self.out):
+                self.say(str(path))
+            return OK
+        with ExitStack() as stack:
+            outcomes = run.participant(
+                self.bids_dir,
+                self.out,
+                self.study,
+                command=shlex.join(["pellucid", *sys.argv[1:]]),
+                begun=lambda count: self._teller(stack.enter_context(progress(count, quiet=self.quiet))),
+            )
+        counts = {
+            status: sum(one.status == status for one in outcomes) for status in ("ok", "kept", "failed")
+        }
+        self.say(", ".join(f"{count} {status}" for status, count in counts.items()) + ".")
+        return FAILED if counts["failed"] else OK
+
+    def _teller(self, advance: Callable[[str, int], None]) -> "Callable[[Outcome], None]":
+        """Say what became of a scan: failures always, the others with -v."""
+
+        def tell(outcome: "Outcome") -> None:
+            if outcome.status == "failed":
+                print(f"pellucid: {outcome.name}: {outcome.message}", file=sys.stderr)
+            elif self.verbose:
+                self.say(f"{outcome.name}: {outcome.status}, {outcome.seconds:.1f} s")
+            advance(outcome.name, 1)
+
+        return tell

@@ -1,0 +1,153 @@
+"""Scans are found as the options ask, and named as the validator wants."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from pellucid.apps.bids.layout import find_scans
+from pellucid.apps.bids.options import StudyOptions
+from pellucid.apps.bids.plan import memory_gb, units
+from pellucid.apps.bids.scan import Scan
+from pellucid.errors import PellucidError
+
+pytest.importorskip("bids")
+
+ALL = (
+    "sub-01_ses-a_run-01_T1w",
+    "sub-01_ses-a_run-02_T1w",
+    "sub-01_ses-a_FLAIR",
+    "sub-01_ses-b_acq-x_T2w",
+    "sub-01_ses-b_PD",
+    "sub-02_part-phase_T2w",
+    "sub-02_part-mag_T2w",
+    "sub-02_bold",
+)
+
+
+def names(root: Path, **options: object) -> list[str]:
+    return [scan.stem for scan in find_scans(root, StudyOptions(**options))]  # type: ignore[arg-type]
+
+
+def test_anatomical_scans_are_found_and_others_not(dataset) -> None:
+    root = dataset(*ALL)
+    assert names(root) == [
+        "sub-01_ses-a_run-01_T1w",
+        "sub-01_ses-a_run-02_T1w",
+        "sub-01_ses-a_FLAIR",
+        "sub-01_ses-b_acq-x_T2w",
+        "sub-01_ses-b_PDw",
+        "sub-02_part-mag_T2w",
+    ]
+    scan = find_scans(root, StudyOptions())[0]
+    assert scan.facts["age_years"] == 30 and scan.facts["site"] == "A" and scan.facts["field_T"] == 3
+    assert scan.uri == "bids:raw:sub-01/ses-a/anat/sub-01_ses-a_run-01_T1w.nii.gz"
+
+
+def test_labels_and_filters_choose(dataset, tmp_path: Path) -> None:
+    root = dataset(*ALL)
+    assert names(root, participant_label=("sub-02",)) == ["sub-02_part-mag_T2w"]
+    assert names(root, session_label=("b",)) == ["sub-01_ses-b_acq-x_T2w", "sub-01_ses-b_PDw"]
+    chosen = tmp_path / "filter.json"
+    chosen.write_text(json.dumps({"t1w": {"run": 2}, "t2w": {"acquisition": None}, "bold": {"task": "rest"}}))
+    assert names(root, bids_filter_file=chosen) == [
+        "sub-01_ses-a_run-02_T1w",
+        "sub-01_ses-a_FLAIR",
+        "sub-01_ses-b_PDw",
+        "sub-02_part-mag_T2w",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"participant_label": ("03",)}, "--participant-label: need participants of the dataset, got 03"),
+        ({"session_label": ("z",)}, "that the options ask for, got none"),
+        ({"bids_filter_file": Path("absent.json")}, "need a JSON file of filters"),
+    ],
+)
+def test_what_is_not_there_is_one_sentence(dataset, options: dict[str, object], message: str) -> None:
+    with pytest.raises(PellucidError, match=message):
+        names(dataset("sub-01_T1w"), **options)
+
+
+def test_a_folder_that_is_no_dataset_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        PellucidError, match=r"need a BIDS dataset, got a folder without dataset_description.json"
+    ):
+        names(tmp_path)
+
+
+def test_two_scans_of_one_name_are_refused(dataset) -> None:
+    root = dataset("sub-01_T1w", "sub-01_foo-2_T1w")
+    with pytest.raises(
+        PellucidError, match="sub-01_T1w: need scans whose names differ .* got .* and sub-01/anat/"
+    ):
+        names(root)
+
+
+def test_a_dataset_behind_a_link_is_itself(dataset, tmp_path: Path) -> None:
+    root = dataset("sub-01_T1w")
+    (tmp_path / "link").symlink_to(root)
+    scan = find_scans(tmp_path / "link", StudyOptions())[0]
+    assert scan.relative == "sub-01/anat/sub-01_T1w.nii.gz" and Path(scan.path).is_file()
+
+
+def test_only_sessions_without_t1w_are_synthesized(dataset) -> None:
+    scans = find_scans(dataset(*ALL), StudyOptions())
+    planned = units(scans, StudyOptions(task=("synthesize",)))
+    assert [unit.name for unit in planned] == ["sub-01_ses-b_acq-x_T2w", "sub-02_part-mag_T2w"]
+    fused = units(scans, StudyOptions(task=("synthesize",), fuse=True))
+    assert [unit.name for unit in fused] == ["sub-01_ses-b_fused", "sub-02_part-mag_T2w"]
+    assert len(fused[0].scans) == 2 and fused[0].memory_gb > planned[0].memory_gb
+    every = units(scans, StudyOptions(task=("synthesize",), synthesize="all"))
+    assert len(every) == len(scans)
+
+
+def test_names_say_whose_voxels_they_describe() -> None:
+    t2w = Scan("", "", "01", "b", (("acq", "x"), ("run", "02")), "T2w")
+    t1w = dataclasses.replace(t2w, suffix="T1w", entities=(), session=None)
+    assert t2w.derivative("T2w", desc="preproc") == "sub-01_ses-b_acq-x_run-02_desc-preproc_T2w"
+    assert t2w.derivative("mask", desc="brain") == "sub-01_ses-b_acq-x_run-02_space-T2w_desc-brain_mask"
+    assert t2w.derivative("T1w", res="1mm", desc="synth") == (
+        "sub-01_ses-b_acq-x_run-02_space-T2w_res-1mm_desc-synth_T1w"
+    )
+    parts = dataclasses.replace(t1w, entities=(("acq", "x"), ("chunk", "2")))
+    assert parts.stem == "sub-01_acq-x_chunk-2_T1w"
+    assert parts.derivative("T1w", res="iso", desc="preproc") == (
+        "sub-01_acq-x_space-T1w_chunk-2_res-iso_desc-preproc_T1w"
+    )
+    # What fMRIPrep's kind of pipeline looks for has no space.
+    assert t1w.derivative("dseg") == "sub-01_dseg"
+    assert t1w.derivative("probseg", label="GM") == "sub-01_label-GM_probseg"
+    assert t1w.derivative("T1w", res="iso", desc="preproc") == "sub-01_space-T1w_res-iso_desc-preproc_T1w"
+
+
+@pytest.mark.parametrize("space", ["MNI152NLin2009cAsym", "0.01mm", "", "fsnative", "MNI:res-2"])
+def test_templates_are_refused_as_grids(space: str) -> None:
+    with pytest.raises(PellucidError, match="--output-spaces: need native, iso, or mm"):
+        StudyOptions(output_spaces=(space,))
+
+
+def test_memory_grows_with_what_the_networks_see(dataset, tmp_path: Path) -> None:
+    import nibabel as nib
+    import numpy as np
+
+    def gb(
+        shape: tuple[int, int, int], sides: tuple[float, float, float], *tasks: str, **options: object
+    ) -> float:
+        path = tmp_path / "scan.nii.gz"
+        nib.save(nib.Nifti1Image(np.zeros(shape, np.uint8), np.diag([*sides, 1])), path)
+        scan = Scan(str(path), "", "01", None, (), "T1w")
+        return memory_gb([scan], tasks, StudyOptions(**options))  # type: ignore[arg-type]
+
+    head = gb((96, 112, 80), (2.0, 2.0, 2.0), "enhance")
+    thick = gb((192, 224, 40), (1.0, 1.0, 4.0), "enhance")
+    assert head < thick < gb((192, 224, 40), (1.0, 1.0, 4.0), "synthesize")
+    assert thick < gb((192, 224, 40), (1.0, 1.0, 4.0), "enhance", output_spaces=("0.5mm",))
+    # Peaks that were measured (docs/results/study.md), and not several times as much.
+    assert 3.5 < gb((320, 320, 48), (0.72, 0.72, 3.0), "enhance", "segment") < 5
+    assert 2.6 < gb((224, 224, 60), (1.0, 1.0, 2.0), "enhance", "segment", "synthesize") < 4
+    broken = Scan(str(tmp_path / "absent.nii.gz"), "", "01", None, (), "T1w")
+    assert memory_gb([broken], ["enhance"], StudyOptions()) > 2
