@@ -17,11 +17,11 @@ from pellucid.errors import wrong
 from pellucid.models.anatomy import AnatomyConfig, AnatomyNet
 from pellucid.models.denoiser import Denoiser, DenoiserConfig
 from pellucid.models.dunet import DUNet, DUNetConfig
-from pellucid.models.restorer import Restorer, RestorerConfig
 from pellucid.models.official.bmex import BMEXConfig, BMEXNet
 from pellucid.models.official.brainid import BrainIDConfig, BrainIDNet
 from pellucid.models.official.seventesla import SevenTeslaConfig, SevenTeslaNet
 from pellucid.models.official.synthsr import SynthSRConfig, SynthSRNet
+from pellucid.models.restorer import Restorer, RestorerConfig
 from pellucid.models.slice_filler import SliceFiller, SliceFillerConfig
 from pellucid.models.synthesizer import Synthesizer, SynthesizerConfig
 from pellucid.models.two_stage import TwoStage, TwoStageConfig
