@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.metadata
+import os
 import platform
 import sys
 from pathlib import Path
@@ -110,6 +111,18 @@ def peak_memory_mb() -> float:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def memory_mb() -> float:
+    """Memory this process holds now.
+
+    Returns:
+        Resident memory in MB (10^6 bytes), GPU memory not counted; where the system tells only the peak, that.
+    """
+    pages = Path("/proc/self/statm")
+    if pages.exists():
+        return int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+    return peak_memory_mb()
 
 
 def reset_peak_memory() -> None:

@@ -101,3 +101,15 @@ def test_full_memory_of_the_cpu_is_an_error(monkeypatch):
     monkeypatch.setattr(predictor, "_run", run)
     with pytest.raises(PellucidError, match="more memory"):
         predict(lambda batch: batch, torch.zeros(1, 4, 4, 4))
+
+
+def test_less_memory_means_smaller_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predictor.runtime, "memory_mb", lambda: 500.0)
+    shape = (200, 220, 180)
+    unbounded = predictor.fitting(shape, voxel_bytes=180, memory=None)
+    assert unbounded == (predictor.WHOLE_VOXELS, predictor.LARGEST_TILE)
+    sizes = [predictor.fitting(shape, voxel_bytes=180, memory=int(gb * 1e9)) for gb in (0.6, 1.0, 1.5, 8.0)]
+    assert sizes[0] == (0, predictor.SMALLEST_TILE)  # too little: the smallest tiles all the same
+    assert sizes == sorted(sizes)
+    assert sizes[2][0] * 180 + 500e6 + 24 * 200 * 220 * 180 <= 1.5e9
+    assert sizes[3] == unbounded

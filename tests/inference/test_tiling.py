@@ -65,3 +65,13 @@ def test_tiles_that_disagree_are_joined_smoothly():
 def test_a_function_that_changes_the_shape_is_refused():
     with pytest.raises(PellucidError, match="keeps the shape"):
         run_tiled(lambda part: part[:, 1:], torch.zeros(1, 8, 9, 10), tile=16, overlap=4)
+
+
+@pytest.mark.parametrize(
+    ("size", "tile", "overlap", "multiple"), [(152, 48, 24, 4), (208, 128, 24, 16), (160, 48, 24, 16)]
+)
+def test_tiles_begin_at_multiples(size: int, tile: int, overlap: int, multiple: int) -> None:
+    """A network that folds blocks of voxels gave other answers in other tiles, as large as the noise itself."""
+    tiles = axis_tiles(size, tile=tile, overlap=overlap, multiple=multiple)
+    assert len(tiles.starts) > 1
+    assert not any(start % multiple for start in tiles.starts) and tiles.length % multiple == 0

@@ -14,7 +14,6 @@ from pellucid.errors import PellucidError
 from pellucid.models import (
     MODELS,
     AnatomyConfig,
-    DenoiserConfig,
     EfficientUNetConfig,
     RestorerConfig,
     SliceFillerConfig,
@@ -33,7 +32,6 @@ SMALL = EfficientUNetConfig(channels=(4, 6))
 DENSE = DUNetConfig(width=4, growth=2)
 TINY: dict[str, tuple[str, Any]] = {
     "anatomy": ("anatomy", AnatomyConfig(channels=(4, 6), classes=5)),
-    "denoiser": ("denoiser", DenoiserConfig(channels=(4, 6))),
     "efficient_unet": ("efficient_unet", SMALL),
     "efficient_unet-zero": ("efficient_unet", EfficientUNetConfig(2, 3, (4, 6), zero_init=True)),
     "dunet": ("dunet", DENSE),

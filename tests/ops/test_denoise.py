@@ -6,14 +6,8 @@ import torch
 from scipy import fft
 from torch import Tensor
 
-from pellucid.ops.denoise import (
-    THRESHOLD,
-    cosine_shrinkage,
-    denoise,
-    guided_means,
-    noise_std,
-    nonlocal_means,
-)
+from pellucid.ops.denoise import THRESHOLD, cosine_shrinkage, denoise, guided_means, nonlocal_means
+from pellucid.ops.noise import noise_std, without_rician_bias
 
 
 def image() -> Tensor:
@@ -159,3 +153,15 @@ def test_denoising_changes_nothing_without_noise_and_a_constant_never() -> None:
     assert torch.equal(denoise(image(), std=0.0), image())
     constant = torch.full((1, 9, 8, 7), 0.4)
     torch.testing.assert_close(denoise(constant, std=0.1, rician=False), constant)
+
+
+@pytest.mark.parametrize("signal", [0.0, 0.5, 1.0, 3.0, 7.95, 8.05, 30.0])
+def test_rician_bias_is_inverted(signal: float) -> None:
+    noise = torch.randn(2, 400_000, generator=torch.Generator().manual_seed(0))
+    mean = torch.hypot(signal + noise[0], noise[1]).mean().view(1, 1, 1, 1)
+    found = float(without_rician_bias(3 * mean, std=3.0)) / 3
+    assert found == pytest.approx(signal, abs=0.08 if signal < 0.5 else 0.02)
+
+
+def test_means_below_those_of_air_are_no_signal() -> None:
+    assert not without_rician_bias(torch.full((1, 2, 3, 4), 0.9), std=1.0).any()

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from pellucid.ops import mixture
 from pellucid.ops.filters import gaussian_blur
 from pellucid.ops.mixture import sharpen
 
@@ -79,3 +80,16 @@ def test_spacing_is_in_mm() -> None:
     thick = sharpen(image[..., ::4], prior[..., ::4].clone(), groups=(0, 1, 2, 2), spacing=(1.0, 1.0, 4.0))
     assert thick.shape == (4, 44, 40, 9)
     assert (thick.argmax(0) == labels[..., ::4]).float().mean() > 0.97
+
+
+def test_slabs_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(2)
+    image, prior = (
+        torch.rand(1, 21, 17, 14, generator=generator),
+        torch.rand(3, 21, 17, 14, generator=generator),
+    )
+    whole = mixture.sharpen(image, prior.clone(), groups=(0, 1, 1), spacing=(1.0, 1.2, 1.0))
+    monkeypatch.setattr(mixture, "SLAB", 5)
+    torch.testing.assert_close(
+        mixture.sharpen(image, prior, groups=(0, 1, 1), spacing=(1.0, 1.2, 1.0)), whole
+    )

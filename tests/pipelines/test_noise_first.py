@@ -1,5 +1,7 @@
 """The step before the network: what it finds, what it leaves alone, and that storage does not matter."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,8 @@ from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
 from pellucid.ops.intensity import robust_range
 from pellucid.pipelines.noise import VISIBLE, without_noise
+from pellucid.pipelines.options import EnhanceOptions
+from pellucid.pipelines.record import Run
 
 
 def head(std: float, *, spacing=(1.0, 1.0, 1.0), offset: float = 0.0) -> Volume:
@@ -21,8 +25,19 @@ def head(std: float, *, spacing=(1.0, 1.0, 1.0), offset: float = 0.0) -> Volume:
     return Volume(torch.from_numpy(data).float()[None], Grid(shape, np.diag([*spacing, 1.0])))
 
 
-def found(volume: Volume, **options: bool):
-    return without_noise(volume, robust_range(volume.data), **options)
+class Found(NamedTuple):
+    """What the record says, as attributes."""
+
+    std: float
+    share: float
+    rician: bool
+    removed: bool
+
+
+def found(volume: Volume, denoise: str = "auto") -> tuple[Volume, Found]:
+    run = Run("test")
+    quiet = without_noise(volume, robust_range(volume.data), EnhanceOptions(denoise=denoise), run)
+    return quiet, Found(**run.notes["noise"])
 
 
 @pytest.mark.parametrize("std", [0.03, 0.08])
@@ -40,7 +55,7 @@ def test_noise_is_found_and_goes(std: float, spacing) -> None:
 def test_a_clean_scan_and_one_that_is_to_be_left_alone_come_back_as_they_are() -> None:
     clean, noisy = head(0.2 * VISIBLE), head(0.05)
     assert found(clean)[0] is clean
-    left, noise = found(noisy, allowed=False)
+    left, noise = found(noisy, "never")
     assert left is noisy and not noise.removed and noise.share == pytest.approx(0.05, rel=0.2)
 
 

@@ -42,7 +42,7 @@ def test_impossible_spacings_are_refused(spacing: str) -> None:
         ({"denoise": "yes"}, "enhance.denoise: need one of auto, never, got 'yes'"),
         ({"precision": "fp16"}, "enhance.precision: need one of auto, bf16, fp32"),
         ({"spacings": 1}, "enhance: unknown key 'spacings'. Did you mean 'spacing'?"),
-        ({"save": "mask,brain"}, "save: need names among mask, tissue, got 'mask,brain'"),
+        ({"save": "mask,brain"}, "save: need names among mask, tissue, uncertainty, got 'mask,brain'"),
         ({"save": ["brain"]}, "enhance.save[0]: need one of mask, tissue"),
     ],
 )
@@ -76,3 +76,17 @@ def test_each_pipeline_has_its_own_extras() -> None:
     with pytest.raises(PellucidError, match="segment: unknown key 'denoise'"):
         from_keywords(SegmentOptions, {"denoise": "never"})
     assert from_keywords(SynthesizeOptions, {"save": "uncertainty"}).save == ("uncertainty",)
+
+
+@pytest.mark.parametrize(
+    ("words", "size"), [("1.5GB", 1.5e9), ("1500MB", 1.5e9), ("2 gib", 2 * 1024**3), ("4g", 4e9)]
+)
+def test_memory_is_read_with_its_unit(words: str, size: float) -> None:
+    assert EnhanceOptions(memory=words).memory_bytes == size
+    assert EnhanceOptions().memory_bytes is None
+
+
+@pytest.mark.parametrize("words", ["4", "lots", "500MB", "-2GB", "1e9"])
+def test_memory_that_cannot_be_kept_is_refused(words: str) -> None:
+    with pytest.raises(PellucidError, match="memory: need at least 1GB, for instance"):
+        EnhanceOptions(memory=words)

@@ -282,7 +282,7 @@ def test_impossible_recipes_are_refused(change: dict[str, Any], message: str) ->
         RecipeConfig(**change)
 
 
-@pytest.mark.parametrize("name", ["enhance", "bmex", "slices", "denoise", "restore"])
+@pytest.mark.parametrize("name", ["enhance", "bmex", "slices", "restore"])
 def test_the_recipes_that_ship_can_be_read(name: str) -> None:
     config = recipes.read(Path(__file__).parents[2] / "recipes" / f"{name}.yaml")
     assert config.out == f"runs/{name}"

@@ -16,7 +16,7 @@ from pellucid.io import nifti, resample
 from pellucid.io.disk import check_folder, make_folder, replacing
 from pellucid.io.volume import Volume
 from pellucid.ops.intensity import foreground, robust_range
-from pellucid.pipelines.enhance import enhance_volume
+from pellucid.pipelines.enhance import KINDS, enhance_volume
 from pellucid.pipelines.options import EnhanceOptions
 from pellucid.pipelines.result import Result
 from pellucid.report.contact import contact_sheet
@@ -75,7 +75,7 @@ class Sheets:
     def __init__(self, out: Path, options: EnhanceOptions, *, force: bool = False) -> None:
         self.out, self.options = out, options
         runtime.set_threads(options.threads)
-        self._network, _ = weights.load(options.weights, runtime.device(options.device), kind="two_stage")
+        self._network, _ = weights.load(options.weights, runtime.device(options.device), kind=KINDS)
         check_folder(out)
         self._lines: dict[str, list[Any]] = {} if force else _read_table(out / TABLE)
 

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from pellucid.errors import wrong
 from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
-from pellucid.ops.denoise import denoise, noise_std, nonlocal_means
+from pellucid.ops.denoise import nonlocal_means, prinlm
 from pellucid.ops.filters import gaussian_blur
 from pellucid.ops.intensity import robust_range
+from pellucid.ops.noise import noise_std
 from pellucid.pipelines import slices
 from pellucid.types import Image
 
@@ -132,7 +133,7 @@ def prefiltered_nlm(volume: Volume, grid: Grid) -> Volume:
     """PRI-NLM3D (`ops.denoise`), told a multiple of the measured noise: the first step of `pellucid enhance`."""
 
     def clean(image: Image) -> Image:
-        return denoise(image, std=FACTORS["prinlm"] * noise_std(image))
+        return prinlm(image, std=FACTORS["prinlm"] * noise_std(image))
 
     return cubic(_scaled(clean)(volume), grid)
 

@@ -13,7 +13,7 @@ from pellucid.evaluation import methods as baselines
 from pellucid.evaluation.classical import Function
 from pellucid.io.disk import check_readable
 from pellucid.io.volume import Grid, Volume
-from pellucid.pipelines.enhance import enhance_volume
+from pellucid.pipelines.enhance import KINDS, enhance_volume
 from pellucid.pipelines.options import EnhanceOptions
 from pellucid.pipelines.record import describe_weights
 from pellucid.weights import file_digest
@@ -126,7 +126,7 @@ def repaired(method: str, options: MethodOptions, given: Volume, grid: Grid) -> 
 def network(options: MethodOptions) -> nn.Module:
     """Our network, loaded once in each process."""
     given = options.enhance
-    return weights.shared(given.weights, runtime.device(given.device), kind="two_stage")
+    return weights.shared(given.weights, runtime.device(given.device), kind=KINDS)
 
 
 def describe_ours(options: MethodOptions) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Run a network over a whole head: padding, tiles when memory asks for them, precision, full memory."""
 
 import logging
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, TypeAlias
 
@@ -19,11 +20,45 @@ logger = logging.getLogger(__name__)
 
 Precision: TypeAlias = Literal["auto", "bf16", "fp32"]
 
+VOXEL_BYTES = 180
+"""Working memory per voxel of a network without `bytes_per_voxel`; measured with the efficient U-Net."""
+
 WHOLE_VOXELS = 9_000_000
 """Volumes up to this many voxels (a 1 mm head is 192 x 224 x 192) go through the network in one piece."""
 
-SMALLEST_TILE = 64
+SMALLEST_TILE = 48
 """Tiles are not made smaller than this when memory is short: context is worth more than the device."""
+
+LARGEST_TILE = 128
+"""Tiles of what does not fit in one piece, if memory allows: larger ones gain nothing."""
+
+BESIDE = 6
+"""Images of 32 bits that stand beside the network's own memory while it works: padded input, answers, their blend."""
+
+
+def fitting(
+    shape: Sequence[int], *, voxel_bytes: int, memory: int | None, default: int = WHOLE_VOXELS
+) -> tuple[int, int]:
+    """Sizes with which a network stays within memory.
+
+    Args:
+        shape: Of the image (x, y, z).
+        voxel_bytes: Working memory of the network per voxel.
+        memory: What the process may hold in all, in bytes; what it holds already counts. None for no limit.
+        default: Voxels that go through in one piece where there is no limit.
+
+    Returns:
+        Voxels that may go through in one piece, and the side of tiles, a multiple of 16, otherwise; with too little
+        memory even for the smallest tiles, those.
+    """
+    if memory is None:
+        most, room = default, default
+    else:
+        held = 1e6 * runtime.memory_mb() + 4 * BESIDE * math.prod(shape)
+        room = int(max(0.0, memory - held) / voxel_bytes)
+        most = min(default, room)
+    side = int(room ** (1 / 3) + 1e-6) // 16 * 16
+    return most, max(SMALLEST_TILE, min(LARGEST_TILE, side))
 
 
 def predict(
@@ -40,7 +75,7 @@ def predict(
     """Apply a function of batches to one image, whole or in blended tiles.
 
     The image is padded at its far ends by repeating the edge, to a multiple, and cropped back. If the device
-    runs out of memory the tiles are halved down to 64 voxels, then the work moves to the CPU with a warning.
+    runs out of memory the tiles are halved down to 48 voxels, then the work moves to the CPU with a warning.
 
     Args:
         function: Takes `(1, c, x, y, z)`, returns `(1, k, x, y, z)`. A module is moved to the device.

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -31,7 +32,8 @@ def axis_tiles(size: int, *, tile: int, overlap: int, multiple: int = 1) -> Axis
         size: Voxels along the axis.
         tile: Longest tile in voxels, a multiple of `multiple`.
         overlap: Smallest overlap of neighbors in voxels, at most half of `tile`.
-        multiple: The length of a tile is a multiple of this (unless the axis itself is shorter).
+        multiple: Tiles begin at multiples of this and are as long as one (unless the axis itself is shorter; where it
+            is no multiple, the last tile begins elsewhere). With a tile of few multiples, overlaps get smaller.
 
     Returns:
         One tile of the whole axis if it fits, else several.
@@ -45,11 +47,16 @@ def axis_tiles(size: int, *, tile: int, overlap: int, multiple: int = 1) -> Axis
         raise wrong("tiles", need=f"an overlap from 0 to half the tile ({tile // 2})", got=str(overlap))
     if size <= tile:
         return AxisTiles((0,), size)
-    count = math.ceil((size - overlap) / (tile - overlap))
-    length = math.ceil((size + (count - 1) * overlap) / count)
-    length = min(size, math.ceil(length / multiple) * multiple)
-    step = (size - length) / (count - 1)
-    return AxisTiles(tuple(round(index * step) for index in range(count)), length)
+    step = max(1, (tile - overlap) // multiple)
+    count = math.ceil((size - tile) / (step * multiple)) + 1
+    for length in range(multiple, tile + 1, multiple):
+        # Equal steps, in multiples: a network that folds blocks of voxels must meet the same blocks in every tile.
+        folds = math.ceil((size - length) / multiple)
+        starts = [index * folds // (count - 1) * multiple for index in range(count - 1)]
+        starts.append(size - length)
+        if all(later - earlier <= length - overlap for earlier, later in pairwise(starts)):
+            return AxisTiles(tuple(starts), length)
+    return axis_tiles(size, tile=tile, overlap=overlap - 1, multiple=multiple)
 
 
 def ramp(length: int) -> Tensor:

@@ -2,7 +2,6 @@
 
 from pellucid.models.anatomy import Anatomy, AnatomyConfig, AnatomyNet
 from pellucid.models.checkpoint import MODELS, ModelEntry, load, save
-from pellucid.models.denoiser import Denoiser, DenoiserConfig
 from pellucid.models.restorer import Restoration, Restorer, RestorerConfig
 from pellucid.models.slice_filler import SliceFiller, SliceFillerConfig
 from pellucid.models.synthesizer import Synthesis, Synthesizer, SynthesizerConfig
@@ -14,8 +13,6 @@ __all__ = [
     "Anatomy",
     "AnatomyConfig",
     "AnatomyNet",
-    "Denoiser",
-    "DenoiserConfig",
     "EfficientUNet",
     "EfficientUNetConfig",
     "Enhancement",

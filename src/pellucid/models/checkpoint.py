@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from pellucid.config import from_dict, to_dict
 from pellucid.errors import wrong
 from pellucid.models.anatomy import AnatomyConfig, AnatomyNet
-from pellucid.models.denoiser import Denoiser, DenoiserConfig
 from pellucid.models.dunet import DUNet, DUNetConfig
 from pellucid.models.official.bmex import BMEXConfig, BMEXNet
 from pellucid.models.official.brainid import BrainIDConfig, BrainIDNet
@@ -38,7 +37,6 @@ class ModelEntry:
 
 MODELS: dict[str, ModelEntry] = {
     "anatomy": ModelEntry(AnatomyNet, AnatomyConfig),
-    "denoiser": ModelEntry(Denoiser, DenoiserConfig),
     "efficient_unet": ModelEntry(EfficientUNet, EfficientUNetConfig),
     "dunet": ModelEntry(DUNet, DUNetConfig),
     "restorer": ModelEntry(Restorer, RestorerConfig),

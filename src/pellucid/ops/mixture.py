@@ -24,6 +24,8 @@ FIT_MM = 2.0
 """Voxels that are this far apart are enough to fit the mixture."""
 FIELD_MM = 4.0
 """Means and variances are kept in blocks of this size."""
+SLAB = 32
+"""Planes that are drawn at once: all of them would hold a dozen images for each group."""
 LEAST_STD = 0.02
 """Smallest standard deviation of a group, as a share of the scan's range: that of its quantization and noise."""
 LEAST_PRIOR = 1e-4
@@ -59,9 +61,11 @@ def sharpen(
     prior.div_(prior.sum(0, keepdim=True))
     grouped = _sums(prior, group)
     means, variances = _fit(image, grouped, spacing)
-    change = _expected(image, grouped, means, variances).div_(grouped)
-    for place, number in enumerate(group.tolist()):
-        prior[place].mul_(change[number])
+    for start in range(0, image.shape[1], SLAB):
+        planes = slice(start, min(start + SLAB, image.shape[1]))
+        change = _expected(image, grouped, means, variances, planes).div_(grouped[:, planes])
+        for place, number in enumerate(group.tolist()):
+            prior[place, planes].mul_(change[number])
     return prior
 
 
@@ -98,7 +102,7 @@ def _fit(
         means = (around(weight * image) + little * mean) / count
         squares = (around(weight * image.square()) + little * square) / count
         variances = (squares - means.square()).clamp_min(LEAST_STD**2)
-        chance = _expected(image, prior, means, variances)
+        chance = _expected(image, prior, means, variances, slice(0, image.shape[1]))
     return means, variances
 
 
@@ -107,17 +111,26 @@ def _expected(
     prior: Float[Tensor, "g x y z"],
     means: Float[Tensor, "g a b c"],
     variances: Float[Tensor, "g a b c"],
-) -> Float[Tensor, "g x y z"]:
-    """Probability of each group, given the scan."""
+    planes: slice,
+) -> Float[Tensor, "g r y z"]:
+    """Probability of each group in some planes across x, given the scan."""
     size = image.shape[1:]
     parts = zip(prior, means, variances, strict=True)
-    logs = [_log_chance(image[0], p, _spread(m, size), _spread(v, size)) for p, m, v in parts]
+    logs = [
+        _log_chance(image[0, planes], p[planes], _spread(m, size, planes), _spread(v, size, planes))
+        for p, m, v in parts
+    ]
     return torch.stack(logs).softmax(0)
 
 
-def _spread(field: Float[Tensor, "a b c"], size: torch.Size) -> Float[Tensor, "x y z"]:
-    """A field of blocks on voxels."""
-    return F.interpolate(field[None, None], size=tuple(size), mode="trilinear", align_corners=False)[0, 0]
+def _spread(field: Float[Tensor, "a b c"], size: torch.Size, planes: slice) -> Float[Tensor, "r y z"]:
+    """A field of blocks on the voxels of some planes across x, by trilinear interpolation."""
+    blocks, (x, y, z) = field.shape[0], size
+    at = (torch.arange(planes.start, planes.stop, device=field.device) + 0.5) * (blocks / x) - 0.5
+    low = at.clamp_(0, blocks - 1).long()
+    share = (at - low)[:, None, None]
+    across = torch.lerp(field[low], field[(low + 1).clamp_max(blocks - 1)], share.to(field.dtype))
+    return F.interpolate(across[None], size=(y, z), mode="bilinear", align_corners=False)[0]
 
 
 def _log_chance(

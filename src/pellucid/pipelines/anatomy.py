@@ -106,7 +106,10 @@ def drawn(found: Posteriors, image: Image, grid: Grid) -> Float[Tensor, "k x y z
     Returns:
         Probability of each class on the finer grid.
     """
-    classes = space.transfer(found.classes, found.grid, grid, order=1)
+    # One by one: on the way from grid to grid all of them at once would be held three times.
+    classes = torch.empty(len(found.classes), *grid.shape)
+    for place, chance in enumerate(found.classes):
+        classes[place] = space.transfer(chance[None], found.grid, grid, order=1)[0]
     return sharpen(image, classes, groups=[structure.group for structure in STRUCTURES], spacing=grid.spacing)
 
 

@@ -1,6 +1,5 @@
 """Any brain scan in, a clearer one out: same contrast, on the grid the user wants."""
 
-import dataclasses
 import logging
 import math
 from pathlib import Path
@@ -12,10 +11,10 @@ from torch import Tensor, nn
 
 from pellucid import config, runtime, weights
 from pellucid.errors import wrong
-from pellucid.inference.predictor import predict
+from pellucid.inference.predictor import VOXEL_BYTES, fitting, predict
 from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
-from pellucid.models import SliceFiller, TwoStage
+from pellucid.models import Restorer, SliceFiller, TwoStage
 from pellucid.ops.head import Box, head_box
 from pellucid.ops.intensity import IntensityRange, robust_range
 from pellucid.pipelines import slices, space
@@ -25,12 +24,12 @@ from pellucid.pipelines.options import EnhanceOptions
 from pellucid.pipelines.record import Run, describe, describe_weights, read, read_mask, used
 from pellucid.pipelines.result import Result
 from pellucid.pipelines.segment import Labels, labels_on
-from pellucid.types import Batch, Image
+from pellucid.types import Image
 
 logger = logging.getLogger(__name__)
 
-VOXEL_BYTES = 180
-"""Working memory per voxel of a network without `bytes_per_voxel`; measured with the efficient U-Net."""
+KINDS = ("restorer", "two_stage")
+"""Networks that can make a scan clearer."""
 
 MEMORY_BYTES = 2_900_000_000
 """Working memory a network may take for a head in one piece; above it, the head is cut into tiles."""
@@ -42,7 +41,7 @@ def enhance(source: str | Path | Volume | Any, options: EnhanceOptions | None = 
     Noise that can be seen is first taken away on the acquired voxels (`noise.without_noise`), and what lies between
     thick slices is inferred by a small network if the output is to show it (`slices.to_grid`). The large network
     works at about 1 mm; what it changes there is added to the scan on its own grid, so native detail is kept and a
-    clean scan comes back nearly unchanged. It does not change the image of a scan with thick slices.
+    clean scan comes back nearly unchanged.
 
     Args:
         source: A file, a nibabel image or a Volume.
@@ -65,7 +64,7 @@ def enhance(source: str | Path | Volume | Any, options: EnhanceOptions | None = 
         volume = read(source, frame=options.frame)
         mask = None if options.mask is None else read_mask(options.mask)
     with run.listening(), run.step("weights"):
-        network, metadata = weights.load(options.weights, runtime.device(options.device), kind="two_stage")
+        network, metadata = weights.load(options.weights, runtime.device(options.device), kind=KINDS)
         run.notes["weights"] = describe_weights(options.weights, metadata)
     return enhance_volume(volume, network, options, mask=mask, run=run)
 
@@ -99,48 +98,49 @@ def enhance_volume(
     with run.listening():
         with run.step("denoise"):
             given = space.levels_of(volume)
-            quiet, noise = without_noise(volume, given, allowed=options.denoise == "auto")
+            quiet = without_noise(volume, given, options, run)
         with run.step("prepare"):
             levels = robust_range(resample.to_canonical(quiet).data)
             grid = space.wanted_grid(quiet.grid, options.spacing_mm) if grid is None else grid
-            template = _template(quiet, grid, options, run)
+            template = _on_grid(quiet, grid, options, run)
             target = resample.to_canonical(template)
-            work = _work(quiet, target)
+            work = _work(quiet, target, options, run)
             thick = _is_thick(quiet, work)
+            changed = not thick or isinstance(network, Restorer)
             box = head_box(levels.scale(work.data), work.grid.spacing)
             crop = levels.scale(work.data[box.slices])
-            place = space.Place(work, target, box, average=options.spacing != "native")
+            place = space.Place(work, target, box, average=thick or options.spacing != "native")
         with run.step("predict"):
-            clear = _predict(network, crop, options)
+            clear, doubt = _predict(network, crop, options)
         with run.step("finish"):
             image = _finite(_same(clear, crop, levels, place, target.data), volume, levels)
-            image = target.data.clone() if thick else image
+            image = image if changed else target.data.clone()
             # Nothing darker than air; where values are positive, 0 is.
             image = image.clamp_(min=min(levels.low, float(volume.data.min())))
         with run.step("back"):
             same = resample.back_to(target.with_data(image), template)
+            error = _error(doubt, levels, place, target, template, options)
         with run.step("segment"):
             found = _anatomy(volume, given, template, mask, options, run)
     run.notes |= {
-        "noise": dataclasses.asdict(noise),
         "intensity": {"zero": levels.low, "one": levels.high},
         "mask": "predicted" if mask is None else "given",
         "used": used(options),
-        **_geometry(quiet, template, work, box, thick=thick),
-    }
-    record = run.record(volume, config.to_dict(options), *filter(None, [mask]))
-    tissue, brain = (None, None) if found is None else (found.tissue, found.brain)
-    return Result(same, tissue, brain, record=record, extras=options.save)
-
-
-def _geometry(quiet: Volume, template: Volume, work: Volume, box: Box, *, thick: bool) -> dict[str, Any]:
-    """Where the work was done, and what was done about thick slices."""
-    return {
+        **_geometry(template, work, box),
         "slices": {
             "thick": thick,
             "filled_in": slices.thick_axis(quiet.grid, template.grid) is not None,
-            "changed_by_network": not thick,
+            "changed_by_network": changed,
         },
+    }
+    record = run.record(volume, config.to_dict(options), *filter(None, [mask]))
+    tissue, brain = (None, None) if found is None else (found.tissue, found.brain)
+    return Result(same, tissue, brain, record=record, uncertainty=error, extras=options.save)
+
+
+def _geometry(template: Volume, work: Volume, box: Box) -> dict[str, Any]:
+    """Where the work was done."""
+    return {
         "working_grid": describe(work.grid),
         "working_box": {"start": list(box.start), "stop": list(box.stop)},
         "output_grid": describe(template.grid),
@@ -150,13 +150,14 @@ def _geometry(quiet: Volume, template: Volume, work: Volume, box: Box, *, thick:
 def _is_thick(scan: Volume, work: Volume) -> bool:
     """Whether a scan has thick slices where the network works.
 
-    What the network knows of them is cubic interpolation: after the better one it only does harm.
+    What a two-stage network knows of them is cubic interpolation: after the better one it only does harm. A restorer
+    was trained behind the better one.
     """
     return slices.thick_axis(resample.to_canonical(scan).grid, work.grid) is not None
 
 
-class _Same(nn.Module):
-    """The network with the image in the same contrast as its only answer."""
+class _Answer(nn.Module):
+    """The network with one answer: the image in the same contrast, then the error to be expected if it knows."""
 
     def __init__(self, network: nn.Module, whole: Image) -> None:
         super().__init__()
@@ -164,7 +165,10 @@ class _Same(nn.Module):
         # Of the whole image, so that the answer does not depend on the tiles.
         self.scene = network.describe(whole[None]) if isinstance(network, TwoStage) else None
 
-    def forward(self, batch: Batch) -> Batch:
+    def forward(self, batch: Float[Tensor, "b 1 x y z"]) -> Float[Tensor, "b k x y z"]:
+        if isinstance(self.network, Restorer):
+            restored = self.network(batch)
+            return torch.cat([restored.image, restored.log_scale.exp()], dim=1)
         more = () if self.scene is None else (self.scene.to(batch.device),)
         same: Tensor = self.network(batch, *more).same.float()
         return same
@@ -189,7 +193,7 @@ def _anatomy(
     return labels_on(template, posteriors(volume, network, options, levels=levels), mask=mask)
 
 
-def _template(volume: Volume, grid: Grid, options: EnhanceOptions, run: Run) -> Volume:
+def _on_grid(volume: Volume, grid: Grid, options: EnhanceOptions, run: Run) -> Volume:
     """The scan on a grid; a network infers what lies between thick slices."""
     if grid is volume.grid:
         return volume
@@ -202,24 +206,44 @@ def _template(volume: Volume, grid: Grid, options: EnhanceOptions, run: Run) -> 
     return slices.to_grid(volume, grid, filler=filler)
 
 
-def _work(volume: Volume, target: Volume) -> Volume:
+def _work(volume: Volume, target: Volume, options: EnhanceOptions, run: Run) -> Volume:
     """The scan on the grid the network works on; the output grid itself if they are the same."""
     canonical = resample.to_canonical(volume)
     spacing = space.working_spacing(canonical.grid.spacing)
     for ready in (canonical, target):
         if space.same_spacing(ready.grid.spacing, spacing):
             return ready
-    return resample.to_spacing(canonical, spacing, order=3)
+    return _on_grid(canonical, resample.spaced_grid(canonical.grid, spacing), options, run)
 
 
-def _predict(network: nn.Module, crop: Image, options: EnhanceOptions) -> Image:
-    """The clear image in the box of the head."""
-    same = _Same(network, crop).eval()
-    costs = [getattr(module, "bytes_per_voxel", VOXEL_BYTES) for module in network.modules()]
-    most = MEMORY_BYTES // max(costs)
-    tile = max(48, min(128, int(most ** (1 / 3)) // 16 * 16))
+def _predict(network: nn.Module, crop: Image, options: EnhanceOptions) -> tuple[Image, Image | None]:
+    """The clear image in the box of the head, and the error to be expected of it, if it is known."""
+    answer = _Answer(network, crop).eval()
+    cost = max(getattr(module, "bytes_per_voxel", VOXEL_BYTES) for module in network.modules())
+    most, tile = fitting(
+        crop.shape[1:], voxel_bytes=cost, memory=options.memory_bytes, default=MEMORY_BYTES // cost
+    )
     where = runtime.device(options.device)
-    return predict(same, crop, tile=tile, device=where, precision=options.precision, max_voxels=most)
+    made = predict(answer, crop, tile=tile, device=where, precision=options.precision, max_voxels=most)
+    return made[:1], made[1:] if len(made) > 1 else None
+
+
+def _error(
+    doubt: Image | None,
+    levels: IntensityRange,
+    place: space.Place,
+    target: Volume,
+    template: Volume,
+    options: EnhanceOptions,
+) -> Volume | None:
+    """The error to be expected on the output grid, in the unit of the scan, if anybody wants it."""
+    if "uncertainty" not in options.save:
+        return None
+    if doubt is None:
+        need, fix = "weights of the network restorer", "The others do not know how far they are off."
+        raise wrong(f"weights {options.weights}: --save uncertainty", need=need, got="others", fix=fix)
+    error = place.to_target(doubt, order=1).clamp_min_(0).mul_(levels.high - levels.low)
+    return resample.back_to(target.with_data(error), template)
 
 
 def _same(

@@ -1,11 +1,14 @@
 """The first step of a pipeline: noise is taken away where it is still white, on the voxels that were acquired."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from pellucid.io import resample
 from pellucid.io.volume import Volume
-from pellucid.ops.denoise import denoise, noise_std
+from pellucid.ops.denoise import denoise
 from pellucid.ops.intensity import IntensityRange
+from pellucid.ops.noise import noise_std
+from pellucid.pipelines.options import EnhanceOptions
+from pellucid.pipelines.record import Run
 
 VISIBLE = 0.01
 """Noise below this share of the intensity range is left alone: taking it away changes less than anybody sees."""
@@ -28,16 +31,17 @@ class Noise:
     """Whether there was enough to do something about it."""
 
 
-def without_noise(volume: Volume, levels: IntensityRange, *, allowed: bool = True) -> tuple[Volume, Noise]:
+def without_noise(volume: Volume, levels: IntensityRange, options: EnhanceOptions, run: Run) -> Volume:
     """Measure the noise of a scan, and take it away by `ops.denoise.denoise` if there is any to see.
 
     Args:
         volume: The scan as it was acquired: interpolation makes noise smooth, and smooth noise is taken for anatomy.
         levels: Its values of 0 and 1.
-        allowed: Whether it may be taken away.
+        options: Whether it may be taken away.
+        run: Its notebook gets what was found (`noise`).
 
     Returns:
-        The scan, itself if nothing was to be done, and what was found.
+        The scan, itself if nothing was to be done.
     """
     # In canonical axes, so that the answer does not depend on how the scan is stored.
     canonical = resample.to_canonical(volume)
@@ -45,8 +49,10 @@ def without_noise(volume: Volume, levels: IntensityRange, *, allowed: bool = Tru
     share = noise_std(image, axes=[axis for axis in range(3) if spacing[axis] < FAR_APART * min(spacing)])
     # Magnitudes are not below 0, and not below air where something was added to them; a few are, by interpolation.
     rician = levels.low >= 0 and float((image < -share).float().mean()) < 1e-3
-    found = Noise(share * (levels.high - levels.low), share, rician, removed=allowed and share > VISIBLE)
-    if not found.removed:
-        return volume, found
-    clean = levels.unscale(denoise(image, std=share, rician=rician))
-    return resample.back_to(canonical.with_data(clean), volume), found
+    wanted = options.denoise == "auto" and share > VISIBLE
+    found = Noise(share * (levels.high - levels.low), share, rician, removed=wanted)
+    run.notes["noise"] = asdict(found)
+    if not wanted:
+        return volume
+    quiet = denoise(image, std=share, rician=rician)
+    return resample.back_to(canonical.with_data(levels.unscale(quiet)), volume)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
@@ -9,7 +10,10 @@ from typing import Any, Literal, TypeVar, get_args, get_type_hints
 from pellucid.config import from_dict
 from pellucid.errors import wrong
 
-Extra = Literal["mask", "tissue"]
+LEAST_MEMORY = 1e9
+"""Half of it is torch and the interpreter; the rest is what smaller tiles cannot do without."""
+
+Extra = Literal["mask", "tissue", "uncertainty"]
 SegmentExtra = Literal["mask", "tissue", "probseg"]
 SynthesizeExtra = Literal["uncertainty"]
 
@@ -34,13 +38,31 @@ class ScanOptions:
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Arithmetic of the network; auto is bf16 where the machine has it in hardware."""
 
+    memory: str | None = None
+    """Memory to stay under, for instance 1.5GB: networks then work on tiles of the image."""
+
     def __post_init__(self) -> None:
         """Refuse values that no run can obey, in the words the user typed."""
-        _ = self.spacing_mm
+        _ = self.spacing_mm, self.memory_bytes
         if self.frame is not None and self.frame < 0:
             raise wrong("frame", need="a whole number >= 0", got=str(self.frame))
         if self.threads is not None and self.threads < 1:
             raise wrong("threads", need="a whole number >= 1", got=str(self.threads))
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """The option `memory`, read; None for no limit."""
+        if self.memory is None:
+            return None
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([MG])(i?)B?\s*", self.memory, flags=re.IGNORECASE)
+        size = 0.0
+        if found is not None:
+            step = 1024 if found[3] else 1000
+            size = float(found[1]) * step ** (2 if found[2].upper() == "M" else 3)
+        if size < LEAST_MEMORY:
+            need = f"at least {LEAST_MEMORY / 1e9:g}GB, for instance 1.5GB or 1500MB"
+            raise wrong("memory", need=need, got=repr(self.memory))
+        return int(size)
 
     @property
     def spacing_mm(self) -> Literal["native", "iso"] | tuple[float, float, float]:
@@ -73,7 +95,7 @@ class EnhanceOptions(ScanOptions):
     """Take noise away before anything else: where there is enough to be seen, or never."""
 
     save: tuple[Extra, ...] = ()
-    """Also write: brain mask, tissue labels (1 CSF, 2 gray, 3 white matter)."""
+    """Also write: brain mask, tissue labels (1 CSF, 2 gray, 3 white matter), expected absolute error of each voxel."""
 
     mask: str | None = None
     """Brain mask to use instead of our own: an image of the scan's space, above zero inside."""

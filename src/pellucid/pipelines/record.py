@@ -79,6 +79,13 @@ class Run:
             logger.removeHandler(collector)
             self.warnings += collector.messages
 
+    def _check_memory(self, limit: str | None) -> None:
+        """Say so where the limit could not be kept: only the networks can work on tiles."""
+        if limit is not None and _over(limit):
+            words = f"{runtime.peak_memory_mb() / 1000:.1f} GB of memory were needed, more than {limit}"
+            logger.warning("%s", words)
+            self.warnings += [words]
+
     def record(self, volume: Volume, options: dict[str, Any], *others: Volume) -> dict[str, Any]:
         """Write the notebook down as plain data, ready for JSON.
 
@@ -90,6 +97,7 @@ class Run:
         Returns:
             Nested dicts, lists, strings and numbers.
         """
+        self._check_memory(options.get("memory"))
         inputs = (volume, *others)
         findings = [asdict(finding) for v in inputs for finding in v.findings]
         return {
@@ -104,6 +112,12 @@ class Run:
             "peak_memory_mb": round(runtime.peak_memory_mb(), 1),
             "warnings": [f["message"] for f in findings if f["level"] != "info"] + self.warnings,
         }
+
+
+def _over(limit: str) -> bool:
+    """Whether this process has held more than an option `memory` allows."""
+    allowed = ScanOptions(memory=limit).memory_bytes
+    return allowed is not None and 1e6 * runtime.peak_memory_mb() > allowed
 
 
 def read(source: str | Path | Volume | Any, *, frame: int | None = None) -> Volume:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pellucid import config, runtime, weights
 from pellucid.errors import PellucidError, wrong
-from pellucid.inference.predictor import predict
+from pellucid.inference.predictor import VOXEL_BYTES, fitting, predict
 from pellucid.io import resample
 from pellucid.io.nifti_file import undisplayed
 from pellucid.io.volume import Grid, Volume
@@ -234,7 +234,9 @@ def _predict(
     network: Synthesizer, seen: Float[Tensor, "c x y z"], options: SynthesizeOptions
 ) -> Float[Tensor, "3 x y z"]:
     answers = _Answers(network, flip=options.flip).eval()
-    return predict(answers, seen, device=runtime.device(options.device), precision=options.precision)
+    most, tile = fitting(seen.shape[1:], voxel_bytes=VOXEL_BYTES, memory=options.memory_bytes)
+    where = runtime.device(options.device)
+    return predict(answers, seen, tile=tile, max_voxels=most, device=where, precision=options.precision)
 
 
 def _note_quality(run: Run, made: Sequence[Made], volumes: Sequence[Volume]) -> None:

@@ -1,7 +1,7 @@
 """Crops of whole heads as `enhance` finds them behind its first steps: what the restorer learns from.
 
-A head is moved, blurred or cut into thick slices as a whole, made noisy, and then denoised and filled in by the
-networks that do it in use. That takes seconds, so heads are kept in a pool: one is replaced every few steps.
+A head is moved, blurred or cut into thick slices as a whole, made noisy, and then denoised and filled in as in use.
+That takes seconds, so heads are kept in a pool: one is replaced every few steps.
 """
 
 import math
@@ -18,14 +18,14 @@ from pellucid.degradation.chain import apply
 from pellucid.degradation.drawing import draw_motion
 from pellucid.degradation.noise import rician_noise
 from pellucid.errors import wrong
-from pellucid.inference.denoising import clean
 from pellucid.inference.planes import fill
-from pellucid.models import Denoiser, SliceFiller
+from pellucid.models import SliceFiller
+from pellucid.ops.denoise import denoise
+from pellucid.ops.noise import noise_std
 from pellucid.ops.random import Dice, seeded
 from pellucid.ops.resize import apply_along, box_matrix
 from pellucid.synthesis import Subject
 from pellucid.training.data import is_named, seed_of
-from pellucid.training.noise_data import quieted
 
 TRIES = 6
 """Places that are drawn before one with little tissue is taken."""
@@ -52,7 +52,7 @@ class RestoreDataConfig:
     largest: tuple[int, int, int] = (160, 192, 160)
     """Heads are cut to at most this size, in voxels."""
     quiet: float = 0.012
-    """As in `NoiseDataConfig`."""
+    """Scans with more noise of their own, as a share of their range, are denoised first."""
     rarely: tuple[str, ...] = ()
     """Patterns of subject names that are drawn at `rarely_share` of the others' rate."""
     rarely_share: float = 0.25
@@ -112,7 +112,6 @@ class RestoreStream:
     Args:
         subjects: With scans.
         config: How examples are made.
-        denoiser: What takes noise away in use.
         filler: What fills in between thick slices in use.
         seed: Of the run.
     """
@@ -121,13 +120,12 @@ class RestoreStream:
         self,
         subjects: Sequence[Subject],
         config: RestoreDataConfig,
-        denoiser: Denoiser,
         filler: SliceFiller,
         *,
         seed: int,
     ) -> None:
         self.config, self.seed = config, seed
-        self.denoiser, self.filler = denoiser, filler
+        self.filler = filler
         self.scans = [
             (quieted(image, config.quiet), subject.spacing[0], is_named(subject.name, config.rarely))
             for subject in subjects
@@ -214,7 +212,7 @@ class RestoreStream:
     def _quiet(self, image: Tensor, std: float, generator: torch.Generator) -> Float[Tensor, "1 x y z"]:
         """Noise added, and taken away if it could be seen."""
         noisy = rician_noise(image, std=std, generator=generator)
-        return clean(self.denoiser, noisy, std=std, rician=True) if std > VISIBLE else noisy
+        return denoise(noisy, std=std) if std > VISIBLE else noisy
 
     def _crop(self, step: int, place: int, wanted: range) -> tuple[Tensor, Tensor]:
         """Part of one of the heads, both images alike; beyond its ends there is air."""
@@ -230,3 +228,17 @@ class RestoreStream:
         more = [edge for axis in (3, 2, 1) for edge in (0, side - head.truth[box].shape[axis])]
         image, truth = (torch.nn.functional.pad(part[box], more) for part in head)
         return image, truth
+
+
+def quieted(image: Float[Tensor, "1 x y z"], quiet: float) -> Float[Tensor, "1 x y z"]:
+    """A scan that can be the truth: without its own noise, if it has much.
+
+    Args:
+        image: Air 0, bright tissue about 1.
+        quiet: Noise up to this share of the range is left: what a filter does to it is worse than it is.
+
+    Returns:
+        The image itself, or a new one.
+    """
+    std = noise_std(image)
+    return denoise(image, std=std) if std > quiet else image

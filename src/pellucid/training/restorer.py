@@ -15,7 +15,7 @@ from torch import Tensor
 from pellucid import runtime, weights
 from pellucid.errors import wrong
 from pellucid.inference.predictor import Precision, autocast
-from pellucid.models import Denoiser, Restoration, Restorer, RestorerConfig, SliceFiller
+from pellucid.models import Restoration, Restorer, RestorerConfig, SliceFiller
 from pellucid.training.data import parted
 from pellucid.training.loop import Deadline, ScheduleConfig
 from pellucid.training.losses import LossConfig, image_loss
@@ -41,10 +41,8 @@ class RestorerRecipe(RunConfig):
     out: str = "runs/restore"
     precision: Precision = "auto"
     """fp32, bf16 or auto."""
-    denoiser: str = "denoise"
-    """Weights that take noise away first: a bundled name, or a file."""
     filler: str = "slices"
-    """Weights that fill in between thick slices first."""
+    """Weights that fill in between thick slices first: a bundled name, or a file."""
     held_back: tuple[str, ...] = ()
     """Patterns of subject names that are judged, not learnt from."""
     judge_every: int = 500
@@ -80,13 +78,12 @@ def fit(config: RestorerRecipe) -> Path:
     deadline = Deadline(config.minutes, config.checkpoint_minutes)
     runtime.set_threads(config.threads)
     device = runtime.device(config.device)
-    first = cast(Denoiser, weights.shared(config.denoiser, device, kind="denoiser"))
-    second = cast(SliceFiller, weights.shared(config.filler, device, kind="slice_filler"))
+    filler = cast(SliceFiller, weights.shared(config.filler, device, kind="slice_filler"))
     learnt, judged = parted(unpack(config.data.packed), config.held_back)
-    stream = RestoreStream(learnt, config.data, first, second, seed=config.seed)
+    stream = RestoreStream(learnt, config.data, filler, seed=config.seed)
     heads: list[Head] = []
     if judged:
-        others = RestoreStream(judged, config.data, first, second, seed=config.seed)
+        others = RestoreStream(judged, config.data, filler, seed=config.seed)
         heads = [others.head(FIRST_JUDGED + place) for place in range(config.judged)]
     training = _Training(config, device, heads)
     run_steps(config, config.schedule, training, stream.batch, deadline=deadline)
