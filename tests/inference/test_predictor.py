@@ -109,7 +109,8 @@ def test_less_memory_means_smaller_tiles(monkeypatch: pytest.MonkeyPatch) -> Non
     unbounded = predictor.fitting(shape, voxel_bytes=180, memory=None)
     assert unbounded == (predictor.WHOLE_VOXELS, predictor.LARGEST_TILE)
     sizes = [predictor.fitting(shape, voxel_bytes=180, memory=int(gb * 1e9)) for gb in (0.6, 1.0, 1.5, 8.0)]
-    assert sizes[0] == (0, predictor.SMALLEST_TILE)  # too little: the smallest tiles all the same
+    assert sizes[0] == (0, 96)  # too little: tiles of 0.2 GB all the same
+    assert predictor.fitting(shape, voxel_bytes=30_000, memory=10**8) == (0, predictor.SMALLEST_TILE)
     assert sizes == sorted(sizes)
     assert sizes[2][0] * 180 + 500e6 + 24 * 200 * 220 * 180 <= 1.5e9
     assert sizes[3] == unbounded

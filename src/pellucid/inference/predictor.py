@@ -32,6 +32,9 @@ SMALLEST_TILE = 48
 LARGEST_TILE = 128
 """Tiles of what does not fit in one piece, if memory allows: larger ones gain nothing."""
 
+LITTLE = 200_000_000
+"""Bytes that a tile may take whatever the limit: smaller tiles spare little, and cost several times as long."""
+
 BESIDE = 6
 """Images of 32 bits that stand beside the network's own memory while it works: padded input, answers, their blend."""
 
@@ -57,8 +60,8 @@ def fitting(
         held = 1e6 * runtime.memory_mb() + 4 * BESIDE * math.prod(shape)
         room = int(max(0.0, memory - held) / voxel_bytes)
         most = min(default, room)
-    side = int(room ** (1 / 3) + 1e-6) // 16 * 16
-    return most, max(SMALLEST_TILE, min(LARGEST_TILE, side))
+    side, least = (int(voxels ** (1 / 3) + 1e-6) // 16 * 16 for voxels in (room, LITTLE / voxel_bytes))
+    return most, max(SMALLEST_TILE, min(LARGEST_TILE, max(side, least)))
 
 
 def predict(

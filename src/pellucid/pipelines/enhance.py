@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 KINDS = ("restorer", "two_stage")
 """Networks that can make a scan clearer."""
 
-MEMORY_BYTES = 2_900_000_000
+MEMORY_BYTES = 2_000_000_000
 """Working memory a network may take for a head in one piece; above it, the head is cut into tiles."""
 
 
