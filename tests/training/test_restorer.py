@@ -115,9 +115,13 @@ def test_the_scale_is_learnt_from_the_error_alone() -> None:
     assert min(at) == at[1]
 
 
-def test_an_untrained_network_is_judged_like_its_input(packed: Path) -> None:
-    found = judge(Restorer(RestorerConfig(channels=(4, 4))).eval(), [stream(packed).head(3)])
+def test_clean_heads_are_judged_apart(packed: Path) -> None:
+    none = {"motion": 0.0, "blur": 0.0, "thick": 0.0, "noise": 0.0}
+    blurred, clean = stream(packed, **{**none, "blur": 1.0}).head(3), stream(packed, **none).head(3)
+    found = judge(Restorer(RestorerConfig(channels=(4, 4))).eval(), [blurred, clean])
+    # Untrained, it changes nothing.
     assert found["val/psnr_output"] == pytest.approx(found["val/psnr_input"], abs=0.05)
+    assert found["val/psnr_input"] < 45 < found["val/psnr_clean"]
 
 
 @pytest.mark.parametrize("change", [{"side": 20}, {"pool": 0}, {"largest": (8, 64, 64)}])

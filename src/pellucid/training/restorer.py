@@ -26,8 +26,8 @@ from pellucid.training.run import WEIGHTS, RunConfig, SingleRun, channels_last, 
 
 FIRST_JUDGED = 2**20
 """Number of the first head that is judged: none that is learnt from has it."""
-LEAST = 1e-6
-"""Squared error that is as good as none: a clean head must not make the mean infinite."""
+CLEAN_DB = 45.0
+"""A head that is this near to its truth was not corrupted: nothing can be gained on it."""
 SCALE = 0.1
 """Weight of the error's scale beside the image: its gradient reaches the scale alone."""
 
@@ -146,16 +146,22 @@ def judge(network: Restorer, heads: Sequence[Head]) -> dict[str, float]:
         heads: Heads that it did not learn from.
 
     Returns:
-        Mean PSNR (dB, of a range of 1, where the truth is above 0.05) of what it was given and of its answer.
+        Mean PSNR (dB, of a range of 1, where the truth is above 0.05) of what it was given and of its answer, over the
+        heads that were corrupted; and of its answer to the others, if there are any.
     """
     device = next(network.parameters()).device
-    sums = torch.zeros(2)
+    found: dict[str, list[float]] = {}
     for head in heads:
         with torch.inference_mode(), autocast(device, "auto"):
             made = network(head.image[None].to(device)).image[0].float().cpu()
-        tissue = head.truth > 0.05
-        for place, image in enumerate((head.image, made)):
-            error = float((image - head.truth)[tissue].square().mean())
-            sums[place] -= 10 * math.log10(max(error, LEAST))
-    given, made_of_it = (sums / len(heads)).tolist()
-    return {"val/psnr_input": given, "val/psnr_output": made_of_it}
+        given, answer = (_decibels(image, head.truth) for image in (head.image, made))
+        if given < CLEAN_DB:
+            found.setdefault("val/psnr_input", []).append(given)
+        found.setdefault("val/psnr_output" if given < CLEAN_DB else "val/psnr_clean", []).append(answer)
+    return {name: sum(values) / len(values) for name, values in found.items()}
+
+
+def _decibels(image: Tensor, truth: Tensor) -> float:
+    """PSNR in tissue."""
+    error = float((image - truth)[truth > 0.05].square().mean())
+    return -10 * math.log10(max(error, 1e-10))
