@@ -10,13 +10,14 @@ from pellucid.commands.evaluation import (
 )
 from pellucid.commands.house import Demo, Info, Report, Weights
 from pellucid.commands.official import Official, WeightsImport
-from pellucid.commands.scans import Audit, Degrade, Enhance, Segment, Synthesize
+from pellucid.commands.scans import Audit, Degrade, Enhance, Segment, SuperResolve, Synthesize
 from pellucid.commands.workshop import Pack, Train
 
 COMMANDS: dict[str, type[Command]] = {
     "enhance": Enhance,
     "synthesize": Synthesize,
     "segment": Segment,
+    "super-resolve": SuperResolve,
     "official": Official,
     "degrade": Degrade,
     "audit": Audit,
