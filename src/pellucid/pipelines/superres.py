@@ -207,7 +207,12 @@ def _in_box(
 
 
 def _whole(
-    scaled: Image, made: Image, axes: tuple[Axis, Axis, Axis], where: Box, *, spacing: Spacing
+    scaled: Image,
+    made: Float[Tensor, "1 i j k"],
+    axes: tuple[Axis, Axis, Axis],
+    where: Box,
+    *,
+    spacing: Spacing,
 ) -> Float[Tensor, "1 i j k"]:
     """The finer image of the whole field of view: cubic interpolation around the box, into which it fades."""
     image = scaled
