@@ -39,7 +39,7 @@ WORDS = ("left-right", "back-front", "bottom-top")
 def super_resolve(source: str | Path | Volume | Any, options: SuperResolveOptions | None = None) -> Result:
     """Read a brain scan on a finer grid; what its voxels are means of is inferred by the network of thick slices.
 
-    Noise that can be seen is first taken away on the acquired voxels. In the box of the head the finer image is
+    Noise is taken away on the acquired voxels first, if the options say so. In the box of the head the finer image is
     inferred by `inference.finer.Finer`; outside of it, in air, it is cubic interpolation. The means over the acquired
     voxels stay what was measured, up to noise.
 
@@ -150,7 +150,7 @@ def finer_grid(volume: Volume, spacing_mm: Spacing) -> Grid:
         need = f"at most {MOST_VOXELS / 1e6:.0f} million voxels"
         raise wrong(volume.name, need=need, got=f"{count / 1e6:.0f} million at {asked} mm")
     for axis, step in enumerate(steps):
-        if step > INVENTED:
+        if step > INVENTED * 1.001:
             logger.warning(
                 "%s: %s the grid is %.1f times finer than the scan: most of the detail is invented",
                 volume.name,
