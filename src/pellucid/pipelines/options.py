@@ -133,9 +133,9 @@ class SuperResolveOptions(ScanOptions):
     """Output grid: mm, for instance 0.5 or 0.5,0.5,0.8 (left-right, back-front, bottom-top); no coarser than the
     scan."""
 
-    denoise: Literal["auto", "never"] = "never"
-    """Take noise away before anything else: where there is enough to be seen, or never; at coarse voxels fine anatomy is
-    measured as noise."""
+    denoise: Literal["auto", "never"] = "auto"
+    """Take noise away before anything else: where there is enough to be seen, or never, which keeps a little more of
+    a scan that has none."""
 
     weights: str = "slices"
     """Name of bundled weights of a slice filler, or path of a .safetensors file."""

@@ -39,7 +39,7 @@ WORDS = ("left-right", "back-front", "bottom-top")
 def super_resolve(source: str | Path | Volume | Any, options: SuperResolveOptions | None = None) -> Result:
     """Read a brain scan on a finer grid; what its voxels are means of is inferred by the network of thick slices.
 
-    Noise is taken away on the acquired voxels first, if the options say so. In the box of the head the finer image is
+    Noise that can be seen is first taken away on the acquired voxels. In the box of the head the finer image is
     inferred by `inference.finer.Finer`; outside of it, in air, it is cubic interpolation. The means over the acquired
     voxels stay what was measured, up to noise.
 
