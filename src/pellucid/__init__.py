@@ -33,6 +33,7 @@ __all__ = [
     "load",
     "save",
     "segment",
+    "super_resolve",
     "synthesize",
 ]
 
@@ -92,6 +93,29 @@ def segment(source: "str | Path | Volume | Any", **options: Any) -> "Result":
     from pellucid.pipelines.options import SegmentOptions, from_keywords
 
     return pipeline.segment(source, from_keywords(SegmentOptions, options))
+
+
+def super_resolve(source: "str | Path | Volume | Any", **options: Any) -> "Result":
+    """Bring a brain scan to a finer grid, with detail that a network infers and not only interpolation.
+
+    Args:
+        source: A file, a nibabel image or a `Volume`.
+        **options: The fields of `pellucid.pipelines.options.SuperResolveOptions`, the same as those of
+            `pellucid super-resolve --help`; `spacing` also takes numbers.
+
+    Returns:
+        The scan on the finer grid (`.image`, a nibabel image), `.record`, and `.save(out)`.
+
+    Raises:
+        PellucidError: If an option or the scan cannot be used, or the grid wanted is not finer.
+
+    Example:
+        >>> super_resolve("scan.nii.gz", spacing=0.5).save("fine/")  # doctest: +SKIP
+    """
+    from pellucid.pipelines import superres as pipeline
+    from pellucid.pipelines.options import SuperResolveOptions, from_keywords
+
+    return pipeline.super_resolve(source, from_keywords(SuperResolveOptions, options))
 
 
 def synthesize(source: "str | Path | Volume | Any", **options: Any) -> "Result":

@@ -10,7 +10,6 @@ from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
 from pellucid.ops.intensity import robust_range
 from pellucid.pipelines.noise import VISIBLE, without_noise
-from pellucid.pipelines.options import EnhanceOptions
 from pellucid.pipelines.record import Run
 
 
@@ -36,7 +35,7 @@ class Found(NamedTuple):
 
 def found(volume: Volume, denoise: str = "auto") -> tuple[Volume, Found]:
     run = Run("test")
-    quiet = without_noise(volume, robust_range(volume.data), EnhanceOptions(denoise=denoise), run)
+    quiet = without_noise(volume, robust_range(volume.data), run, allowed=denoise == "auto")
     return quiet, Found(**run.notes["noise"])
 
 

@@ -10,7 +10,7 @@ from pellucid.commands.evaluation import (
 )
 from pellucid.commands.house import Demo, Info, Report, Weights
 from pellucid.commands.official import Official, WeightsImport
-from pellucid.commands.scans import Audit, Degrade, Enhance, Segment, Synthesize
+from pellucid.commands.scans import Audit, Degrade, Enhance, Segment, SuperResolve, Synthesize
 from pellucid.commands.study import Bids
 from pellucid.commands.workshop import Pack, Train
 
@@ -18,6 +18,7 @@ COMMANDS: dict[str, type[Command]] = {
     "enhance": Enhance,
     "synthesize": Synthesize,
     "segment": Segment,
+    "super-resolve": SuperResolve,
     "official": Official,
     "bids": Bids,
     "degrade": Degrade,

@@ -1,4 +1,4 @@
-"""Commands that read scans: enhance, synthesize, segment, degrade, audit."""
+"""Commands that read scans: enhance, synthesize, segment, super-resolve, degrade, audit."""
 
 import dataclasses
 import json
@@ -10,7 +10,13 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from pellucid.commands.batch import Job, find_inputs, plan, run_jobs, sentence
 from pellucid.commands.command import FAILED, OK, Command
 from pellucid.errors import PellucidError
-from pellucid.pipelines.options import EnhanceOptions, ScanOptions, SegmentOptions, SynthesizeOptions
+from pellucid.pipelines.options import (
+    EnhanceOptions,
+    ScanOptions,
+    SegmentOptions,
+    SuperResolveOptions,
+    SynthesizeOptions,
+)
 
 
 def _check_once(options: ScanOptions, *names: str) -> None:
@@ -106,6 +112,34 @@ class Synthesize(Command):
             from pellucid.pipelines.synthesize import synthesize
 
             result = synthesize([str(path) for path in (job.source, *others)], options)
+            for path in result.save(job.out, force=self.force):
+                self.say(str(path))
+
+        return run_jobs(jobs, work, force=self.force, quiet=self.quiet)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SuperResolve(Command):
+    """Bring brain scans to a finer grid with detail that a network infers. For research only."""
+
+    inputs: Positional[Annotated[tuple[Path, ...], arg(metavar="IN ...")]]
+    """Scans, or folders of scans (NIfTI, MGH, NRRD)."""
+    out: Annotated[Path, arg(aliases=["-o"], metavar="OUT")]
+    """A file for one scan, else a folder."""
+    force: bool = False
+    """Replace outputs that exist."""
+    resolution: OmitArgPrefixes[SuperResolveOptions] = dataclasses.field(default_factory=SuperResolveOptions)
+
+    def run(self) -> int:
+        """Bring one scan after another to the finer grid."""
+        options = self.resolution
+        jobs = plan(self.inputs, self.out, "superresolved")
+        _check_once(options, options.weights)
+
+        def work(job: Job) -> None:
+            from pellucid.pipelines.superres import super_resolve
+
+            result = super_resolve(str(job.source), options)
             for path in result.save(job.out, force=self.force):
                 self.say(str(path))
 

@@ -41,16 +41,40 @@ def fill(
     means = box_matrix(size, centers, width=ratio)
     back = smooth_inverse(means)
     smooth = apply_along(slices, back, axis + 1)
-    geometry = slice_geometry(centers, ratio=ratio, size=size).to(smooth)
-    others = [other for other in range(3) if other != axis]
-    made = torch.zeros_like(smooth)
-    for across, along in (others, others[::-1]):
-        order = [across + 1, along + 1, axis + 1]
-        turned = smooth.permute(0, *order)
-        back_again = [0, *(1 + order.index(place) for place in (1, 2, 3))]
-        made += _planes(network, turned, geometry).permute(back_again) / 2
+    made = smooth + change(network, smooth, centers, ratio=ratio, axis=axis)
     missing = slices - apply_along(made, means, axis + 1)
     return made + apply_along(missing, back, axis + 1)
+
+
+@torch.no_grad()
+def change(
+    network: SliceFiller,
+    image: Float[Tensor, "1 x y z"],
+    centers: Float[Tensor, " slices"],
+    *,
+    ratio: float,
+    axis: int,
+) -> Float[Tensor, "1 x y z"]:
+    """What a filler adds to an image that is too smooth along one axis: the mean of both families of planes.
+
+    Args:
+        network: A trained filler.
+        image: Air 0, bright tissue 1, at the spacing that is wanted.
+        centers: Middle of each slice, in voxels.
+        ratio: Distance of slices, in voxels.
+        axis: 0, 1 or 2: across the slices.
+
+    Returns:
+        The change alone, on the device of the image; planes go to that of the network a few at a time.
+    """
+    geometry = slice_geometry(centers, ratio=ratio, size=image.shape[axis + 1])
+    others = [other for other in range(3) if other != axis]
+    out = torch.zeros_like(image)
+    for across, along in (others, others[::-1]):
+        order = (0, across + 1, along + 1, axis + 1)
+        # Both are views: nothing of the volume's size is copied.
+        _add_planes(network, image.permute(order), geometry, out.permute(order), share=0.5)
+    return out
 
 
 def slice_geometry(centers: Float[Tensor, " slices"], *, ratio: float, size: int) -> Float[Tensor, "2 size"]:
@@ -69,16 +93,21 @@ def slice_geometry(centers: Float[Tensor, " slices"], *, ratio: float, size: int
     return torch.stack([distance, torch.full_like(distance, 1 / ratio)]).float()
 
 
-def _planes(
-    network: SliceFiller, image: Float[Tensor, "1 x y z"], geometry: Float[Tensor, "2 z"]
-) -> Float[Tensor, "1 x y z"]:
-    """All planes y-z of an image, a few at a time."""
+def _add_planes(
+    network: SliceFiller,
+    image: Float[Tensor, "1 x y z"],
+    geometry: Float[Tensor, "2 z"],
+    out: Float[Tensor, "1 x y z"],
+    *,
+    share: float,
+) -> None:
+    """Add what the network changes in all planes y-z of an image, a few planes at a time."""
     count, high, wide = image.shape[1:]
     several = max(1, PIXELS // (high * wide))
-    where = geometry[:, None].expand(-1, high, -1)
-    made = []
+    device, middle = network.head.weight.device, network.config.neighbors
+    where = geometry.to(device)[:, None].expand(-1, high, -1)
     for first in range(0, count, several):
         rows = range(first, min(count, first + several))
-        stacks = network.stacks(image[0], rows)
-        made.append(network.planes(stacks, where.expand(len(rows), -1, -1, -1))[:, 0])
-    return torch.cat(made)[None]
+        stacks = network.stacks(image[0], rows).to(device)
+        made = network.planes(stacks, where.expand(len(rows), -1, -1, -1))
+        out[0, first : rows.stop] += (share * (made - stacks[:, middle : middle + 1])[:, 0]).to(out)

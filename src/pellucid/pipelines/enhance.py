@@ -98,7 +98,7 @@ def enhance_volume(
     with run.listening():
         with run.step("denoise"):
             given = space.levels_of(volume)
-            quiet = without_noise(volume, given, options, run)
+            quiet = without_noise(volume, given, run, allowed=options.denoise == "auto")
         with run.step("prepare"):
             levels = robust_range(resample.to_canonical(quiet).data)
             grid = space.wanted_grid(quiet.grid, options.spacing_mm) if grid is None else grid

@@ -7,7 +7,6 @@ from pellucid.io.volume import Volume
 from pellucid.ops.denoise import denoise
 from pellucid.ops.intensity import IntensityRange
 from pellucid.ops.noise import noise_std
-from pellucid.pipelines.options import EnhanceOptions
 from pellucid.pipelines.record import Run
 
 VISIBLE = 0.01
@@ -31,14 +30,14 @@ class Noise:
     """Whether there was enough to do something about it."""
 
 
-def without_noise(volume: Volume, levels: IntensityRange, options: EnhanceOptions, run: Run) -> Volume:
+def without_noise(volume: Volume, levels: IntensityRange, run: Run, *, allowed: bool) -> Volume:
     """Measure the noise of a scan, and take it away by `ops.denoise.denoise` if there is any to see.
 
     Args:
         volume: The scan as it was acquired: interpolation makes noise smooth, and smooth noise is taken for anatomy.
         levels: Its values of 0 and 1.
-        options: Whether it may be taken away.
         run: Its notebook gets what was found (`noise`).
+        allowed: Whether it may be taken away.
 
     Returns:
         The scan, itself if nothing was to be done.
@@ -49,7 +48,7 @@ def without_noise(volume: Volume, levels: IntensityRange, options: EnhanceOption
     share = noise_std(image, axes=[axis for axis in range(3) if spacing[axis] < FAR_APART * min(spacing)])
     # Magnitudes are not below 0, and not below air where something was added to them; a few are, by interpolation.
     rician = levels.low >= 0 and float((image < -share).float().mean()) < 1e-3
-    wanted = options.denoise == "auto" and share > VISIBLE
+    wanted = allowed and share > VISIBLE
     found = Noise(share * (levels.high - levels.low), share, rician, removed=wanted)
     run.notes["noise"] = asdict(found)
     if not wanted:

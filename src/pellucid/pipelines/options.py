@@ -146,6 +146,36 @@ class SynthesizeOptions(ScanOptions):
     """The same for the network that says what lies where."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SuperResolveOptions(ScanOptions):
+    """The same in Python and on the command line."""
+
+    spacing: str = "0.5"
+    """Output grid: mm, for instance 0.5 or 0.5,0.5,0.8 (left-right, back-front, bottom-top); no coarser than the
+    scan."""
+
+    denoise: Literal["auto", "never"] = "auto"
+    """Take noise away before anything else: where there is enough to be seen, or never, which keeps a little more of
+    a scan that has none."""
+
+    weights: str = "slices"
+    """Name of bundled weights of a slice filler, or path of a .safetensors file."""
+
+    @property
+    def sides_mm(self) -> tuple[float, float, float]:
+        """The option `spacing` as numbers."""
+        sides = self.spacing_mm
+        if isinstance(sides, str):
+            need = "one or three voxel sizes in mm"
+            raise wrong("spacing", need=need, got=repr(sides), fix='For instance "0.5".')
+        return sides
+
+    def __post_init__(self) -> None:
+        """Refuse words too: they are not of grids finer than the scan."""
+        super().__post_init__()
+        _ = self.sides_mm
+
+
 Options = TypeVar("Options", bound=ScanOptions)
 
 
@@ -172,7 +202,7 @@ def from_keywords(kind: type[Options], options: Mapping[str, Any]) -> Options:
         values["spacing"] = str(spacing)
     elif isinstance(spacing, Iterable) and not isinstance(spacing, str):
         values["spacing"] = ",".join(str(size) for size in spacing)
-    if isinstance(save, str):
+    if isinstance(save, str) and "save" in get_type_hints(kind):
         choices = get_args(get_args(get_type_hints(kind)["save"])[0])
         values["save"] = split_choices(save, choices)
     for name in ("mask", "weights", "slice_weights", "anatomy_weights"):
@@ -180,7 +210,7 @@ def from_keywords(kind: type[Options], options: Mapping[str, Any]) -> Options:
             values[name] = str(values[name])
     if "device" in values:
         values["device"] = str(values["device"])
-    verb = kind.__name__.removesuffix("Options").lower()
+    verb = re.sub("(?<=[a-z])(?=[A-Z])", "-", kind.__name__.removesuffix("Options")).lower()
     return from_dict(kind, values, verb)
 
 
