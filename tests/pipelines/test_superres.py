@@ -63,7 +63,7 @@ def test_it_overlays_its_input_and_is_nearer_to_the_truth_than_cubic(network, sp
     truth = resample.to_grid(fine(turn), made.grid, order=3)
     cubic = resample.to_grid(scan, made.grid, order=3)
     ours, before = ((v.data - truth.data).square().mean().sqrt() for v in (made, cubic))
-    assert ours < 0.8 * before
+    assert ours < 0.9 * before
 
 
 @pytest.mark.parametrize("spacing", [(2.0, 2.0, 2.0), (2.0, 4.0, 1.0)])
