@@ -35,7 +35,7 @@ class Bids(Command):
         from pellucid.apps.bids import run
 
         if self.level == "group":
-            for path in run.group(self.bids_dir, self.out):
+            for path in run.group(self.bids_dir, self.out, nprocs=self.study.nprocs):
                 self.say(str(path))
             return OK
         with ExitStack() as stack:

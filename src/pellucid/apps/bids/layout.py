@@ -8,7 +8,7 @@ from typing import Any
 
 from pellucid.apps.bids.ages import cell, find_age
 from pellucid.apps.bids.options import StudyOptions
-from pellucid.apps.bids.scan import KEPT, SUFFIXES, Scan
+from pellucid.apps.bids.scan import SUFFIXES, Scan, entities_of
 from pellucid.errors import did_you_mean, missing, wrong
 
 _LONG = {
@@ -145,10 +145,7 @@ def _filters(path: Path | None) -> dict[str, dict[str, Any]]:
 
 def _scan(root: Path, file: Any, suffix: str) -> Scan:
     """Our description of a file that pybids found."""
-    # Entities as they are written: pybids makes 1 of run-01.
-    name = Path(file.path).name
-    words = dict(word.split("-", 1) for word in name.split("_") if "-" in word)
-    entities = tuple((key, words[key]) for key in KEPT if key in words)
+    entities = entities_of(Path(file.path).name)
     # Of the path as the dataset names it: a link into an archive keeps its name.
     relative = Path(file.path).relative_to(root).as_posix()
     session = file.entities.get("session")

@@ -70,8 +70,7 @@ def participant(
             _validate(root, out)
         run = run_local if options.executor == "local" else run_on_cluster
         outcomes = run(planned, study, begun(len(planned)))
-        for subject in subjects:
-            participant_pages(root, out, subject)
+        participant_pages(root, out, subjects, nprocs=options.nprocs)
         if not options.keep_work:
             _tidy(study, subjects)
     if not options.keep_work:
@@ -80,23 +79,24 @@ def participant(
     return outcomes
 
 
-def group(root: Path, out: Path) -> list[Path]:
+def group(root: Path, out: Path, *, nprocs: int = 1) -> list[Path]:
     """Gather what the participant level wrote.
 
     Args:
         root: Folder of the BIDS dataset.
         out: Folder of the derivatives.
+        nprocs: Pages at the same time.
 
     Returns:
-        The table, and pages if any.
+        The table, the participants' pages, and that of the group.
 
     Raises:
         PellucidError: As `write_group`, or if another run gathers.
     """
     root, out = root.absolute(), out.absolute()
     with locked(out / WORK / "locks", ["group"]):
-        table = write_group(out)
-        pages = group_pages(root, out, table)
+        table = write_group(root, out)
+        pages = group_pages(root, out, nprocs=nprocs)
     for folder in (out / WORK / "locks", out / WORK):
         _remove_empty(folder)
     return [table, *pages]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pellucid import config, runtime, weights
-from pellucid.apps.bids.logs import logged, worded, write_crash, write_times
+from pellucid.apps.bids.logs import CRASH, logged, worded, write_crash, write_times
 from pellucid.apps.bids.options import StudyOptions
 from pellucid.apps.bids.publish import (
     IQM,
@@ -88,6 +88,8 @@ def _done(unit: Unit, study: Study) -> Outcome:
     """The work of `do`."""
     told, fingerprint = identity(unit, study.options)
     if study.options.resume and is_whole(read_record(study.place(unit, RECORD)), fingerprint, study):
+        # A try to make it anew may have failed; what is here is right all the same.
+        study.log(unit, CRASH).unlink(missing_ok=True)
         return Outcome(unit.name, unit.scan.subject, "kept")
     runtime.reset_peak_memory()
     began, start = datetime.now(UTC), time.perf_counter()
@@ -109,7 +111,7 @@ def _done(unit: Unit, study: Study) -> Outcome:
     write_times(
         unit, study, {"date": began.isoformat(timespec="seconds"), "seconds": seconds, "tasks": times}
     )
-    crash = study.log(unit, "_crash.json")
+    crash = study.log(unit, CRASH)
     if problem is None:
         crash.unlink(missing_ok=True)
         return Outcome(unit.name, unit.scan.subject, "ok")
@@ -132,6 +134,8 @@ def _attempt(
             grid = f"{step.task} {'x'.join(map(str, step.record['output_grid']['spacing_mm']))} mm"
             kept = {key: value for key, value in step.record.items() if key not in (*_TIMES, "versions")}
             kept.pop("inputs")
+            # What was done stays, how long it took does not.
+            kept["steps"] = [name for name in step.record["seconds"] if name != "total"]
             record["tasks"][grid] = kept
             record["quality"] |= step.quality
             times[grid] = {key: step.record[key] for key in ("seconds", "peak_memory_mb")}
