@@ -117,7 +117,9 @@ def _stories(record: Mapping[str, Any], root: Path, out: Path) -> Iterator[ScanS
     parts, gone = checked(recorded(record, root, out), record, out)
     odd = [note for entry in record["inputs"] for note in entry["notes"]]
     facts = [{"code": "dataset", "level": "info", "message": words} for words in (*_told(record), *odd)]
-    warnings = [*gone, *(words for words in record["warnings"] if words not in odd)]
+    # Warnings of a task are in its own record: those of a T1w that was synthesized do not doubt the enhanced scan.
+    elsewhere = {words for task in record["tasks"].values() for words in task.get("warnings", ())} | set(odd)
+    warnings = [*gone, *(words for words in record["warnings"] if words not in elsewhere)]
     for story in scan_stories(parts):
         found = [finding for one in story.records for finding in one.get("findings", ())]
         yield dataclasses.replace(story, findings=[*found, *facts], warnings=warnings)

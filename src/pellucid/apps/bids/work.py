@@ -206,7 +206,7 @@ def _dump_quality(unit: Unit, record: dict[str, Any], staged: Path) -> None:
 
 def _without_places(record: dict[str, Any], study: Study) -> dict[str, Any]:
     """The record with paths below the dataset, and all warnings in one list."""
-    said = [message for task in record["tasks"].values() for message in task.pop("warnings", [])]
+    said = [message for task in record["tasks"].values() for message in task.get("warnings", [])]
     odd = [f["message"] for f in record.pop("findings", []) if f["level"] != "info"]
     notes = [note for entry in record["inputs"] for note in entry["notes"]]
     text = json.dumps({**record, "warnings": list(dict.fromkeys([*odd, *notes, *said]))}, ensure_ascii=False)
