@@ -7,7 +7,6 @@ from typing import Any
 
 from pellucid.apps.bids.found import subjects_of, units_of
 from pellucid.apps.bids.publish import write_whole
-from pellucid.errors import wrong
 from pellucid.evaluation.quality import NUMBERS
 from pellucid.metrics import METRICS
 
@@ -51,12 +50,9 @@ def write_group(root: Path, out: Path) -> Path:
         The table.
 
     Raises:
-        PellucidError: If there is no record, or the table cannot be written.
+        PellucidError: If the table cannot be written.
     """
     rows = [row_of(record) for subject in subjects_of(out) for record in units_of(root, out, subject)]
-    if not rows:
-        fix = "Run the participant level first."
-        raise wrong(str(out), need="records of scans", got="none", fix=fix)
     columns = _columns()
     lines = [[*columns], *([_cell(row.get(name)) for name in columns] for row in rows)]
     write_whole(

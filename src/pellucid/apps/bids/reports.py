@@ -5,12 +5,13 @@ import logging
 import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pellucid.apps.bids.found import checked, recorded, subjects_of, units_of
+from pellucid.apps.bids.logs import worded
 from pellucid.apps.bids.publish import write_whole
 from pellucid.apps.executors import obey
 from pellucid.apps.stories import VERBS, bare_stories, scan_stories
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 GROUP = "group.html"
 """Page of the group, beside those of the participants."""
+FAULTS = (PellucidError, OSError, MemoryError, RuntimeError, LookupError, TypeError, ValueError, ImportError)
+"""What may be wrong with a record or an image; a page never costs a study."""
 FACTS = {
     "sex": "sex",
     "site": "site",
@@ -64,18 +67,21 @@ def group_pages(root: Path, out: Path, *, nprocs: int = 1) -> list[Path]:
         PellucidError: If the page of the group cannot be written.
     """
     subjects = subjects_of(out)
-    known = [
-        scan_row(story)
-        for subject in subjects
-        for record in units_of(root, out, subject)
-        for story in (*bare_stories(recorded(record, root, out)), *_failed(record))
-    ]
+    known = [row for subject in subjects for row in _numbers(root, out, subject)]
     made = _pages(root, out, subjects, known, nprocs)
     drawn = {row["participant"] for _, rows in made for row in rows}
     notes = [f"The page of sub-{name} could not be made." for name in subjects if f"sub-{name}" not in drawn]
     rows = [row for _, rows in made for row in rows]
     write_whole(out / GROUP, group_page(rows, title="All scans of the study", notes=notes))
     return [*(page for page, _ in made), out / GROUP]
+
+
+def _numbers(root: Path, out: Path, subject: str) -> list[dict[str, Any]]:
+    """Numbers of one participant's scans, without an image; what is wrong is told of when the page is made."""
+    with suppress(*FAULTS):
+        units = units_of(root, out, subject)
+        return [scan_row(story) for one in units for story in bare_stories(recorded(one, root, out))]
+    return []
 
 
 def _pages(
@@ -107,8 +113,8 @@ def _page(
                 rows.append(scan_row(story, group=group, page=link, **who))
         notes = [f"Times, memory and messages of the runs are in logs/sub-{subject}/."]
         write_whole(page, render(sections, title=f"sub-{subject}", notes=notes))
-    except (PellucidError, OSError, MemoryError, ImportError) as problem:
-        return page, [], str(problem) or type(problem).__name__
+    except FAULTS as problem:
+        return page, [], worded(problem)
     return page, rows, ""
 
 

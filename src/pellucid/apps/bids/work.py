@@ -10,8 +10,11 @@ import time
 import traceback
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+import nibabel as nib
 
 from pellucid import config, runtime, weights
 from pellucid.apps.bids.logs import CRASH, logged, worded, write_crash, write_times
@@ -165,7 +168,6 @@ def identity(unit: Unit, options: StudyOptions) -> tuple[dict[str, Any], str]:
         with speaking(Path(scan.path)):
             digest = weights.file_digest(Path(scan.path)) if Path(scan.path).is_file() else None
         inputs.append({"uri": scan.uri, "sha256": digest, "facts": scan.facts, "notes": list(scan.notes)})
-    plain = config.to_dict(options)
     names = sorted({name for task in unit.tasks for name in USED[task]})
     told = {
         "name": unit.name,
@@ -174,12 +176,37 @@ def identity(unit: Unit, options: StudyOptions) -> tuple[dict[str, Any], str]:
         "suffix": unit.scan.suffix,
         "inputs": inputs,
         "planned": list(unit.tasks),
-        "options": {key: plain[key] for key in MATTERS},
+        "options": options_of(unit, options),
         "weights": {name: weights.file_digest(weights.path(name)) for name in names},
         "versions": runtime.versions(),
     }
     text = json.dumps(told, sort_keys=True, default=str)
     return told, hashlib.sha256(text.encode()).hexdigest()
+
+
+def options_of(unit: Unit, options: StudyOptions) -> dict[str, Any]:
+    """Say which options decide the bytes of a unit's outputs.
+
+    Args:
+        unit: The unit.
+        options: All options.
+
+    Returns:
+        Plain data; `frame` is None where no scan has several, so that choosing one for some makes no other anew.
+    """
+    plain = config.to_dict(options)
+    if options.frame is not None and not any(_has_frames(scan.path) for scan in unit.scans):
+        plain["frame"] = None
+    return {key: plain[key] for key in MATTERS}
+
+
+def _has_frames(path: str) -> bool:
+    """Whether a file holds several images; one that cannot be read says so when it is."""
+    try:
+        shape = cast(Any, nib.load(path)).shape
+    except (OSError, ValueError, EOFError, nib.filebasedimages.ImageFileError):
+        return False
+    return prod(shape[3:]) > 1
 
 
 def _may_pass(problem: Exception) -> bool:
