@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Bids(Command):
-    """Work on a whole BIDS dataset: enhance, synthesize, segment every scan, or gather table and pages. Research only."""
+    """Enhance, synthesize, segment a whole BIDS dataset, or gather a table and pages. Research only."""
 
     bids_dir: Positional[Annotated[Path, arg(metavar="BIDS_DIR")]]
     """The dataset; nothing is written there."""
