@@ -64,13 +64,10 @@ def group_page(rows: Sequence[Row], *, title: str = "Study", notes: Sequence[str
     columns = [("quality_after", name) for name in names_in(judged, "quality_after")]
     columns += [("volumes_ml", name) for name in names_in(judged, "volumes_ml")]
     left = ", ".join(f"{kind or 'of unknown kind'} ({kinds[kind]})" for kind in kinds if kind not in drawn)
-    more = (
-        [
-            f"Drawn are the {MOST_KINDS} kinds of the most scans, if at least {LEAST_DRAWN}; in the table only: {left}."
-        ]
-        if left
-        else []
+    few = (
+        f"In the table, but not drawn (fewer than {LEAST_DRAWN} scans, or beyond {MOST_KINDS} kinds): {left}."
     )
+    more = [few] if left else []
     return (
         environment()
         .get_template("group.html")
