@@ -63,7 +63,7 @@ def test_labels_and_filters_choose(dataset, tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"participant_label": ("03",)}, "--participant-label: need participants of the dataset, got 03"),
-        ({"session_label": ("z",)}, "that the options ask for, got none"),
+        ({"session_label": ("z",)}, "--session-label: need sessions of the dataset, got"),
         ({"bids_filter_file": Path("absent.json")}, "need a JSON file of filters"),
     ],
 )
