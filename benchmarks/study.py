@@ -56,6 +56,7 @@ def main() -> None:
         part.add_argument("out", type=Path)
         part.add_argument("--count", type=int, default={"dataset": 13, "cluster": 200, "killed": 8}[name])
         part.add_argument("--seed", type=int, default=0)
+        part.add_argument("--kills", type=int, default=10)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     {"dataset": dataset, "cluster": cluster, "killed": killed}[given.part](given)
@@ -125,7 +126,7 @@ def cluster(given: argparse.Namespace) -> None:
 
 
 def killed(given: argparse.Namespace) -> None:
-    """Kill runs with -9 at ten random moments, go on with --resume, and compare all bytes with those of a quiet run."""
+    """Kill runs with -9 at random moments, go on with --resume, and compare all bytes with those of a quiet run."""
     root, quiet = given.out / "raw", given.out / "quiet"
     synthetic(root, given.count)
     shutil.rmtree(quiet, ignore_errors=True)
@@ -135,7 +136,7 @@ def killed(given: argparse.Namespace) -> None:
     whole = time.monotonic() - start
     print(f"quiet run: {whole:.0f} s, {len(files(quiet))} files")
     draw = random.Random(given.seed)
-    for number in range(10):
+    for number in range(given.kills):
         out = given.out / f"killed-{number}"
         shutil.rmtree(out, ignore_errors=True)
         run = begin(root, out, *words)

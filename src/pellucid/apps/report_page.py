@@ -1,47 +1,20 @@
 """A subject's page for those without BIDS: from the records that enhance, segment and synthesize left."""
 
-import dataclasses
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from pellucid import endings, weights
+from pellucid.apps.stories import VERBS, Recorded, scan_stories
 from pellucid.errors import wrong
-from pellucid.evaluation.quality import before_and_after, quality
-from pellucid.io import nifti, resample
 from pellucid.io.disk import check_readable
-from pellucid.io.volume import Volume
-from pellucid.pipelines.names import split_kind
 from pellucid.report.page import write_text
 from pellucid.report.story import ScanStory
 from pellucid.report.subject import subject_page
 
 logger = logging.getLogger(__name__)
-
-VERBS = {"enhance": "enhanced", "synthesize": "synthetic T1w", "segment": "segmented"}
-"""Pipelines whose records a page can be made of, and what their image is called."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Recorded:
-    """A record with its files, all checked."""
-
-    path: Path
-    record: Mapping[str, Any]
-    inputs: tuple[Path, ...]
-    outputs: Mapping[str, Path]
-
-    @property
-    def pipeline(self) -> str:
-        """Which verb."""
-        return str(self.record["pipeline"])
-
-    @property
-    def scan(self) -> str:
-        """What was read, by its hash and frame: records about one scan belong together."""
-        return f"{self.record['inputs'][0]['sha256']} {self.record.get('options', {}).get('frame')}"
 
 
 def run(records: Sequence[Path], out: Path, *, title: str = "", force: bool = False) -> Path:
@@ -98,7 +71,8 @@ def open_record(path: Path) -> Recorded:
         for name, named in outputs.items()
         if name != "record"
     }
-    return Recorded(path, record, tuple(inputs), found)
+    frame = (record.get("options") or {}).get("frame")
+    return Recorded(path, record, tuple(inputs), found, frame=frame)
 
 
 def stories(records: Sequence[Recorded]) -> Iterator[ScanStory]:
@@ -117,72 +91,7 @@ def stories(records: Sequence[Recorded]) -> Iterator[ScanStory]:
     for one in records:
         scans.setdefault(one.scan, []).append(one)
     for group in scans.values():
-        labels = [one for one in group if one.pipeline == "segment"]
-        made = [one for one in group if one.pipeline != "segment"]
-        for one in made or labels:
-            yield _story(one, labels[-1] if labels and made else None)
-
-
-def _story(one: Recorded, labels: Recorded | None) -> ScanStory:
-    """Everything about one output, on its grid."""
-    image = nifti.load(one.outputs["image"]) if one.pipeline != "segment" else None
-    frame = (one.record.get("options") or {}).get("frame")
-    scan = nifti.load(one.inputs[0], frame=frame)
-    place = scan if image is None else image
-    before = _on(scan, place, order=3)
-    tissue, structures, mask = _labels(one, labels, place)
-    same = one.pipeline == "enhance"
-    stem = endings.split_suffix(one.inputs[0])[0]
-    kind = split_kind(stem)[1].removeprefix("_")
-    # Numbers are measured as they are drawn: along RAS axes.
-    story = ScanStory(
-        title=f"{stem}, {VERBS[one.pipeline]}",
-        suffix=f"T1w from {kind or 'a scan'}" if one.pipeline == "synthesize" else kind,
-        affine=place.grid.affine,
-        before=before.data[0],
-        after=None if image is None else image.data[0],
-        after_name=VERBS[one.pipeline],
-        same_contrast=same,
-        tissue=tissue,
-        structures=structures,
-        mask=mask,
-        uncertainty=_extra(one, "uncertainty", place, order=1),
-        records=[other.record for other in (labels, one) if other is not None],
-    )
-    known = story.image("tissue")
-    first, last = story.image("before"), story.image("after")
-    spacing = resample.to_canonical(place).grid.spacing
-    if first is not None and last is not None:
-        numbers = before_and_after(first, last, known, spacing=spacing, same_contrast=same)
-    else:
-        numbers = ({} if first is None else quality(first, known, spacing=spacing)), {}
-    return dataclasses.replace(story, quality_before=numbers[0], quality_after=numbers[1])
-
-
-def _labels(one: Recorded, labels: Recorded | None, place: Volume) -> tuple[Any, Any, Any]:
-    """Tissue, structures and mask, of the run itself or else of the segmentation."""
-    owners = [owner for owner in (one, labels) if owner is not None]
-    tissue = next((found for owner in owners if (found := _extra(owner, "tissue", place)) is not None), None)
-    mask = next((found for owner in owners if (found := _extra(owner, "mask", place)) is not None), None)
-    segmented = next((owner for owner in owners if owner.pipeline == "segment"), None)
-    structures = None
-    if tissue is None and segmented is not None:
-        structures = _extra(segmented, "image", place)
-    return tissue, structures, mask
-
-
-def _extra(one: Recorded, name: str, place: Volume, *, order: int = 0) -> Any:
-    """An output on the grid that is drawn; None if it was not written."""
-    if name not in one.outputs:
-        return None
-    return _on(nifti.load(one.outputs[name]), place, order=order).data[0]
-
-
-def _on(volume: Volume, place: Volume, *, order: int) -> Volume:
-    """A volume on the grid of another."""
-    if volume.grid.distance_mm(place.grid) < 1e-3:
-        return volume
-    return resample.to_grid(volume, place.grid, order=order)
+        yield from scan_stories(group)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

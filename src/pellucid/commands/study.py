@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Bids(Command):
-    """Work on a whole BIDS dataset: enhance, synthesize, segment every scan, or gather a table. For research only."""
+    """Enhance, synthesize, segment a whole BIDS dataset, or gather a table and pages. Research only."""
 
     bids_dir: Positional[Annotated[Path, arg(metavar="BIDS_DIR")]]
     """The dataset; nothing is written there."""
     out: Positional[Annotated[Path, arg(metavar="OUT")]]
     """Folder of the derivatives."""
     level: Positional[Literal["participant", "group"]]
-    """Work on scans, or gather what was made into one table."""
+    """Work on scans, or gather what was made: a table, a page of the group, one of each participant."""
     study: OmitArgPrefixes[StudyOptions] = dataclasses.field(default_factory=StudyOptions)
 
     def run(self) -> int:
@@ -35,8 +35,8 @@ class Bids(Command):
         from pellucid.apps.bids import run
 
         if self.level == "group":
-            for path in run.group(self.bids_dir, self.out):
-                self.say(str(path))
+            table, *pages = run.group(self.bids_dir, self.out, nprocs=self.study.nprocs)
+            self.say(f"{table}\n{pages[-1]}, and {len(pages) - 1} pages of participants")
             return OK
         with ExitStack() as stack:
             outcomes = run.participant(

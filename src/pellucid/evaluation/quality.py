@@ -1,6 +1,7 @@
 """Numbers of a scan that need no truth, before and after: what reports and studies compare."""
 
 import math
+from collections.abc import Mapping
 
 from jaxtyping import Float
 from torch import Tensor
@@ -76,11 +77,34 @@ def before_and_after(
         range) and `quality_index` (BME-X's: tissue contrast before, over that after).
     """
     first, second = (quality(image, tissue, spacing=spacing) for image in (before, after))
-    if same_contrast:
-        levels = robust_range(before[None])
-        moved = (after - before).abs()
-        inside = moved if tissue is None or not bool((tissue > 0).any()) else moved[tissue > 0]
-        second["change"] = 100 * float(inside.mean()) / max(levels.high - levels.low, 1e-12)
-        if "tct" in first and second.get("tct", 0) > 0:
-            second["quality_index"] = first["tct"] / second["tct"]
-    return first, second
+    return first, {**second, **(changes(before, after, tissue, first, second) if same_contrast else {})}
+
+
+def changes(
+    before: Float[Tensor, "x y z"],
+    after: Float[Tensor, "x y z"],
+    tissue: Float[Tensor, "x y z"] | None,
+    of_before: Mapping[str, float | None],
+    of_after: Mapping[str, float | None],
+) -> dict[str, float]:
+    """Measure how much was changed, of two images of one contrast.
+
+    Args:
+        before: The scan, on the grid of the output.
+        after: What was made of it.
+        tissue: As for `quality`.
+        of_before: Its numbers.
+        of_after: Those of what was made.
+
+    Returns:
+        `change` (mean absolute change inside the brain, in % of the scan's range) and, where both have a tissue
+        contrast, `quality_index` (BME-X's: tissue contrast before, over that after).
+    """
+    levels = robust_range(before[None])
+    moved = (after - before).abs()
+    inside = moved if tissue is None or not bool((tissue > 0).any()) else moved[tissue > 0]
+    found = {"change": 100 * float(inside.mean()) / max(levels.high - levels.low, 1e-12)}
+    poor, good = of_before.get("tct"), of_after.get("tct") or 0.0
+    if poor is not None and good > 0:
+        found["quality_index"] = poor / good
+    return found

@@ -52,6 +52,9 @@ def check_readable(path: Path, *, kind: str = "an image file") -> None:
     try:
         size = path.stat().st_size
     except FileNotFoundError:
+        if path.is_symlink():
+            fix = "Fetch its content first (datalad get, git annex get), or connect the drive."
+            raise wrong(str(path), need=kind, got="a link to what is not here", fix=fix) from None
         raise wrong(str(path), need=kind, got="no file of this name", fix=fix) from None
     except OSError as error:
         raise wrong(str(path), need="a file we may read", got=_reason(error), fix=fix) from error

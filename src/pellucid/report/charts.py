@@ -197,6 +197,8 @@ def _figure(width: float, height: float, count: int) -> "tuple[Figure, list[Axes
     for panel in panels:
         panel.spines[["top", "right"]].set_visible(False)
         panel.tick_params(labelsize=9)
+        # Whole numbers on the axes, not "+1" above and the rest beside it.
+        panel.ticklabel_format(useOffset=False)
     return figure, panels
 
 

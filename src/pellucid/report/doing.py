@@ -79,7 +79,8 @@ def doing(record: Mapping[str, Any]) -> Doing:
         Its steps, with seconds.
     """
     pipeline = str(record.get("pipeline", "run"))
-    seconds = dict(record.get("seconds") or {})
+    # A study's records name their steps only: times would make two runs differ.
+    seconds = dict(record.get("seconds") or dict.fromkeys(record.get("steps") or ()))
     total = number(seconds.pop("total", None))
     steps = tuple(Step(_words(name, pipeline, record), number(spent)) for name, spent in seconds.items())
     memory, used = number(record.get("peak_memory_mb")), dict(record.get("used") or {})

@@ -13,6 +13,8 @@ from pellucid.report.verdict import WORDS
 
 MOST_KINDS = 8
 """Kinds of scans that are drawn, those of the most scans first."""
+LEAST_DRAWN = 3
+"""Fewer scans than this are no distribution: a chart of one point only makes the page long."""
 UNKNOWN = "not known"
 
 
@@ -58,11 +60,14 @@ def group_page(rows: Sequence[Row], *, title: str = "Study", notes: Sequence[str
     """
     judged = regarded(rows)
     kinds = Counter(str(row.get("suffix") or "") for row in judged if not row.get("failure"))
-    drawn = [kind for kind, _ in kinds.most_common(MOST_KINDS)]
+    drawn = [kind for kind, count in kinds.most_common(MOST_KINDS) if count >= LEAST_DRAWN]
     columns = [("quality_after", name) for name in names_in(judged, "quality_after")]
     columns += [("volumes_ml", name) for name in names_in(judged, "volumes_ml")]
-    left = len(kinds) - len(drawn)
-    more = [f"{left} rarer kinds of scans are in the table, but not drawn."] if left > 0 else []
+    left = ", ".join(f"{kind or 'of unknown kind'} ({kinds[kind]})" for kind in kinds if kind not in drawn)
+    few = (
+        f"In the table, but not drawn (fewer than {LEAST_DRAWN} scans, or beyond {MOST_KINDS} kinds): {left}."
+    )
+    more = [few] if left else []
     return (
         environment()
         .get_template("group.html")

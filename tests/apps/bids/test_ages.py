@@ -34,6 +34,11 @@ from pellucid.apps.bids.ages import find_age, read_age
         ("40", "pma_weeks", "", 0),
         ("40", "scan_age", "weeks PMA", 0),
         ("27", "age_at_first_scan_years", "", 27),
+        ("2;6", "age", "", 2.5),
+        ("P2Y6M", "age", "", 2.5),
+        ("2 years and 6 months", "age", "", 2.5),
+        ("26 weeks", "age", "", 26 * 7 / 365.25),
+        ("39w7d", "pma", "", 0),
     ],
 )
 def test_every_spelling_is_read(value: str, column: str, units: str, years: float) -> None:
@@ -42,7 +47,24 @@ def test_every_spelling_is_read(value: str, column: str, units: str, years: floa
 
 
 @pytest.mark.parametrize(
-    "value", ["", "n/a", "N/A", "nan", "25-30", "old", "34 parsecs", "-9", "999", "400", "young 3"]
+    "value",
+    [
+        "",
+        "n/a",
+        "N/A",
+        "nan",
+        "25-30",
+        "old",
+        "34 parsecs",
+        "-9",
+        "999",
+        "400",
+        "young 3",
+        "2;13",
+        "6m2y",
+        "2;",
+        "1y 2 parsecs",
+    ],
 )
 def test_what_is_no_age_is_none(value: str) -> None:
     assert read_age(value) is None

@@ -63,7 +63,11 @@ def test_a_whole_dataset(dataset, tmp_path: Path, capsys: pytest.CaptureFixture[
         cli.main([*words, "--resume", "--skip-bids-validation", "--participant_label", "sub-01", "02"]) == 0
     )
     assert "1 ok, 1 kept, 0 failed." in capsys.readouterr().out
+    # Pages of participants were made without the group.
+    assert cli.main([*words[:3], "group"]) == 0
     assert files(out) == whole
+    assert "need a complete gzip file" in (out / "sub-03.html").read_text(encoding="utf-8")
+    assert 'href="./sub-01.html#scan-1"' in (out / "group.html").read_text(encoding="utf-8")
 
 
 def _look_at_images(out: Path) -> None:

@@ -63,13 +63,20 @@ def test_labels_and_filters_choose(dataset, tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"participant_label": ("03",)}, "--participant-label: need participants of the dataset, got 03"),
-        ({"session_label": ("z",)}, "that the options ask for, got none"),
+        ({"session_label": ("z",)}, "--session-label: need sessions of the dataset, got"),
         ({"bids_filter_file": Path("absent.json")}, "need a JSON file of filters"),
     ],
 )
 def test_what_is_not_there_is_one_sentence(dataset, options: dict[str, object], message: str) -> None:
     with pytest.raises(PellucidError, match=message):
         names(dataset("sub-01_T1w"), **options)
+
+
+def test_a_session_that_is_nowhere_is_named(dataset) -> None:
+    with pytest.raises(
+        PellucidError, match="--session-label: need sessions of the dataset, got c. Known: a, b."
+    ):
+        find_scans(dataset("sub-01_ses-a_T1w", "sub-01_ses-b_T1w"), StudyOptions(session_label=("c",)))
 
 
 def test_a_folder_that_is_no_dataset_is_refused(tmp_path: Path) -> None:
@@ -151,3 +158,31 @@ def test_memory_grows_with_what_the_networks_see(dataset, tmp_path: Path) -> Non
     assert 2.6 < gb((224, 224, 60), (1.0, 1.0, 2.0), "enhance", "segment", "synthesize") < 4
     broken = Scan(str(tmp_path / "absent.nii.gz"), "", "01", None, (), "T1w")
     assert memory_gb([broken], ["enhance"], StudyOptions()) > 2
+
+
+def test_a_damaged_json_file_costs_facts_and_no_scans(dataset, caplog: pytest.LogCaptureFixture) -> None:
+    root = dataset("sub-01_T1w", "sub-02_T1w")
+    for damage in ("{", "[1]"):
+        (root / "sub-01/anat/sub-01_T1w.json").write_text(damage)
+        caplog.clear()
+        scans = find_scans(root, StudyOptions())
+        assert [scan.subject for scan in scans] == ["01", "02"]
+        assert all("No JSON file of the dataset was read" in scan.notes[-1] for scan in scans)
+        assert "No JSON file of the dataset was read" in caplog.text and "age_years" in scans[0].facts
+
+
+@pytest.mark.parametrize(("text", "got"), [('["Name"]', "got a list"), ('{"Name": ', "got damage")])
+def test_a_dataset_that_describes_itself_badly_is_refused(dataset, text: str, got: str) -> None:
+    root = dataset("sub-01_T1w")
+    (root / "dataset_description.json").write_text(text)
+    with pytest.raises(PellucidError, match=f"dataset_description.json: need a JSON object, {got}"):
+        find_scans(root, StudyOptions())
+
+
+def test_results_inside_the_dataset_are_no_scans(dataset) -> None:
+    root = dataset("sub-01_T1w")
+    for place in ("out", "derivatives/pellucid"):
+        made = root / place / "sub-01/anat/sub-01_desc-preproc_T1w.nii.gz"
+        made.parent.mkdir(parents=True)
+        made.write_bytes((root / "sub-01/anat/sub-01_T1w.nii.gz").read_bytes())
+    assert names(root) == ["sub-01_T1w"]

@@ -19,6 +19,7 @@ _UNITS = {
     "weeks": ("weeks", "week", "wks", "wk", "w"),
     "days": ("days", "day", "d"),
 }
+_UNITS_OF_CHILDREN = ("years", "months", "days")
 _WORDS = {word: unit for unit, words in _UNITS.items() for word in words}
 _CONCEIVED = (
     "gestational",
@@ -69,7 +70,7 @@ def read_age(value: str, *, column: str = "age", units: str = "") -> tuple[float
     """Read one age.
 
     Args:
-        value: As in a table: "34", "34.5", "34,5", "34y", "034Y", "6 months", "P6M", "89+", "n/a".
+        value: As in a table: "34", "34.5", "34,5", "34y", "034Y", "6 months", "P6M", "2;6", "89+", "n/a".
         column: Its column's name, which may say the unit: "age_months", "AgeInWeeks", "pma_weeks".
         units: What the table's JSON says of the column, if anything.
 
@@ -85,6 +86,11 @@ def read_age(value: str, *, column: str = "age", units: str = "") -> tuple[float
     text = value.strip().strip("\"'").lower()
     if text in _ABSENT:
         return None
+    if (summed := _summed(text)) is not None:
+        years, taken = summed
+        if any(word in _CONCEIVED for word in re.findall(r"[a-z]+", f"{units} {_spread(column)}".lower())):
+            years, taken = years - TERM_WEEKS / _PER_YEAR["weeks"], f"{taken} since conception"
+        return (years, taken) if -1 < years < 130 else None
     # "P6M" is ISO 8601, "89+" and ">89" the way to hide great ages; a comma may stand for the decimal point.
     found = re.fullmatch(r"p?[>≥~]?=?\s*(-?\d+(?:[.,]\d+)?)\s*\+?\s*([a-z. /_-]*)", text)
     if found is None:
@@ -102,6 +108,23 @@ def read_age(value: str, *, column: str = "age", units: str = "") -> tuple[float
     else:
         years, taken = number / _PER_YEAR[unit or "years"], unit or "years assumed"
     return (years, taken) if -1 < years < 130 and math.isfinite(years) else None
+
+
+def _summed(text: str) -> tuple[float, str] | None:
+    """An age in several units: "P2Y6M", "2 years 6 months", "26w3d", or "2;6", as those write who study children."""
+    children = re.fullmatch(r"(\d{1,2});(\d{1,2})(?:[.;](\d{1,2}))?", text)
+    if children is not None:
+        parts = list(zip(map(float, filter(None, children.groups())), _UNITS_OF_CHILDREN, strict=False))
+    elif re.fullmatch(r"p?(\s*\d+(?:[.,]\d+)?\s*[a-z]+[\s,]*){2,}", text.replace(" and ", " ")):
+        found = re.findall(r"(\d+(?:[.,]\d+)?)\s*([a-z]+)", text)
+        parts = [(float(value.replace(",", ".")), _WORDS.get(word, "")) for value, word in found]
+    else:
+        return None
+    order = [list(_PER_YEAR).index(unit) if unit else -1 for _, unit in parts]
+    falling = -1 not in order and order == sorted(set(order))
+    if not falling or (children is not None and parts[1][0] >= _PER_YEAR["months"]):
+        return None
+    return sum(value / _PER_YEAR[unit] for value, unit in parts), " and ".join(unit for _, unit in parts)
 
 
 def find_age(root: Path, relative: Path, subject: str, session: str | None) -> tuple[Age | None, list[str]]:

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pellucid.apps.bids.publish import RECORD, read_record, write_whole
-from pellucid.apps.bids.quality import NAMES
-from pellucid.errors import wrong
+from pellucid.apps.bids.found import subjects_of, units_of
+from pellucid.apps.bids.publish import write_whole
+from pellucid.evaluation.quality import NUMBERS
 from pellucid.metrics import METRICS
 
 ABSENT = "n/a"
@@ -31,30 +31,28 @@ WHO = {
     "GM_ml": "Volume in ml.",
     "WM_ml": "Volume in ml.",
     "certainty": "Mean certainty of the labels, 0 to 1, not calibrated; below 0.6 they are of little use.",
-    "noise_before": "Noise of the scan as a share of its intensity range.",
+    "noise_before": "Noise of the scan, in % of its intensity range.",
+    "change_after": "Mean absolute change inside the brain by enhancement, in % of the intensity range.",
     "qi": "BME-X's quality index: TCT before / TCT after; near 1 the scan was clear already.",
     "synth_expected_error": "Mean absolute error of the synthesized T1w in the brain, expected; white matter is 110.",
 }
 """Columns but those of metrics, with what they mean."""
 
 
-def write_group(out: Path) -> Path:
+def write_group(root: Path, out: Path) -> Path:
     """Gather the records of all scans into `iqm.tsv`, with `iqm.json` saying what the columns mean.
 
     Args:
+        root: Folder of the scans' dataset.
         out: Folder of the derivatives.
 
     Returns:
         The table.
 
     Raises:
-        PellucidError: If there is no record, or the table cannot be written.
+        PellucidError: If the table cannot be written.
     """
-    paths = sorted((*out.glob(f"sub-*/anat/*{RECORD}"), *out.glob(f"sub-*/ses-*/anat/*{RECORD}")))
-    rows = [row_of(record) for path in paths if (record := read_record(path)) is not None]
-    if not rows:
-        fix = "Run the participant level first."
-        raise wrong(str(out), need="records of scans", got="none", fix=fix)
+    rows = [row_of(record) for subject in subjects_of(out) for record in units_of(root, out, subject)]
     columns = _columns()
     lines = [[*columns], *([_cell(row.get(name)) for name in columns] for row in rows)]
     write_whole(
@@ -92,7 +90,7 @@ def row_of(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _columns() -> dict[str, str]:
     told = dict(WHO)
-    for name in NAMES:
+    for name in NUMBERS:
         entry = METRICS[name]
         unit = f", in {entry.unit}" if entry.unit else ""
         for when, words in (("before", "of the scan"), ("after", "of the enhanced image")):

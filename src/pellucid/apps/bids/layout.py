@@ -2,14 +2,17 @@
 
 import importlib
 import json
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pellucid.apps.bids.ages import cell, find_age
 from pellucid.apps.bids.options import StudyOptions
-from pellucid.apps.bids.scan import KEPT, SUFFIXES, Scan
+from pellucid.apps.bids.scan import SUFFIXES, Scan, entities_of
 from pellucid.errors import did_you_mean, missing, wrong
+
+logger = logging.getLogger(__name__)
 
 _LONG = {
     "acq": "acquisition",
@@ -45,17 +48,10 @@ def find_scans(root: Path, options: StudyOptions) -> list[Scan]:
         PellucidError: If the folder is no BIDS dataset, a participant is not in it, a filter cannot be read, or
             nothing is left.
     """
-    layout = _layout(root)
-    wanted = _labels(options.participant_label, "sub")
+    layout, note = _layout(root)
     known = sorted(layout.get_subjects())
-    if absent := sorted(set(wanted) - set(known)):
-        raise wrong(
-            "--participant-label",
-            need="participants of the dataset",
-            got=", ".join(absent),
-            fix=did_you_mean(absent[0], known),
-        )
-    sessions = _labels(options.session_label, "ses")
+    wanted = _labels(options.participant_label, "sub", "--participant-label", known)
+    sessions = _labels(options.session_label, "ses", "--session-label", sorted(layout.get_sessions()))
     filters = _filters(options.bids_filter_file)
     found: dict[str, Scan] = {}
     for suffix in SUFFIXES:
@@ -63,8 +59,10 @@ def find_scans(root: Path, options: StudyOptions) -> list[Scan]:
         query = {"suffix": kinds, "datatype": "anat", "extension": [".nii", ".nii.gz"]}
         query |= {"subject": wanted or known} | ({"session": sessions} if sessions else {})
         for file in layout.get(invalid_filters="allow", **(query | filters.get(suffix.lower(), {}))):
-            scan = _scan(root, file, suffix)
-            # Phase images show no anatomy.
+            scan = _scan(root, file, suffix, note)
+            # Results that lie in the dataset, outside of derivatives/, are no scans; phase images show no anatomy.
+            if not scan.relative.startswith(f"sub-{scan.subject}/"):
+                continue
             if dict(scan.entities).get("part") not in ("phase", "real", "imag"):
                 found[scan.relative] = scan
     _check_names(found.values())
@@ -87,29 +85,71 @@ def _check_names(scans: Iterable[Scan]) -> None:
             raise wrong(scan.stem, need="scans whose names differ in BIDS's entities", got=got, fix=fix)
 
 
-def _layout(root: Path) -> Any:
-    """Pybids's index of a dataset, derivatives and sources left out."""
+def _layout(root: Path) -> tuple[Any, str]:
+    """Pybids's index of a dataset, derivatives and sources left out; and what a person should know of it."""
+    check_dataset(root)
     try:
         bids: Any = importlib.import_module("bids")
     except ImportError as problem:
         raise missing("bids", install="pellucid[bids]") from problem
-    if not (root / "dataset_description.json").is_file():
-        got = "no such folder" if not root.is_dir() else "a folder without dataset_description.json"
-        raise wrong(str(root), need="a BIDS dataset", got=got, fix="See https://bids.neuroimaging.io")
     # Names are the validator's business: a scan with an odd name is still a scan.
-    indexer = bids.BIDSLayoutIndexer(
-        validate=False, index_metadata=True, ignore=["derivatives", "sourcedata", "code", "stimuli", ".git"]
-    )
+    ignored = ["derivatives", "sourcedata", "code", "stimuli", ".git"]
+    faults = (ValueError, TypeError, AttributeError, OSError, bids.exceptions.BIDSValidationError)
+    problems: list[Exception] = []
+    for metadata in (True, False):
+        indexer = bids.BIDSLayoutIndexer(validate=False, index_metadata=metadata, ignore=ignored)
+        try:
+            layout = bids.BIDSLayout(str(root), validate=False, derivatives=False, indexer=indexer)
+        except faults as problem:
+            problems.append(problem)
+            continue
+        if not problems:
+            return layout, ""
+        # One damaged JSON file must not stop a thousand scans; what is lost is scanners and sites.
+        note = f"No JSON file of the dataset was read, because one cannot be: {_words(problems[0])}"
+        logger.warning("%s: %s", root, note)
+        return layout, note
+    got = f"one that pybids refuses ({_words(problems[0])})"
+    raise wrong(str(root), need="a BIDS dataset", got=got) from problems[0]
+
+
+def _words(problem: object) -> str:
+    """An error in one line."""
+    return " ".join(str(problem).split())
+
+
+def check_dataset(root: Path) -> None:
+    """Refuse what cannot be a BIDS dataset.
+
+    Args:
+        root: Folder of the dataset.
+
+    Raises:
+        PellucidError: If it is no folder, or says nothing of itself.
+    """
+    path, need, fix = root / "dataset_description.json", "a BIDS dataset", "See https://bids.neuroimaging.io"
+    if not path.is_file():
+        nothing = "a file" if root.exists() else "no such folder"
+        got = "a folder without dataset_description.json" if root.is_dir() else nothing
+        raise wrong(str(root), need=need, got=got, fix=fix)
     try:
-        return bids.BIDSLayout(str(root), validate=False, derivatives=False, indexer=indexer)
-    except (ValueError, OSError, bids.exceptions.BIDSValidationError) as problem:
-        got = f"one that pybids refuses ({' '.join(str(problem).split())})"
-        raise wrong(str(root), need="a BIDS dataset", got=got) from problem
+        described = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as problem:
+        raise wrong(str(path), need="a file we may read", got=str(problem.strerror)) from problem
+    except ValueError as problem:
+        raise wrong(str(path), need="a JSON object", got=f"damage ({problem})") from problem
+    if not isinstance(described, dict):
+        raise wrong(str(path), need="a JSON object", got=f"a {type(described).__name__}")
 
 
-def _labels(words: Iterable[str], prefix: str) -> list[str]:
-    """Labels without their prefix; several may be in one word, with commas."""
-    return [part.removeprefix(f"{prefix}-") for word in words for part in word.split(",") if part]
+def _labels(words: Iterable[str], prefix: str, option: str, known: Sequence[str]) -> list[str]:
+    """Labels without their prefix, all of them known; several may be in one word, with commas."""
+    wanted = [part.removeprefix(f"{prefix}-") for word in words for part in word.split(",") if part]
+    if absent := sorted(set(wanted) - set(known)):
+        need = "participants of the dataset" if prefix == "sub" else "sessions of the dataset"
+        fix = did_you_mean(absent[0], known) if known else "It has none."
+        raise wrong(option, need=need, got=", ".join(absent), fix=fix)
+    return wanted
 
 
 def _filters(path: Path | None) -> dict[str, dict[str, Any]]:
@@ -118,8 +158,11 @@ def _filters(path: Path | None) -> dict[str, dict[str, Any]]:
         return {}
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as problem:
-        raise wrong(str(path), need="a JSON file of filters", got=str(problem)) from problem
+    except OSError as problem:
+        got = (problem.strerror or str(problem)).lower()
+        raise wrong(str(path), need="a JSON file of filters", got=got) from problem
+    except ValueError as problem:
+        raise wrong(str(path), need="a JSON file of filters", got=f"damage ({problem})") from problem
     if not isinstance(given, dict) or not all(isinstance(entry, dict) for entry in given.values()):
         raise wrong(str(path), need='a mapping such as {"t1w": {"session": "01"}}', got=type(given).__name__)
     import bids
@@ -143,12 +186,9 @@ def _filters(path: Path | None) -> dict[str, dict[str, Any]]:
     return filters
 
 
-def _scan(root: Path, file: Any, suffix: str) -> Scan:
+def _scan(root: Path, file: Any, suffix: str, note: str) -> Scan:
     """Our description of a file that pybids found."""
-    # Entities as they are written: pybids makes 1 of run-01.
-    name = Path(file.path).name
-    words = dict(word.split("-", 1) for word in name.split("_") if "-" in word)
-    entities = tuple((key, words[key]) for key in KEPT if key in words)
+    entities = entities_of(Path(file.path).name)
     # Of the path as the dataset names it: a link into an archive keeps its name.
     relative = Path(file.path).relative_to(root).as_posix()
     session = file.entities.get("session")
@@ -165,4 +205,5 @@ def _scan(root: Path, file: Any, suffix: str) -> Scan:
         facts["sex"] = sex
     if "SkullStripped" in told:
         facts["skull_stripped"] = bool(told["SkullStripped"])
+    notes += [note] if note else []
     return Scan(file.path, relative, subject, session, entities, suffix, facts, tuple(notes))

@@ -16,6 +16,8 @@ from pellucid.apps.bids.scan import Unit
 from pellucid.apps.bids.study import Study
 from pellucid.errors import is_out_of_memory
 
+CRASH = "_crash.json"
+"""Ending of what is left of a failure."""
 REPEATED = (
     "task",
     "synthesize",
@@ -58,7 +60,11 @@ def write_crash(unit: Unit, study: Study, task: str, message: str, trace: list[s
         trace: Lines of the traceback.
     """
     content = {
-        "unit": unit.name,
+        "name": unit.name,
+        "participant": unit.scan.subject,
+        "session": unit.scan.session,
+        "suffix": unit.scan.suffix,
+        "inputs": [{"uri": scan.uri, "facts": scan.facts, "notes": list(scan.notes)} for scan in unit.scans],
         "scans": [scan.path for scan in unit.scans],
         "task": task,
         "message": message,
@@ -70,7 +76,7 @@ def write_crash(unit: Unit, study: Study, task: str, message: str, trace: list[s
         "memory_gb": {"estimated": unit.memory_gb, "peak": round(runtime.peak_memory_mb() / 1000, 2)},
         "traceback": "".join(trace).splitlines(),
     }
-    path = study.log(unit, "_crash.json")
+    path = study.log(unit, CRASH)
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         dump(path, content)

@@ -1,48 +1,54 @@
-"""Numbers about a scan that need no truth, before and after, for the group's table."""
+"""Numbers about a scan that need no truth, before and after: the same in the group's table and on the pages."""
 
-import math
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from pellucid.errors import PellucidError
+from pellucid.evaluation.quality import NUMBERS, changes, quality
 from pellucid.io.volume import Volume
-from pellucid.metrics import METRICS
 from pellucid.pipelines.result import Result
-
-NAMES = ("tct", "cjv", "cnr", "snr", "fber", "efc", "fwhm")
-"""Metrics of `pellucid.metrics` that need a tissue map or nothing."""
 
 OUTSIDE_SHARE = 0.15
 """Share of the brain's volume that shines outside of it: below, a scan is stripped."""
 
 
 def judged(image: Volume, labels: Result) -> dict[str, float | None]:
-    """Measure an image by its own anatomy.
+    """Measure an image by its anatomy.
 
     Args:
-        image: Of one channel.
-        labels: Its labels, on its grid.
+        image: Of one channel, on the grid of the labels.
+        labels: Its labels.
 
     Returns:
-        Name -> value; None where a metric has no answer, for instance without gray matter.
+        Each of `NUMBERS` -> value; None where a metric has no answer, for instance without gray matter.
     """
-    tissue = cast(Volume, labels.tissue).data[None]
-    batch, brain = image.data[None], cast(Volume, labels.mask).data[None] > 0
-    found: dict[str, float | None] = {}
-    for name in NAMES:
-        entry = METRICS[name]
-        more: dict[str, Any] = {"spacing": image.grid.spacing} if "spacing" in entry.parameters else {}
-        mask = brain if name == "fwhm" else None
-        try:
-            value = float(
-                entry.function(batch, tissue if "tissue" in entry.needs else batch, mask=mask, **more)
-            )
-        except PellucidError:
-            value = math.nan
-        found[name] = round(value, 5) if math.isfinite(value) else None
-    return found
+    found = quality(image.data[0], cast(Volume, labels.tissue).data[0], spacing=image.grid.spacing)
+    return {name: round(found[name], 5) if name in found else None for name in NUMBERS}
+
+
+def compared(
+    before: Volume, after: Volume, labels: Result, of_before: dict[str, float | None]
+) -> dict[str, float | None]:
+    """Measure what was made of a scan, and how much it was changed.
+
+    Args:
+        before: The scan, on the grid of the labels.
+        after: What was made of it.
+        labels: Of the scan.
+        of_before: Its numbers.
+
+    Returns:
+        Columns of the group's table.
+    """
+    of_after, tissue = judged(after, labels), cast(Volume, labels.tissue).data[0]
+    more = changes(before.data[0], after.data[0], tissue, of_before, of_after)
+    index = more.get("quality_index")
+    return {
+        **{f"{name}_after": value for name, value in of_after.items()},
+        "change_after": round(more["change"], 3),
+        "qi": None if index is None else round(index, 4),
+    }
 
 
 def is_stripped(image: Volume, mask: Tensor) -> bool:

@@ -1,6 +1,7 @@
 """A study from the command line to its exit: check, plan, lock, work, gather."""
 
 import json
+import logging
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -10,19 +11,22 @@ from pathlib import Path
 from pellucid.apps.bids import validator
 from pellucid.apps.bids.cluster import run_on_cluster
 from pellucid.apps.bids.dataset import write_dataset_files
+from pellucid.apps.bids.found import subjects_of
 from pellucid.apps.bids.group import write_group
-from pellucid.apps.bids.layout import find_scans
+from pellucid.apps.bids.layout import check_dataset, find_scans
 from pellucid.apps.bids.lock import locked
 from pellucid.apps.bids.options import StudyOptions
 from pellucid.apps.bids.plan import units
 from pellucid.apps.bids.pool import Tell, run_local
-from pellucid.apps.bids.publish import RECORD, write_whole
+from pellucid.apps.bids.publish import RECORD, read_record, write_whole
 from pellucid.apps.bids.reports import group_pages, participant_pages
 from pellucid.apps.bids.scan import Unit
 from pellucid.apps.bids.study import WORK, Study
-from pellucid.apps.bids.work import Outcome
+from pellucid.apps.bids.work import Outcome, options_of
 from pellucid.errors import wrong
 from pellucid.io.disk import make_folder
+
+logger = logging.getLogger(__name__)
 
 STALE_SECONDS = 3600.0
 """Age of a temporary file of nobody's run."""
@@ -54,13 +58,18 @@ def participant(
     root, out = root.absolute(), out.absolute()
     if out == root or out in root.parents:
         raise wrong("OUT", need="a folder of its own", got=f"{out}, which holds the dataset")
+    if root in out.parents and out.relative_to(root).parts[0] != "derivatives":
+        logger.warning(
+            "%s lies in the dataset: the validator wants results in derivatives/ or elsewhere", out
+        )
     scans = find_scans(root, options)
     study = Study(str(root), str(out), options, command)
     planned = units(scans, options)
     if not planned:
         fix = "Every session has a T1w: --synthesize all makes one of each scan."
         raise wrong("--task", need="something to do", got=", ".join(options.task), fix=fix)
-    make_folder(out)
+    for folder in (out, study.work):
+        make_folder(folder)
     subjects = sorted({unit.scan.subject for unit in planned})
     with locked(study.locks, [f"sub-{subject}" for subject in subjects]):
         _check_free(planned, study)
@@ -70,8 +79,7 @@ def participant(
             _validate(root, out)
         run = run_local if options.executor == "local" else run_on_cluster
         outcomes = run(planned, study, begun(len(planned)))
-        for subject in subjects:
-            participant_pages(root, out, subject)
+        participant_pages(root, out, subjects, nprocs=options.nprocs)
         if not options.keep_work:
             _tidy(study, subjects)
     if not options.keep_work:
@@ -80,37 +88,55 @@ def participant(
     return outcomes
 
 
-def group(root: Path, out: Path) -> list[Path]:
+def group(root: Path, out: Path, *, nprocs: int = 1) -> list[Path]:
     """Gather what the participant level wrote.
 
     Args:
         root: Folder of the BIDS dataset.
         out: Folder of the derivatives.
+        nprocs: Pages at the same time.
 
     Returns:
-        The table, and pages if any.
+        The table, the participants' pages, and that of the group.
 
     Raises:
-        PellucidError: As `write_group`, or if another run gathers.
+        PellucidError: If there is no dataset or nothing was done, another run gathers, or nothing can be written.
     """
     root, out = root.absolute(), out.absolute()
+    check_dataset(root)
+    if not subjects_of(out):
+        fix = "Run the participant level first."
+        raise wrong(str(out), need="records of scans", got="none", fix=fix)
     with locked(out / WORK / "locks", ["group"]):
-        table = write_group(out)
-        pages = group_pages(root, out, table)
+        table = write_group(root, out)
+        pages = group_pages(root, out, nprocs=nprocs)
     for folder in (out / WORK / "locks", out / WORK):
         _remove_empty(folder)
     return [table, *pages]
 
 
 def _check_free(planned: Sequence[Unit], study: Study) -> None:
-    """Refuse to replace results unless that was asked for."""
-    if study.options.resume or study.options.force:
+    """Refuse to replace or remove results unless that was asked for."""
+    if study.options.force:
         return
-    there = [unit.name for unit in planned if study.place(unit, RECORD).exists()]
-    if there:
-        got = f"results of {len(there)} of them, such as {there[0]}"
+    there = {
+        unit.name: (unit, record)
+        for unit in planned
+        if (record := read_record(study.place(unit, RECORD))) is not None
+    }
+    if there and not study.options.resume:
+        got = f"results of {len(there)} of them, such as {next(iter(there))}"
         fix = "Use --resume to keep what is whole, or --force to make all anew."
         raise wrong(study.out, need="a folder without results of these scans", got=got, fix=fix)
+    for name, (unit, record) in there.items():
+        lost = sorted(set(record.get("planned", ())) - set(unit.tasks))
+        now, before = options_of(unit, study.options), record.get("options", {})
+        other = [f"{key} {before.get(key)}" for key in now if key in before and before[key] != now[key]]
+        words = [*other, *([f"task {' and '.join(lost)}"] if lost else [])]
+        if words and record.get("outputs"):
+            got = f"{name}, made with {', '.join(words)}, which this run would replace"
+            fix = "Give the same options, another OUT, or --force to make all anew."
+            raise wrong("--resume", need="results of the same options", got=got, fix=fix)
 
 
 def _tidy(study: Study, subjects: Sequence[str]) -> None:

@@ -11,6 +11,23 @@ KEPT = ("task", "acq", "ce", "rec", "run", "echo", "part", "chunk")
 """Entities that go on into the names of derivatives, in BIDS's order after sub and ses."""
 
 
+def entities_of(name: str) -> tuple[tuple[str, str], ...]:
+    """Read the entities that derivatives keep, as they are written: pybids makes 1 of run-01.
+
+    Args:
+        name: File name of a scan.
+
+    Returns:
+        Short names (of `KEPT`) and values.
+
+    Example:
+        >>> entities_of("sub-01_ses-a_run-01_T1w.nii.gz")
+        (('run', '01'),)
+    """
+    words = dict(word.split("-", 1) for word in name.split("_") if "-" in word)
+    return tuple((key, words[key]) for key in KEPT if key in words)
+
+
 @dataclass(frozen=True)
 class Scan:
     """One anatomical image of a BIDS dataset."""

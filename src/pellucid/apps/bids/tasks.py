@@ -8,9 +8,10 @@ import torch
 
 from pellucid import runtime, weights
 from pellucid.apps.bids.options import spacing_of
-from pellucid.apps.bids.quality import is_stripped, judged
+from pellucid.apps.bids.quality import compared, is_stripped, judged
 from pellucid.apps.bids.scan import Scan, Unit
 from pellucid.apps.bids.study import Study
+from pellucid.apps.stories import on_grid
 from pellucid.errors import PellucidError
 from pellucid.io.nifti_file import undisplayed
 from pellucid.io.volume import Volume
@@ -112,7 +113,8 @@ def _anatomical(unit: Unit, volume: Volume, study: Study, space: str, *, judge: 
     labels = segment_volume(volume, network, wanted, run=run)
     numbers = {"certainty": labels.record["certainty"], "intracranial_ml": labels.record["intracranial_ml"]}
     numbers |= {f"{name}_ml": value for name, value in labels.record["tissue_ml"].items()}
-    before = judged(volume, labels) if judge and res is None else {}
+    shown = on_grid(volume, labels.volume, order=3) if judge else volume
+    before = judged(shown, labels) if judge else {}
     numbers |= {f"{name}_before": value for name, value in before.items()}
     if "segment" in unit.tasks:
         yield Step("segment", _maps(scan, labels, res), labels.record, numbers if judge else {})
@@ -124,12 +126,9 @@ def _anatomical(unit: Unit, volume: Volume, study: Study, space: str, *, judge: 
         enhancer = weights.shared("default", device, kind="two_stage")
         run.notes["weights"] = describe_weights("default")
         clear = enhance_volume(volume, enhancer, EnhanceOptions(**common, denoise=options.denoise), run=run)
-        after = judged(clear.volume, labels) if judge else {}
-        found: dict[str, Any] = {f"{name}_after": value for name, value in after.items()}
-        found["noise_before"] = round(clear.record["noise"]["share"], 5)
-        poor, good = before.get("tct"), after.get("tct")
-        found["qi"] = round(poor / good, 4) if poor is not None and good else None
-        images = _images(scan, clear, labels, res, found["qi"])
+        found: dict[str, Any] = compared(shown, clear.volume, labels, before) if judge else {}
+        found["noise_before"] = round(100 * clear.record["noise"]["share"], 3)
+        images = _images(scan, clear, labels, res, found.get("qi"))
         yield Step("enhance", images, clear.record, found if judge else {})
 
 

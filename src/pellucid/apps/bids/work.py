@@ -10,11 +10,14 @@ import time
 import traceback
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+import nibabel as nib
 
 from pellucid import config, runtime, weights
-from pellucid.apps.bids.logs import logged, worded, write_crash, write_times
+from pellucid.apps.bids.logs import CRASH, logged, worded, write_crash, write_times
 from pellucid.apps.bids.options import StudyOptions
 from pellucid.apps.bids.publish import (
     IQM,
@@ -88,6 +91,8 @@ def _done(unit: Unit, study: Study) -> Outcome:
     """The work of `do`."""
     told, fingerprint = identity(unit, study.options)
     if study.options.resume and is_whole(read_record(study.place(unit, RECORD)), fingerprint, study):
+        # A try to make it anew may have failed; what is here is right all the same.
+        study.log(unit, CRASH).unlink(missing_ok=True)
         return Outcome(unit.name, unit.scan.subject, "kept")
     runtime.reset_peak_memory()
     began, start = datetime.now(UTC), time.perf_counter()
@@ -109,7 +114,7 @@ def _done(unit: Unit, study: Study) -> Outcome:
     write_times(
         unit, study, {"date": began.isoformat(timespec="seconds"), "seconds": seconds, "tasks": times}
     )
-    crash = study.log(unit, "_crash.json")
+    crash = study.log(unit, CRASH)
     if problem is None:
         crash.unlink(missing_ok=True)
         return Outcome(unit.name, unit.scan.subject, "ok")
@@ -132,6 +137,8 @@ def _attempt(
             grid = f"{step.task} {'x'.join(map(str, step.record['output_grid']['spacing_mm']))} mm"
             kept = {key: value for key, value in step.record.items() if key not in (*_TIMES, "versions")}
             kept.pop("inputs")
+            # What was done stays, how long it took does not.
+            kept["steps"] = [name for name in step.record["seconds"] if name != "total"]
             record["tasks"][grid] = kept
             record["quality"] |= step.quality
             times[grid] = {key: step.record[key] for key in ("seconds", "peak_memory_mb")}
@@ -161,7 +168,6 @@ def identity(unit: Unit, options: StudyOptions) -> tuple[dict[str, Any], str]:
         with speaking(Path(scan.path)):
             digest = weights.file_digest(Path(scan.path)) if Path(scan.path).is_file() else None
         inputs.append({"uri": scan.uri, "sha256": digest, "facts": scan.facts, "notes": list(scan.notes)})
-    plain = config.to_dict(options)
     names = sorted({name for task in unit.tasks for name in USED[task]})
     told = {
         "name": unit.name,
@@ -170,12 +176,37 @@ def identity(unit: Unit, options: StudyOptions) -> tuple[dict[str, Any], str]:
         "suffix": unit.scan.suffix,
         "inputs": inputs,
         "planned": list(unit.tasks),
-        "options": {key: plain[key] for key in MATTERS},
+        "options": options_of(unit, options),
         "weights": {name: weights.file_digest(weights.path(name)) for name in names},
         "versions": runtime.versions(),
     }
     text = json.dumps(told, sort_keys=True, default=str)
     return told, hashlib.sha256(text.encode()).hexdigest()
+
+
+def options_of(unit: Unit, options: StudyOptions) -> dict[str, Any]:
+    """Say which options decide the bytes of a unit's outputs.
+
+    Args:
+        unit: The unit.
+        options: All options.
+
+    Returns:
+        Plain data; `frame` is None where no scan has several, so that choosing one for some makes no other anew.
+    """
+    plain = config.to_dict(options)
+    if options.frame is not None and not any(_has_frames(scan.path) for scan in unit.scans):
+        plain["frame"] = None
+    return {key: plain[key] for key in MATTERS}
+
+
+def _has_frames(path: str) -> bool:
+    """Whether a file holds several images; one that cannot be read says so when it is."""
+    try:
+        shape = cast(Any, nib.load(path)).shape
+    except (OSError, ValueError, EOFError, nib.filebasedimages.ImageFileError):
+        return False
+    return prod(shape[3:]) > 1
 
 
 def _may_pass(problem: Exception) -> bool:
@@ -202,7 +233,7 @@ def _dump_quality(unit: Unit, record: dict[str, Any], staged: Path) -> None:
 
 def _without_places(record: dict[str, Any], study: Study) -> dict[str, Any]:
     """The record with paths below the dataset, and all warnings in one list."""
-    said = [message for task in record["tasks"].values() for message in task.pop("warnings", [])]
+    said = [message for task in record["tasks"].values() for message in task.get("warnings", [])]
     odd = [f["message"] for f in record.pop("findings", []) if f["level"] != "info"]
     notes = [note for entry in record["inputs"] for note in entry["notes"]]
     text = json.dumps({**record, "warnings": list(dict.fromkeys([*odd, *notes, *said]))}, ensure_ascii=False)
