@@ -81,7 +81,8 @@ class Run:
 
     def _check_memory(self, limit: str | None) -> None:
         """Say so where the limit could not be kept: only the networks can work on tiles."""
-        if limit is not None and _over(limit):
+        allowed = ScanOptions(memory=limit).memory_bytes
+        if allowed is not None and 1e6 * runtime.peak_memory_mb() > allowed:
             words = f"{runtime.peak_memory_mb() / 1000:.1f} GB of memory were needed, more than {limit}"
             logger.warning("%s", words)
             self.warnings += [words]
@@ -112,12 +113,6 @@ class Run:
             "peak_memory_mb": round(runtime.peak_memory_mb(), 1),
             "warnings": [f["message"] for f in findings if f["level"] != "info"] + self.warnings,
         }
-
-
-def _over(limit: str) -> bool:
-    """Whether this process has held more than an option `memory` allows."""
-    allowed = ScanOptions(memory=limit).memory_bytes
-    return allowed is not None and 1e6 * runtime.peak_memory_mb() > allowed
 
 
 def read(source: str | Path | Volume | Any, *, frame: int | None = None) -> Volume:

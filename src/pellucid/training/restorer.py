@@ -13,19 +13,17 @@ import torch
 from torch import Tensor
 
 from pellucid import runtime, weights
-from pellucid.errors import wrong
 from pellucid.inference.predictor import Precision, autocast
 from pellucid.models import Restoration, Restorer, RestorerConfig, SliceFiller
 from pellucid.training.data import parted
+from pellucid.training.heads import FIRST_JUDGED, HeadsConfig
 from pellucid.training.loop import Deadline, ScheduleConfig
 from pellucid.training.losses import LossConfig, image_loss
 from pellucid.training.optimizer import Muon
 from pellucid.training.pack import unpack
 from pellucid.training.restore_data import Head, RestoreBatch, RestoreDataConfig, RestoreStream
-from pellucid.training.run import WEIGHTS, RunConfig, SingleRun, channels_last, run_steps
+from pellucid.training.run import WEIGHTS, SingleRun, channels_last, run_steps
 
-FIRST_JUDGED = 2**20
-"""Number of the first head that is judged: none that is learnt from has it."""
 CLEAN_DB = 45.0
 """A head that is this near to its truth was not corrupted: nothing can be gained on it."""
 SCALE = 0.1
@@ -33,7 +31,7 @@ SCALE = 0.1
 
 
 @dataclass(frozen=True)
-class RestorerRecipe(RunConfig):
+class RestorerRecipe(HeadsConfig):
     """Everything that makes a run."""
 
     task: str = "restore"
@@ -43,24 +41,12 @@ class RestorerRecipe(RunConfig):
     """fp32, bf16 or auto."""
     filler: str = "slices"
     """Weights that fill in between thick slices first: a bundled name, or a file."""
-    held_back: tuple[str, ...] = ()
-    """Patterns of subject names that are judged, not learnt from."""
-    judge_every: int = 500
-    """Steps between judgements."""
+    log_every: int = 25
     judged: int = 12
-    """Heads that are judged."""
     model: RestorerConfig = field(default_factory=RestorerConfig)
     data: RestoreDataConfig = field(default_factory=RestoreDataConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    weight_decay: float = 0.01
-    """Of the optimizer."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.judge_every < 1 or self.judged < 1:
-            got = f"{self.judge_every} and {self.judged}"
-            raise wrong("recipe", need="judge_every >= 1 and judged >= 1", got=got)
 
 
 def fit(config: RestorerRecipe) -> Path:
