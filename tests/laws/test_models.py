@@ -32,6 +32,7 @@ SMALL = EfficientUNetConfig(channels=(4, 6))
 DENSE = DUNetConfig(width=4, growth=2)
 TINY: dict[str, tuple[str, Any]] = {
     "anatomy": ("anatomy", AnatomyConfig(channels=(4, 6), classes=5)),
+    "anatomy-lesions": ("anatomy", AnatomyConfig(channels=(4, 6), classes=5, lesion=True)),
     "efficient_unet": ("efficient_unet", SMALL),
     "efficient_unet-zero": ("efficient_unet", EfficientUNetConfig(2, 3, (4, 6), zero_init=True)),
     "dunet": ("dunet", DENSE),

@@ -2,6 +2,7 @@ import json
 import zipfile
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -163,3 +164,45 @@ def test_nothing_is_replaced_unasked_and_no_input_ever(folder: Path, packed: Pat
         pack(folder, scan, force=True)
     with pytest.raises(PellucidError, match="got a folder"):
         pack(folder, tmp_path, force=True)
+
+
+def test_lesions_are_a_bank_and_their_persons_own(phantom: Tensor, tmp_path: Path) -> None:
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = -91, -126, -72  # a usual grid of MNI152
+    write(tmp_path / "scans" / "one_T1w.nii.gz", painted(phantom, "T1w"))
+    mask = np.zeros(phantom.shape, np.int16)
+    mask[20:24, 22:26, 16:20] = 1
+    (tmp_path / "lesions").mkdir()
+    for name in ("one_lesion", "other_lesion"):
+        nib.save(nib.Nifti1Image(mask, affine), tmp_path / "lesions" / f"{name}.nii.gz")
+    with pytest.raises(PellucidError, match="do not lie on|on one grid"):
+        pack(tmp_path, tmp_path / "out.zip")  # the person's own lesions must lie on the scan
+    (tmp_path / "lesions" / "one_lesion.nii.gz").unlink()
+    one = unpack(pack(tmp_path, tmp_path / "out.zip"))[0]
+    assert one.lesion is None and len(one.bank) == 1
+    # 8 x 8 x 8 mm from x = -52 to -44 less half a voxel: the bank begins at -72 and has voxels of 2 mm.
+    assert one.bank[0].shape == (72, 90, 76)
+    where = one.bank[0].nonzero().float()
+    assert len(where) == pytest.approx(64, abs=40)
+    centre = where.mean(0) * 2 + 1 + torch.tensor([-72.0, -106.0, -68.0])
+    assert centre.tolist() == pytest.approx([-48, -79, -37], abs=1.1)
+
+
+def test_own_lesions_come_with_the_scan(phantom: Tensor, tmp_path: Path) -> None:
+    write(tmp_path / "scans" / "one_T1w.nii.gz", painted(phantom, "T1w"))
+    lesion = torch.zeros_like(phantom)
+    lesion[18:30, 20:30, 16:26] = 1
+    write(tmp_path / "lesions" / "one_lesion.nii.gz", lesion)
+    one = unpack(pack(tmp_path, tmp_path / "out.zip"))[0]
+    assert one.lesion is not None and torch.equal(one.lesion, lesion[cropped(phantom)].to(torch.int16))
+
+
+def test_a_mask_outside_of_the_brain_is_refused(phantom: Tensor, tmp_path: Path) -> None:
+    write(tmp_path / "scans" / "one_T1w.nii.gz", painted(phantom, "T1w"))
+    far = np.eye(4)
+    far[:3, 3] = 500
+    (tmp_path / "lesions").mkdir()
+    nib.save(nib.Nifti1Image(np.ones((17, 18, 19), np.int16), far), tmp_path / "lesions" / "a.nii.gz")
+    with pytest.raises(PellucidError, match="lesions in the brain of MNI152"):
+        pack(tmp_path, tmp_path / "out.zip")
+    assert not (tmp_path / "out.zip").exists()

@@ -15,7 +15,7 @@ from torch import Tensor
 from pellucid.ops.filters import gaussian_blur
 from pellucid.ops.random import Dice, seeded
 from pellucid.ops.warp import upsample
-from pellucid.synthesis.tables import LabelTable
+from pellucid.synthesis.tables import LESION, LabelTable
 
 SEQUENCES: dict[str, tuple[float, float, float]] = {
     # Mean of CSF, GM and WM relative to the brightest tissue.
@@ -26,6 +26,17 @@ SEQUENCES: dict[str, tuple[float, float, float]] = {
     "infant T1w": (0.25, 0.62, 0.58),
     "infant T2w": (1.00, 0.55, 0.70),
     "fetal T2w": (1.00, 0.48, 0.72),
+}
+
+ANY = (0.05, 1.0)
+"""Range of the mean of what no sequence says anything of."""
+
+LESIONS: dict[str, tuple[float, float]] = {
+    # Range of the mean of a lesion, in the same unit; any value where nothing is listed.
+    "T1w": (0.25, 0.75),
+    "T2w": (0.65, 1.1),
+    "FLAIR": (0.85, 1.3),
+    "PD": (0.8, 1.05),
 }
 
 
@@ -71,7 +82,8 @@ def draw_contrast(labels: list[int], table: LabelTable, config: ContrastConfig, 
         tissue_means = [0.0, *(m + config.jitter * dice.normal() for m in SEQUENCES[kind])]
         for number in sorted(set(partner.values())):
             tissue = table.tissue.get(number, 0)
-            base = tissue_means[tissue] if tissue else dice.uniform(0.05, 1.0)
+            span = LESIONS.get(kind, ANY) if number == LESION else ANY
+            base = tissue_means[tissue] if tissue else dice.uniform(*span)
             means[number] = max(0.0, base + config.label_jitter * dice.normal())
     dark_air = dice.happens(0.9)
     record: dict[str, Any] = {"kind": kind, "labels": {}, "seed": dice.seed()}

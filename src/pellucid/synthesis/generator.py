@@ -19,11 +19,11 @@ from pellucid.ops.random import Dice
 from pellucid.synthesis.aging import AgingConfig, draw_aging
 from pellucid.synthesis.contrast import ContrastConfig, draw_contrast, paint
 from pellucid.synthesis.deformation import DeformationConfig, draw_deformation
-from pellucid.synthesis.lesions import LESION, LesionConfig, add_lesions, draw_lesions
+from pellucid.synthesis.lesions import LesionConfig, add_lesions, draw_lesions, paste_lesions
 from pellucid.synthesis.reader import Reader
 from pellucid.synthesis.stripping import StripConfig, stripped
 from pellucid.synthesis.subject import Subject
-from pellucid.synthesis.tables import load_table
+from pellucid.synthesis.tables import LESION, LabelTable, load_table
 
 Record = dict[str, Any]
 
@@ -42,6 +42,8 @@ class Example:
     """Tissue classes 0..3, or none."""
     labels: Int[Tensor, "x y z"] | None = None
     """The subject's own label numbers, or none."""
+    lesion: Bool[Tensor, "x y z"] | None = None
+    """Where lesions were painted, or where a real scan is known to have some; or none."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def draw(config: GeneratorConfig, subject: Subject, generator: torch.Generator) 
     }
     if paint_it and subject.labels is not None:
         table = load_table(subject.table)
-        record["lesions"] = draw_lesions(config.lesions, config.patch, dice)
+        record["lesions"] = draw_lesions(config.lesions, config.patch, dice, bank=len(subject.bank))
         record["contrast"] = draw_contrast(
             sorted({0, *subject.label_numbers, LESION}), table, config.contrast, dice
         )
@@ -143,7 +145,7 @@ def build(subject: Subject, record: Record, *, device: torch.device | str = "cpu
     spacing = (record["spacing"],) * 3
     read = Reader(subject, record, device)
     table = load_table(subject.table)
-    labels = tissue = None
+    labels = tissue = lesion = None
     if subject.labels is not None:
         labels = read.labels(subject.labels)
         if (record["deformation"] or record)["flip"] and subject.is_sided:
@@ -155,7 +157,8 @@ def build(subject: Subject, record: Record, *, device: torch.device | str = "cpu
         kinds = {"tight": record["tight"], "cerebrum": record["cerebrum"]}
         shown = shown & stripped(labels, table=table, spacing=spacing[0], **kinds)
     if record["source"] == "labels" and labels is not None and tissue is not None:
-        painted = add_lesions(labels, record["lesions"], table=table, spacing=spacing[0])
+        painted = _with_lesions(labels, subject, record, read, table)
+        lesion = painted == LESION
         clean = paint(painted, record["contrast"])
         clean = robust_range(clean * shown).scale(clean)  # as every scan is before it meets the network
     else:
@@ -165,6 +168,7 @@ def build(subject: Subject, record: Record, *, device: torch.device | str = "cpu
             else read.image(subject.images[record["source"]])
         )
         shown = shown & (clean[0] != 0)
+        lesion = None if subject.lesion is None else read.labels(subject.lesion) > 0
     clean = degradation.apply(clean, _look(record), spacing=spacing).mul_(record["scale"])
     if record[
         "remask"
@@ -179,7 +183,20 @@ def build(subject: Subject, record: Record, *, device: torch.device | str = "cpu
         t1w = None if t1w is None else t1w * shown
         tissue = None if tissue is None else tissue * shown
         labels = None if labels is None else labels * shown
-    return Example(corrupted, clean, t1w, tissue, labels)
+        lesion = None if lesion is None else lesion & shown
+    return Example(corrupted, clean, t1w, tissue, labels, lesion)
+
+
+def _with_lesions(
+    labels: Int[Tensor, "x y z"], subject: Subject, record: Record, read: Reader, table: LabelTable
+) -> Int[Tensor, "x y z"]:
+    """A label map with the record's lesions."""
+    drawn = record["lesions"]
+    mask = drawn.get("mask")
+    if mask is None or read.positions is None:
+        return add_lesions(labels, drawn, table=table, spacing=record["spacing"])
+    other = subject.bank[mask["number"]].to(labels.device)
+    return paste_lesions(labels, other, mask, positions=read.positions, brain=subject.brain_box, table=table)
 
 
 def _look(record: Record) -> list[Step]:

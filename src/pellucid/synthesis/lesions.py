@@ -1,21 +1,22 @@
-"""Random lesions: connected blobs of a new label inside the brain."""
+"""Lesions, a new label inside the brain: those that other people have, or connected blobs."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from pellucid.ops.random import Dice, seeded
-from pellucid.ops.warp import upsample
-from pellucid.synthesis.tables import LabelTable
+from pellucid.ops.warp import sample_labels, upsample
+from pellucid.synthesis.tables import LESION, LabelTable
 
-LESION = 32000
-"""Label number of a synthetic lesion: above every FreeSurfer number, within 16 bits."""
+GRAY_MATTER, WHITE_MATTER = 2, 3
+"""Tissue classes from which on lesions occur."""
 
-GRAY_MATTER = 2
-"""Tissue class from which on lesions occur: gray matter 2, white matter 3."""
+BRAIN_BOX_MM = ((-72.0, 72.0), (-106.0, 74.0), (-68.0, 84.0))
+"""Box of the brain, its CSF included, along x, y and z of the space MNI152: masks of lesions are stretched from it
+over the brain that they are painted into, so that they lie where such lesions do."""
 
 
 @dataclass(frozen=True)
@@ -28,16 +29,44 @@ class LesionConfig:
     """Range of the number of blobs."""
     radius_mm: tuple[float, float] = (1.5, 14.0)
     """Range of a blob's radius, drawn log-uniformly."""
+    real: float = 0.7
+    """Probability that they are another person's instead of blobs, where there is a bank of masks."""
+    stretch: float = 0.1
+    """Largest relative change of the size and place of another person's lesions along each axis."""
+    white: float = 0.5
+    """Probability that only what lies in white matter of another person's lesions is painted."""
 
 
-def draw_lesions(config: LesionConfig, patch: tuple[int, int, int], dice: Dice) -> dict[str, Any]:
-    """Draw positions (patch voxels), radii (mm) and a seed for the outline; an empty list means none."""
-    blobs = []
+def draw_lesions(
+    config: LesionConfig, patch: tuple[int, int, int], dice: Dice, *, bank: int = 0
+) -> dict[str, Any]:
+    """Draw positions (patch voxels), radii (mm) and a seed for the outline of blobs, or one of a bank of masks.
+
+    Args:
+        config: Probabilities and ranges.
+        patch: Shape of the patch.
+        dice: Source of randomness.
+        bank: Number of masks.
+
+    Returns:
+        The record for `add_lesions`: no blobs and no mask mean no lesions.
+    """
+    blobs: list[list[float]] = []
+    mask = None
     if dice.happens(config.probability):
-        for _ in range(dice.integer(*config.count)):
+        if bank and dice.happens(config.real):
+            change = [[dice.uniform(-config.stretch, config.stretch) for _ in range(3)] for _ in range(2)]
+            mask = {
+                "number": dice.integer(0, bank - 1),
+                "flip": dice.happens(0.5),
+                "white": dice.happens(config.white),
+                "change": change,
+            }
+        for _ in range(0 if mask else dice.integer(*config.count)):
             position = [dice.uniform(0.0, n - 1.0) for n in patch]
             blobs.append([*position, dice.log_uniform(*config.radius_mm)])
-    return {"blobs": blobs, "seed": dice.seed()}
+    record: dict[str, Any] = {"blobs": blobs, "seed": dice.seed()}
+    return record | {"mask": mask} if mask else record
 
 
 def add_lesions(
@@ -74,3 +103,38 @@ def add_lesions(
         inside = distance < radius_mm * outline[box]
         out[box].masked_fill_(inside & (table.tissue_map(labels[box]) >= GRAY_MATTER), LESION)
     return out
+
+
+def paste_lesions(
+    labels: Int[Tensor, "u v w"],
+    mask: Int[Tensor, "a b c"],
+    drawn: dict[str, Any],
+    *,
+    positions: Float[Tensor, "3 u v w"],
+    brain: tuple[slice, slice, slice],
+    table: LabelTable,
+) -> Int[Tensor, "u v w"]:
+    """Write another person's lesions into a label map, in gray and white matter only.
+
+    Args:
+        labels: Label numbers.
+        mask: Where the other's lesions are, in the box of a brain (`BRAIN_BOX_MM`): 1 inside.
+        drawn: From `draw_lesions`: `flip`, `white` and `change`.
+        positions: Voxel of the labels' own volume that each voxel was read from.
+        brain: Box of the brain in that volume.
+        table: Meaning of the labels.
+
+    Returns:
+        A new label map, with `LESION` where lesions are.
+    """
+    larger, moved = (torch.tensor(change, device=labels.device) for change in drawn["change"])
+    low = torch.tensor([side.start - 0.5 for side in brain], device=labels.device)
+    size = torch.tensor([side.stop - side.start for side in brain], device=labels.device)
+    share = (positions - low.view(3, 1, 1, 1)) / size.view(3, 1, 1, 1)
+    share = (share - 0.5 - moved.view(3, 1, 1, 1)) / (1 + larger).view(3, 1, 1, 1)
+    if drawn["flip"]:
+        share[0].neg_()
+    at = (share + 0.5) * torch.tensor(mask.shape, device=labels.device).view(3, 1, 1, 1) - 0.5
+    inside = sample_labels(mask, at) > 0
+    least = WHITE_MATTER if drawn["white"] else GRAY_MATTER
+    return labels.masked_fill(inside & (table.tissue_map(labels) >= least), LESION)

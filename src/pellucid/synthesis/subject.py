@@ -1,12 +1,13 @@
 """Whom examples are made from."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from pellucid.ops.labels import bounding_box
 from pellucid.synthesis.tables import load_table
 
 
@@ -23,6 +24,11 @@ class Subject:
     """Label numbers (x, y, z), or none."""
     table: str = "freesurfer"
     """Meaning of the labels."""
+    lesion: Tensor | None = None
+    """The person's own lesions (x, y, z), 1 inside, or none."""
+    bank: Sequence[Tensor] = ()
+    """Masks of other people's lesions that may be painted into this one, each in the box of a brain
+    (`lesions.BRAIN_BOX_MM`)."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -40,3 +46,10 @@ class Subject:
         """Whether left and right have label numbers of their own; some maps call both sides by the left ones."""
         numbers = set(self.label_numbers)
         return any({left, right} <= numbers for left, right in load_table(self.table).swap.items())
+
+    @cached_property
+    def brain_box(self) -> tuple[slice, slice, slice]:
+        """Bounding box of the labels that are brain; all of the volume without any."""
+        if self.labels is None:
+            return slice(0, self.shape[0]), slice(0, self.shape[1]), slice(0, self.shape[2])
+        return bounding_box(load_table(self.table).tissue_map(self.labels) > 0)

@@ -16,6 +16,9 @@ from pellucid.errors import wrong
 TISSUES = ("background", "CSF", "GM", "WM")
 """Tissue classes 0..3, in the order of BME-X and of every tissue map pellucid writes."""
 
+LESION = 32000
+"""Label number of a synthetic lesion: above every FreeSurfer number, within 16 bits."""
+
 
 @dataclass(frozen=True)
 class LabelTable:

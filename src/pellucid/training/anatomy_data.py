@@ -16,6 +16,7 @@ from pellucid.synthesis import GeneratorConfig, Subject, build, draw, load_table
 from pellucid.synthesis.aging import AgingConfig
 from pellucid.synthesis.contrast import ContrastConfig
 from pellucid.synthesis.deformation import DeformationConfig
+from pellucid.synthesis.lesions import LesionConfig
 from pellucid.synthesis.stripping import StripConfig, stripped
 from pellucid.synthesis.structures import Grouping, grouping
 from pellucid.training.data import is_named, seed_of
@@ -34,6 +35,7 @@ def _generator() -> GeneratorConfig:
         aging=AgingConfig(probability=0.4),
         deformation=DeformationConfig(rotation_deg=18.0, scaling=0.15, shearing=0.1, warp_mm=5.0),
         contrast=ContrastConfig(plausible=0.6),
+        lesions=LesionConfig(probability=0.5),
         # Milder than the enhancer's: an edge that nobody can see cannot be learnt.
         degradation=DegradationConfig(
             clean=0.2, motion=0.15, blur=0.2, thick=0.3, noise=0.5, noise_std=(0.01, 0.08)
@@ -79,6 +81,8 @@ class AnatomyExample(NamedTuple):
     """The head's real T1w image (1, x, y, z), or none."""
     spacing: float
     """Voxel size in mm."""
+    lesion: Tensor | None = None
+    """True in lesions, (x, y, z); or none are known."""
 
 
 class AnatomyStream:
@@ -127,7 +131,8 @@ class AnatomyStream:
             raise AssertionError("a subject with labels gives an example with labels")
         rows = head.grouping.row_map(made.labels)
         side = head.grouping.side_map(made.labels, sided=head.subject.is_sided)
-        return AnatomyExample(made.input, rows, side, head.grouping, made.t1w, record["spacing"])
+        spacing = record["spacing"]
+        return AnatomyExample(made.input, rows, side, head.grouping, made.t1w, spacing, made.lesion)
 
     def _draw_head(self, dice: Dice) -> "_Head":
         while True:

@@ -167,7 +167,7 @@ def record_json(record: Record) -> str:
 def _on_device(subject: Subject, device: torch.device) -> Subject:
     labels = None if subject.labels is None else subject.labels.to(device)
     images = {key: image.to(device) for key, image in subject.images.items()}
-    return Subject(subject.name, subject.spacing, images, labels, subject.table)
+    return replace(subject, images=images, labels=labels)
 
 
 def _only_t1w(subject: Subject) -> dict[str, Tensor]:

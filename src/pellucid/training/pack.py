@@ -2,7 +2,8 @@
 
 Layout of the folder: `scans/` and `labels/` with any supported format. Files belong together by name:
 `<subject>_<contrast>` in scans, `<subject>_labels|aseg|dseg|seg` in labels (or any other name: then the label map
-is a subject of its own).
+is a subject of its own). `lesions/`, if there is one, holds masks in the space MNI152, which are painted into label
+maps; `<subject>_lesion` is also where the lesions of that subject's scans are.
 """
 
 import fnmatch
@@ -32,6 +33,7 @@ from pellucid.ops.intensity import robust_range
 from pellucid.ops.labels import bounding_box
 from pellucid.ops.noise import noise_std
 from pellucid.synthesis import Subject, load_table
+from pellucid.training.lesion_bank import FOLDER, read_bank, write_bank
 
 log = logging.getLogger(__name__)
 
@@ -76,12 +78,16 @@ def pack(
     """
     root, out = Path(root), Path(out)
     rules = _parse_rules(tables)
-    entries = _find(root, exclude)
+    entries, masks = _find(root, exclude), _find_masks(root, exclude)
+    for name, files in entries.items():
+        own = [path for path in masks if split_suffix(path)[0] == f"{name}_lesion"]
+        if own:
+            files["lesion"] = own[0]
     if not entries:
         raise wrong(
             str(root), need="images in scans/ or labels/", got="none", fix="See pellucid pack --help."
         )
-    inputs = [file for files in entries.values() for file in files.values()]
+    inputs = [file for files in entries.values() for file in files.values()] + masks
     check_free(out, force=force, inputs=inputs)
     make_folder(out.parent)
     index = []
@@ -93,6 +99,7 @@ def pack(
             subject = _read_subject(name, files, rules, denoise=denoise)
             index.append(_write_subject(archive, subject))
             log.info("packed %s: %s %s", name, subject.shape, ", ".join(files))
+        write_bank(archive, masks)
         archive.writestr("index.json", json.dumps(index, indent=1))
     return out
 
@@ -104,7 +111,7 @@ def unpack(path: str | Path) -> list[Subject]:
         path: File written by `pack`.
 
     Returns:
-        The subjects, their images as float32 with 1 at the 99.5th percentile.
+        The subjects, their images as float32 with 1 at the 99.5th percentile; all have the bank of lesions.
 
     Raises:
         PellucidError: If the file is missing or is not a packed dataset.
@@ -119,7 +126,8 @@ def unpack(path: str | Path) -> list[Subject]:
             index = json.loads(archive.read("index.json"))
             if not isinstance(index, list) or not all(isinstance(entry, dict) for entry in index):
                 raise ValueError("an index of another kind")
-            return [_load_subject(archive, entry) for entry in index]
+            bank = read_bank(archive)
+            return [replace(_load_subject(archive, entry), bank=bank) for entry in index]
     except (zipfile.BadZipFile, zlib.error, KeyError, TypeError, ValueError, OSError) as error:
         raise wrong(str(path), need="a dataset written by pellucid pack", got=str(error)) from error
 
@@ -158,14 +166,24 @@ def _find(root: Path, exclude: Sequence[str]) -> dict[str, dict[str, Path]]:
     return found
 
 
+def _find_masks(root: Path, exclude: Sequence[str]) -> list[Path]:
+    """Masks of lesions."""
+    paths = sorted((root / FOLDER).glob("*")) if (root / FOLDER).is_dir() else []
+    stems = [(path, *split_suffix(path)) for path in paths]
+    return [
+        path for path, stem, ending in stems if ending and not any(fnmatch.fnmatch(stem, p) for p in exclude)
+    ]
+
+
 def _read_subject(
     name: str, files: Mapping[str, Path], rules: Mapping[str, str], *, denoise: bool
 ) -> Subject:
     volumes = {key: to_canonical(load(path)) for key, path in files.items()}
     _check_one_grid(name, [volume.grid for volume in volumes.values()])
-    volumes = {key: _isotropic(v, nearest=key == "labels") for key, v in volumes.items()}
+    volumes = {key: _isotropic(v, nearest=key in ("labels", "lesion")) for key, v in volumes.items()}
     spacing = next(iter(volumes.values())).grid.spacing
     labels = _labels(volumes.pop("labels")) if "labels" in volumes else None
+    lesion = _labels(volumes.pop("lesion")) if "lesion" in volumes else None
     images = {key: _reference(v.data, denoise=denoise) for key, v in volumes.items()}
     shape = labels.shape if labels is not None else next(iter(images.values())).shape[1:]
     inside = torch.zeros(shape, dtype=torch.bool)
@@ -181,6 +199,7 @@ def _read_subject(
         {key: image[(slice(None), *box)].contiguous() for key, image in images.items()},
         None if labels is None else labels[box].contiguous(),
         table,
+        None if lesion is None else lesion[box].contiguous(),
     )
 
 
@@ -227,8 +246,8 @@ def _reference(image: Tensor, *, denoise: bool) -> Tensor:
 
 def _write_subject(archive: zipfile.ZipFile, subject: Subject) -> dict[str, object]:
     arrays = {f"image_{key}": image.numpy() for key, image in subject.images.items()}
-    if subject.labels is not None:
-        arrays["labels"] = subject.labels.numpy()
+    own = {"labels": subject.labels, "lesion": subject.lesion}
+    arrays |= {key: values.numpy() for key, values in own.items() if values is not None}
     for key, array in arrays.items():
         buffer = bytes_io.BytesIO()
         np.save(buffer, array)
@@ -249,10 +268,10 @@ def _load_subject(archive: zipfile.ZipFile, entry: Mapping[str, object]) -> Subj
         str(key): torch.from_numpy(np.load(bytes_io.BytesIO(archive.read(f"{name}/{key}.npy"))))
         for key in names
     }
-    labels = arrays.pop("labels", None)
+    labels, lesion = (arrays.pop(key, None) for key in ("labels", "lesion"))
     spacing = entry["spacing"]
     if not isinstance(spacing, list):
         raise KeyError("spacing")
-    subject = Subject(name, (spacing[0], spacing[1], spacing[2]), {}, labels, str(entry["table"]))
+    subject = Subject(name, (spacing[0], spacing[1], spacing[2]), {}, labels, str(entry["table"]), lesion)
     images = {key.removeprefix("image_"): image.float() / LEVELS for key, image in arrays.items()}
     return replace(subject, images=images)
