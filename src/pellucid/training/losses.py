@@ -120,14 +120,23 @@ def anatomy_loss(answer: Anatomy, examples: Sequence[AnatomyExample]) -> tuple[T
 
 
 def _lesion_loss(logits: Float[Tensor, "x y z"], example: AnatomyExample) -> Float[Tensor, ""]:
-    """Cross-entropy, that of the brain counting ten times, plus one minus the soft Dice of lesions if there are any."""
+    """Cross-entropy plus one minus the soft Dice of lesions if there are any.
+
+    The brain counts ten times as much as what lies around it, and lesions more, the rarer they are: by the root of what
+    would make them half of everything. With equal weights the answer was "nowhere" for more than 1,400 steps.
+    """
     truth = torch.zeros_like(logits) if example.lesion is None else example.lesion.to(logits)
     weight = torch.where(example.rows >= BRAIN, 1.0, 0.1)
-    entropy = F.binary_cross_entropy_with_logits(logits, truth, weight=weight, reduction="sum") / weight.sum()
-    if not bool(truth.any()):
-        return entropy
+    total, lesions = weight.sum(), truth.sum()
+    rarity = (total / lesions.clamp_min(1)).sqrt()
+    entropy = F.binary_cross_entropy_with_logits(
+        logits, truth, weight=weight, pos_weight=rarity, reduction="sum"
+    )
+    if not bool(lesions):
+        return entropy / total
     chance = logits.sigmoid()
-    return entropy + 1 - (2 * (chance * truth).sum() + 1) / (chance.sum() + truth.sum() + 1)
+    dice = (2 * (chance * truth).sum() + 1) / (chance.sum() + lesions + 1)
+    return entropy / (total + rarity * lesions) + 1 - dice
 
 
 def _grouped_loss(logits: Float[Tensor, "k x y z"], example: AnatomyExample) -> Float[Tensor, ""]:
