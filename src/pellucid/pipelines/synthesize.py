@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pellucid import config, runtime, weights
 from pellucid.errors import PellucidError, wrong
-from pellucid.inference.predictor import VOXEL_BYTES, fitting, predict, repeat_edges, room
+from pellucid.inference.predictor import fitting, predict, repeat_edges, room
 from pellucid.io import resample
 from pellucid.io.nifti_file import undisplayed
 from pellucid.io.volume import Grid, Volume
@@ -43,6 +43,9 @@ WHITE_GROUP = 3
 
 SHOWN_VOXELS = 7
 """Width of the surroundings of a voxel that must hold something that is not 0 for the scan to show it."""
+
+TILE_BYTES = 240
+"""Working memory of the network per voxel, both passes included: measured, 207 in tiles of 128 voxels, 280 of 96."""
 
 
 class Networks(NamedTuple):
@@ -200,32 +203,32 @@ def _look(volume: Volume, networks: Networks, options: SynthesizeOptions, target
     box = head_box(work.data, spacing)
     part = space.crop_grid(grid, box)
     image = work.data[box.slices]
-    seen = room(1 + len(networks.synthesizer.guide_weights()), part.shape)
-    x, y, z = part.shape
-    seen[:1, :x, :y, :z] = image
-    _guide(networks.synthesizer, known, image, part, seen[1:, :x, :y, :z])
-    repeat_edges(seen, part.shape)
+    seen = _seen(networks.synthesizer, known, image, part)
     brain = one_piece(space.transfer(known.brain, known.grid, part, order=1)[0] > 0.5)
     return _Look(seen, brain, grown(image[0].abs() > 1e-4, SHOWN_VOXELS), part)
 
 
-def _guide(network: Synthesizer, known: Posteriors, image: Image, grid: Grid, out: Tensor) -> None:
-    """Write what the network is told of the anatomy: drawn sharp around the brain, coarse beyond.
+def _seen(network: Synthesizer, known: Posteriors, image: Image, grid: Grid) -> Float[Tensor, "8 i j k"]:
+    """Image and guide: the anatomy drawn sharp around the brain, coarse beyond.
 
     One channel, then one class at a time: all of them would be most of what a run holds.
     """
-    with torch.inference_mode():
-        guide = network.guide(known.classes[None].to(next(network.buffers()).device))[0].cpu()
-    for channel, values in zip(out, guide.clone(), strict=True):
-        channel.copy_(space.transfer(values[None], known.grid, grid, order=1)[0])
     near, box = around_brain(known, grid)
     found = drawn(known, image[box], near)
-    inside = out[box].zero_()
-    for place, weights_of in enumerate(network.guide_weights().T.tolist()):
+    with torch.inference_mode():
+        guide = network.guide(known.classes[None].to(next(network.buffers()).device))[0].cpu()
+    seen, (x, y, z) = room(1 + len(guide), grid.shape), grid.shape
+    seen[0, :x, :y, :z] = image[0]
+    for channel, values in zip(seen[1:, :x, :y, :z], guide.clone(), strict=True):
+        channel.copy_(space.transfer(values[None], known.grid, grid, order=1)[0])
+    inside = seen[1:, :x, :y, :z][box].zero_()
+    for place, shares in enumerate(network.guide_weights().T.tolist()):
         chance = found.chance(place)[0]
-        for channel, weight in zip(inside, weights_of, strict=True):
-            if weight:
-                channel.add_(chance, alpha=weight)
+        for channel, share in zip(inside, shares, strict=True):
+            if share:
+                channel.add_(chance, alpha=share)
+    repeat_edges(seen, grid.shape)
+    return seen
 
 
 def _read(source: Any, options: SynthesizeOptions, *, alone: bool) -> Volume:
@@ -260,7 +263,7 @@ class _Answers(nn.Module):
 
 def _predict(network: Synthesizer, look: _Look, options: SynthesizeOptions) -> Float[Tensor, "3 x y z"]:
     answers = _Answers(network, flip=options.flip).eval()
-    most, tile = fitting(look.seen.shape[1:], voxel_bytes=VOXEL_BYTES, memory=options.memory_bytes)
+    most, tile = fitting(look.seen.shape[1:], voxel_bytes=TILE_BYTES, memory=options.memory_bytes)
     where, (x, y, z) = runtime.device(options.device), look.grid.shape
     made = predict(answers, look.seen, tile=tile, max_voxels=most, device=where, precision=options.precision)
     return made[:, :x, :y, :z]
