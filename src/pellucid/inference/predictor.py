@@ -54,13 +54,14 @@ def fitting(
         Voxels that may go through in one piece, and the side of tiles, a multiple of 16, otherwise; with too little
         memory even for the smallest tiles, those.
     """
+    runtime.trim_memory()
     if memory is None:
-        most, room = default, default
+        most, within = default, default
     else:
         held = 1e6 * runtime.memory_mb() + 4 * BESIDE * math.prod(shape)
-        room = int(max(0.0, memory - held) / voxel_bytes)
-        most = min(default, room)
-    side, least = (int(voxels ** (1 / 3) + 1e-6) // 16 * 16 for voxels in (room, LITTLE / voxel_bytes))
+        within = int(max(0.0, memory - held) / voxel_bytes)
+        most = min(default, within)
+    side, least = (int(voxels ** (1 / 3) + 1e-6) // 16 * 16 for voxels in (within, LITTLE / voxel_bytes))
     return most, max(SMALLEST_TILE, min(LARGEST_TILE, max(side, least)))
 
 
@@ -111,6 +112,7 @@ def predict(
             device, side = _with_less_memory(device, side, tile, multiple)
             shared = min(overlap, side // 2)
             torch.cuda.empty_cache()
+    runtime.trim_memory()
     x, y, z = image.shape[1:]
     # A clone made outside of inference mode is an ordinary tensor that callers may change in place.
     return answer[:, :x, :y, :z].clone(memory_format=torch.contiguous_format)
@@ -127,6 +129,32 @@ def pad_to_multiple(image: Image, multiple: int) -> Float[Tensor, "c i j k"]:
         The image itself (a view) if nothing is missing, else a new one that begins with it.
     """
     return blocks.pad_to_multiple(image[None], multiple)[0]
+
+
+def room(channels: int, shape: Sequence[int], *, multiple: int = 16) -> Float[Tensor, "c i j k"]:
+    """Memory for an image whose sides are padded to a multiple already: `predict` then needs no copy of it.
+
+    Args:
+        channels: Of the image.
+        shape: Of the image (x, y, z).
+        multiple: Sides are multiples of this.
+
+    Returns:
+        A tensor that may hold anything; `repeat_edges` completes it.
+    """
+    return torch.empty(channels, *(_round_up(size, multiple) for size in shape))
+
+
+def repeat_edges(padded: Image, shape: Sequence[int]) -> None:
+    """Fill what lies beyond an image in the memory around it with copies of its far edges, as `pad_to_multiple`.
+
+    Args:
+        padded: Begins with the image; changed in place.
+        shape: Of the image (x, y, z).
+    """
+    for axis, size in enumerate(shape, start=1):
+        beyond = padded.narrow(axis, size, padded.shape[axis] - size)
+        beyond.copy_(padded.narrow(axis, size - 1, 1).expand_as(beyond))
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:

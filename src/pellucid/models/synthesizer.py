@@ -88,8 +88,11 @@ class Synthesizer(nn.Module):
         Returns:
             The sketch, every class in its usual T1w intensity; then the probability of each group.
         """
-        weights = torch.cat([self.means[None], self.member])
-        return torch.einsum("gk,bkxyz->bgxyz", weights, classes)
+        return torch.einsum("gk,bkxyz->bgxyz", self.guide_weights(), classes)
+
+    def guide_weights(self) -> Float[Tensor, "7 k"]:
+        """How much of each class is in each channel of the guide."""
+        return torch.cat([self.means[None], self.member])
 
     def forward(self, batch: Float[Tensor, "b 8 x y z"]) -> Synthesis:
         """Synthesize in voxels of about 1 mm.

@@ -90,6 +90,9 @@ class EfficientUNet(nn.Module):
         padded = pad_to_multiple(batch, 2 ** len(self.config.channels))
         folded = haar(space_to_depth(padded))
         x = self.stem(folded * self.gains)
+        # As large as the input: held on to only where it is needed again.
+        image = folded[:, :8] if self.config.experts else None
+        del folded
         skips: list[Tensor] = []
         for level, block in enumerate(self.down):
             x = block(x)
@@ -101,8 +104,8 @@ class EfficientUNet(nn.Module):
             x = torch.nn.functional.interpolate(self.grow[level](x), scale_factor=2.0).add_(skips[level])
             x = self.up[level](x)
         out: Tensor = self.head(x)
-        if self.config.experts:
-            change = self.experts(folded[:, :8], GATE_UNIT * self.gate(x))
+        if image is not None:
+            change = self.experts(image, GATE_UNIT * self.gate(x))
             out = torch.cat([out[:, :8] + change, out[:, 8:]], dim=1)
         # Unnormalized: a coefficient of 1 changes each voxel of its block by 1.
         return crop_like(depth_to_space(8 * haar(out)), batch)

@@ -59,13 +59,32 @@ def sharpen(
     group = torch.as_tensor(groups, device=prior.device)
     prior.clamp_min_(LEAST_PRIOR)
     prior.div_(prior.sum(0, keepdim=True))
-    grouped = _sums(prior, group)
-    means, variances = _fit(image, grouped, spacing)
+    changes = factors(image, _sums(prior, group), spacing=spacing)
+    for place, number in enumerate(group.tolist()):
+        prior[place].mul_(changes[number])
+    return prior
+
+
+def factors(
+    image: Float[Tensor, "1 x y z"], prior: Float[Tensor, "g x y z"], *, spacing: Spacing
+) -> Float[Tensor, "g x y z"]:
+    """What the scan makes of the probability of each group, and so of each class in it: a factor in every voxel.
+
+    For those who cannot hold all classes at once; `sharpen` is this and a product.
+
+    Args:
+        image: The scan; 0 is background and about 1 the brightest tissue.
+        prior: Probability of each group, above 0, the sum of all 1; overwritten.
+        spacing: Voxel size in mm.
+
+    Returns:
+        The factors, in the memory of `prior`.
+    """
+    means, variances = _fit(image, prior, spacing)
     for start in range(0, image.shape[1], SLAB):
         planes = slice(start, min(start + SLAB, image.shape[1]))
-        change = _expected(image, grouped, means, variances, planes).div_(grouped[:, planes])
-        for place, number in enumerate(group.tolist()):
-            prior[place, planes].mul_(change[number])
+        after = _expected(image, prior, means, variances, planes)
+        prior[:, planes] = after.div_(prior[:, planes])
     return prior
 
 

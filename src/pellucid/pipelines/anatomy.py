@@ -13,7 +13,7 @@ from pellucid.io.volume import Grid, Volume
 from pellucid.ops.head import Box, context_spacing, head_box
 from pellucid.ops.intensity import IntensityRange
 from pellucid.ops.labels import bounding_box, largest_component
-from pellucid.ops.mixture import sharpen
+from pellucid.ops.mixture import LEAST_PRIOR, factors
 from pellucid.pipelines import space
 from pellucid.pipelines.options import ScanOptions
 from pellucid.synthesis.structures import BRAIN, STRUCTURES
@@ -23,8 +23,12 @@ NEAR_VOXELS = 3
 """Voxels of the network's grid around the brain that are looked at: posteriors fall off within them."""
 
 
+GROUPS = tuple(structure.group for structure in STRUCTURES)
+"""Group of each class."""
+
+
 class Posteriors(NamedTuple):
-    """What is known of a scan, on a grid of its own around the brain."""
+    """What the network says of a scan, on a grid of its own."""
 
     classes: Float[Tensor, "k x y z"]
     """Probability of each class of `STRUCTURES`."""
@@ -36,9 +40,38 @@ class Posteriors(NamedTuple):
     """Probability of being brain or the CSF around it, as the network gave it."""
 
 
+class Drawn(NamedTuple):
+    """What is known of a scan around the brain, with borders where the scan has its edges.
+
+    All classes at once would be the largest thing in memory: `chance` works them out one by one.
+    """
+
+    coarse: Posteriors
+    """What the network says there."""
+    change: Float[Tensor, "g x y z"]
+    """What the scan makes of each group: a factor of the chance of its classes."""
+    right: Float[Tensor, "1 x y z"]
+    """Probability of being on the right."""
+    grid: Grid
+    """Of all but `coarse`; canonical orientation."""
+    brain: Float[Tensor, "1 x y z"]
+    """Probability of being brain or the CSF around it, as the network gave it."""
+
+    def chance(self, place: int) -> Float[Tensor, "1 x y z"]:
+        """Probability of a class.
+
+        Args:
+            place: Its place in `STRUCTURES`.
+
+        Returns:
+            A new tensor, on `grid`.
+        """
+        return _prior(self.coarse, place, self.grid).mul_(self.change[GROUPS[place]])
+
+
 def posteriors(
     volume: Volume, network: nn.Module, options: ScanOptions, *, levels: IntensityRange | None = None
-) -> Posteriors:
+) -> Drawn:
     """Ask an anatomy network about a scan.
 
     Args:
@@ -95,7 +128,7 @@ def around_brain(found: Posteriors, grid: Grid) -> tuple[Grid, tuple[slice, slic
     return overlap(found.grid, grid, near)
 
 
-def drawn(found: Posteriors, image: Image, grid: Grid) -> Float[Tensor, "k x y z"]:
+def drawn(found: Posteriors, image: Image, grid: Grid) -> Drawn:
     """Probabilities with borders where the scan has its edges.
 
     Args:
@@ -104,13 +137,35 @@ def drawn(found: Posteriors, image: Image, grid: Grid) -> Float[Tensor, "k x y z
         grid: A finer one, with parallel axes.
 
     Returns:
-        Probability of each class on the finer grid.
+        Probabilities on the finer grid.
     """
-    # One by one: on the way from grid to grid all of them at once would be held three times.
-    classes = torch.empty(len(found.classes), *grid.shape)
-    for place, chance in enumerate(found.classes):
-        classes[place] = space.transfer(chance[None], found.grid, grid, order=1)[0]
-    return sharpen(image, classes, groups=[structure.group for structure in STRUCTURES], spacing=grid.spacing)
+    near = _around(found, grid)
+    grouped = torch.zeros(max(GROUPS) + 1, *grid.shape)
+    for place, group in enumerate(GROUPS):
+        grouped[group] += _prior(near, place, grid)[0]
+    total = grouped.sum(0)
+    change = factors(image, grouped.div_(total), spacing=grid.spacing).div_(total)
+    runtime.trim_memory()
+    right, brain = (space.transfer(values, near.grid, grid, order=1) for values in (near.right, near.brain))
+    return Drawn(near, change, right, grid, brain)
+
+
+def _prior(found: Posteriors, place: int, grid: Grid) -> Float[Tensor, "1 x y z"]:
+    """Chance of a class on a finer grid before the scan is asked, up to the sum over all."""
+    return space.transfer(found.classes[place : place + 1], found.grid, grid, order=1).clamp_min(LEAST_PRIOR)
+
+
+def _around(found: Posteriors, grid: Grid) -> Posteriors:
+    """The part of it that linear interpolation at the voxels of a grid looks at."""
+    low, high = [], []
+    for at, size in zip(space.positions(found.grid, grid), found.grid.shape, strict=True):
+        within = at.clamp(0, size - 1)
+        low.append(int(within[0].floor()))
+        high.append(int(within[-1].ceil()) + 1)
+    box = Box((low[0], low[1], low[2]), (high[0], high[1], high[2]))
+    # Copies, so that the rest can go.
+    classes, right, brain = (part[box.slices].clone() for part in (found.classes, found.right, found.brain))
+    return Posteriors(classes, right, space.crop_grid(found.grid, box), brain)
 
 
 def overlap(
@@ -158,14 +213,11 @@ def _shown(scan: Volume) -> tuple[Float[Tensor, "1 x y z"], Grid]:
     return space.transfer(scan.data[box.slices], source, target, order=3, average=True), target
 
 
-def _sharp(found: Posteriors, scan: Volume) -> Posteriors:
+def _sharp(found: Posteriors, scan: Volume) -> Drawn:
     """The same around the brain on a finer grid, with borders where the scan has its edges."""
     spacing = space.working_spacing(scan.grid.spacing)
     same = space.same_spacing(spacing, scan.grid.spacing)
     fine = scan.grid if same else resample.spaced_grid(scan.grid, spacing)
     part, box = around_brain(found, fine)
     image = scan.data[box] if same else space.transfer(scan.data, scan.grid, part, order=1, average=True)
-    right, brain = (
-        space.transfer(values, found.grid, part, order=1) for values in (found.right, found.brain)
-    )
-    return Posteriors(drawn(found, image, part), right, part, brain)
+    return drawn(found, image, part)

@@ -14,7 +14,7 @@ from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
 from pellucid.ops.labels import bounding_box, one_piece
 from pellucid.pipelines import space, volumes
-from pellucid.pipelines.anatomy import Posteriors, overlap, posteriors
+from pellucid.pipelines.anatomy import Drawn, overlap, posteriors
 from pellucid.pipelines.options import SegmentOptions
 from pellucid.pipelines.record import Run, describe, describe_weights, read, used
 from pellucid.pipelines.result import Result
@@ -97,7 +97,7 @@ def segment_volume(
         with run.step("label"):
             template = volume.blank(space.wanted_grid(volume.grid, options.spacing_mm))
             labels, tissue, brain, chances = labels_on(template, found, chances="probseg" in options.save)
-        table = volumes.table(found.classes, found.right, found.brain, found.grid)
+        table = volumes.table(found.chance, found.right, found.brain, found.grid)
         certainty = round(volumes.certainty(table), 3)
         if certainty < UNSURE:
             logger.warning(
@@ -128,9 +128,7 @@ def segment_volume(
     )
 
 
-def labels_on(
-    template: Volume, found: Posteriors, *, mask: Volume | None = None, chances: bool = False
-) -> Labels:
+def labels_on(template: Volume, found: Drawn, *, mask: Volume | None = None, chances: bool = False) -> Labels:
     """Labels on a grid whose axes are those of the scan.
 
     Args:
@@ -159,10 +157,11 @@ def labels_on(
     return Labels(back[0], back[1], back[2], more)
 
 
-def _tissues(found: Posteriors, grid: Grid) -> Float[Tensor, "3 i j k"]:
+def _tissues(found: Drawn, grid: Grid) -> Float[Tensor, "3 i j k"]:
     """Probability of CSF, GM and WM on a grid whose axes are those of the posteriors."""
-    kinds = torch.tensor([structure.tissue for structure in STRUCTURES])
-    sums = torch.stack([found.classes[kinds == kind].sum(0) for kind in (1, 2, 3)])
+    sums = torch.zeros(3, *found.grid.shape)
+    for place, structure in enumerate(STRUCTURES[BRAIN:], start=BRAIN):
+        sums[structure.tissue - 1] += found.chance(place)[0]
     part, box = overlap(found.grid, grid, bounding_box(found.brain[0] > 0.2, margin=1))
     out = torch.zeros(3, *grid.shape)
     out[box] = space.transfer(sums, found.grid, part, order=1, average=True)
@@ -180,7 +179,7 @@ def _given(mask: Volume, template: Volume) -> Float[Tensor, "1 i j k"]:
 
 
 def _labels(
-    found: Posteriors, grid: Grid
+    found: Drawn, grid: Grid
 ) -> tuple[Float[Tensor, "1 i j k"], Float[Tensor, "1 i j k"], Float[Tensor, "1 i j k"]]:
     """Structures, tissues and brain on a grid whose axes are those of the posteriors."""
     near = bounding_box(found.brain[0] > 0.2, margin=1)
@@ -195,14 +194,15 @@ def _labels(
     inside = one_piece(read(found.brain)[0] > 0.5)[None]
     right = read(found.right) > 0.5
     best = torch.zeros(1, *part.shape)
-    numbers, kinds = torch.zeros_like(best), torch.zeros_like(best)
-    for place, structure in enumerate(STRUCTURES[BRAIN:], start=BRAIN):
-        chance = read(found.classes[place : place + 1])
-        better = chance > best
-        best = torch.maximum(best, chance)
-        numbers.masked_fill_(better, structure.number)
-        kinds.masked_fill_(better, structure.tissue)
-        if structure.right is not None:
-            numbers.masked_fill_(better & right, structure.right)
-    structures[box], tissue[box], brain[box] = numbers * inside, kinds * inside, inside.float()
+    which = torch.zeros(1, *part.shape, dtype=torch.int32)
+    for place in range(BRAIN, len(STRUCTURES)):
+        chance = read(found.chance(place))
+        which.masked_fill_(chance > best, place)
+        torch.maximum(best, chance, out=best)
+    which.mul_(inside)
+    left, beyond, kinds = (
+        torch.tensor(values, dtype=torch.float32)[which]
+        for values in zip(*((s.number, s.right or s.number, s.tissue) for s in STRUCTURES), strict=True)
+    )
+    structures[box], tissue[box], brain[box] = torch.where(right, beyond, left), kinds, inside.float()
     return structures, tissue, brain

@@ -1,5 +1,6 @@
 """How large the structures of a brain are."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from pellucid.synthesis.structures import BRAIN, STRUCTURES
 
 
 def table(
-    classes: Float[Tensor, "k x y z"],
+    chance: Callable[[int], Float[Tensor, "1 x y z"]],
     right: Float[Tensor, "1 x y z"],
     brain: Float[Tensor, "1 x y z"],
     grid: Grid,
@@ -21,7 +22,7 @@ def table(
     """Volume of every structure, as a sum of probabilities inside the brain.
 
     Args:
-        classes: Probability of each class of `STRUCTURES`.
+        chance: Gives the probability of a class, by its place in `STRUCTURES`.
         right: Probability of being on the right.
         brain: Probability of being brain or the CSF around it.
         grid: Of all.
@@ -32,25 +33,27 @@ def table(
     """
     inside = one_piece(brain[0] > 0.5)
     voxel_ml = abs(float(torch.linalg.det(torch.from_numpy(grid.affine[:3, :3].copy())))) / 1000
-    beyond = right[0][inside].double()
+    at = inside.flatten().nonzero()[:, 0]
+    beyond = right.flatten()[at].double()
+    share = torch.stack([1 - beyond, beyond], dim=1)
     rows = []
     for place, structure in enumerate(STRUCTURES[BRAIN:], start=BRAIN):
-        chance = classes[place][inside].double()
-        sides = [(structure.number, structure.name, chance)]
+        sure = chance(place).flatten()[at].double()
+        sides = [(structure.number, structure.name, torch.stack([sure.sum(), sure.dot(sure)]))]
         if structure.right is not None:
+            ours, others = (torch.stack([sure, sure.square()]) @ share).T
             sides = [
-                (structure.number, f"Left-{structure.name}", chance * (1 - beyond)),
-                (structure.right, f"Right-{structure.name}", chance * beyond),
+                (structure.number, f"Left-{structure.name}", ours),
+                (structure.right, f"Right-{structure.name}", others),
             ]
-        for number, name, share in sides:
-            total = float(share.sum())
-            certainty = float((share * chance).sum()) / total if total > 0 else 0.0
+        for number, name, sums in sides:
+            total, squares = sums.tolist()
             rows.append(
                 {
                     "index": number,
                     "name": name,
                     "volume_ml": round(total * voxel_ml, 3),
-                    "certainty": round(certainty, 3),
+                    "certainty": round(squares / total, 3) if total > 0 else 0.0,
                 }
             )
     return sorted(rows, key=lambda row: row["index"])
