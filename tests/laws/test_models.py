@@ -15,6 +15,7 @@ from pellucid.models import (
     MODELS,
     AnatomyConfig,
     EfficientUNetConfig,
+    LesionNetConfig,
     RestorerConfig,
     SliceFillerConfig,
     SynthesizerConfig,
@@ -32,10 +33,10 @@ SMALL = EfficientUNetConfig(channels=(4, 6))
 DENSE = DUNetConfig(width=4, growth=2)
 TINY: dict[str, tuple[str, Any]] = {
     "anatomy": ("anatomy", AnatomyConfig(channels=(4, 6), classes=5)),
-    "anatomy-lesions": ("anatomy", AnatomyConfig(channels=(4, 6), classes=5, lesion=True)),
     "efficient_unet": ("efficient_unet", SMALL),
     "efficient_unet-zero": ("efficient_unet", EfficientUNetConfig(2, 3, (4, 6), zero_init=True)),
     "dunet": ("dunet", DENSE),
+    "lesions": ("lesions", LesionNetConfig(channels=(4, 6))),
     "restorer": ("restorer", RestorerConfig(channels=(4, 6))),
     "slice_filler": ("slice_filler", SliceFillerConfig(channels=4, blocks=1, neighbors=1)),
     "synthesizer": ("synthesizer", SynthesizerConfig(channels=(4, 6))),

@@ -21,5 +21,4 @@ class Stub(nn.Module):
             logits[:, INDEX[name]] = -300 * (batch[:, 0] - level).square()
         place = torch.arange(batch.shape[2]).float()
         ramp = place - torch.nonzero(batch[0, 0] > 0.1)[:, 0].float().mean()
-        side = 20 * ramp.view(1, 1, -1, 1, 1).expand_as(batch)
-        return Anatomy(logits, side, side[:, :0])
+        return Anatomy(logits, 20 * ramp.view(1, 1, -1, 1, 1).expand_as(batch))

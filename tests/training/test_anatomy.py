@@ -21,7 +21,6 @@ from pellucid.training.anatomy_data import AnatomyDataConfig, AnatomyExample, An
 from pellucid.training.loop import ScheduleConfig
 from pellucid.training.losses import anatomy_loss
 from pellucid.training.pack import unpack
-from pellucid.training.run import begin_with
 
 
 def data(packed: Path, **changes: Any) -> AnatomyDataConfig:
@@ -63,7 +62,7 @@ def sure(classes: list[int], right: list[bool], *, by: float = 30.0) -> Anatomy:
     for place, number in enumerate(classes):
         logits[0, number, place] = by
     side = torch.tensor([by if is_right else -by for is_right in right]).view(1, 1, -1, 1, 1)
-    return Anatomy(logits, side, side[:, :0])
+    return Anatomy(logits, side)
 
 
 def test_the_loss_of_the_truth_is_nothing() -> None:
@@ -88,66 +87,10 @@ def test_the_loss_asks_no_more_than_the_labels_know() -> None:
 
 def test_cross_entropy_and_dice_of_a_network_that_knows_nothing() -> None:
     head = example("freesurfer", [2, 2, 2, 2], sided=False)
-    answer = Anatomy(*(torch.zeros(1, count, 4, 1, 1) for count in (20, 1, 0)))
+    answer = Anatomy(torch.zeros(1, 20, 4, 1, 1), torch.zeros(1, 1, 4, 1, 1))
     loss, _ = anatomy_loss(answer, [head])
     dice = (2 * 4 / 20 + 1) / (4 + 4 / 20 + 1)
     assert float(loss) == pytest.approx(math.log(20) + 1 - dice, rel=1e-5)
-
-
-def test_lesions_are_learnt_where_the_network_tells_them() -> None:
-    head = example("freesurfer", [2, 2, 41, 0])._replace(
-        lesion=torch.tensor([1, 0, 0, 0]).bool().view(4, 1, 1)
-    )
-    answer = sure([3, 3, 3, 0], [False, False, True, False])
-    logits = torch.tensor([30.0, -30, -30, -30]).view(1, 1, 4, 1, 1)
-    loss, parts = anatomy_loss(answer._replace(lesion=logits), [head])
-    assert float(loss) == pytest.approx(0, abs=1e-4) and "lesion" in parts
-    rare = 3.1**0.5  # a voxel among 3.1
-    nothing, outside = (logits.clone() for _ in range(2))
-    nothing[0, 0, 0], outside[0, 0, 3] = -30, 30
-    missed, imagined = (
-        anatomy_loss(answer._replace(lesion=one), [head])[1]["lesion"] for one in (nothing, outside)
-    )
-    assert float(missed) == pytest.approx(30 * rare / (3.1 + rare) + 1 - 1 / 2, rel=1e-3)
-    assert float(imagined) == pytest.approx(
-        0.1 * 30 / (3.1 + rare) + 1 - 3 / 4, rel=1e-3
-    )  # outside counts a tenth
-    healthy = head._replace(lesion=None)  # none are known: none are there
-    assert float(anatomy_loss(answer._replace(lesion=nothing), [healthy])[1]["lesion"]) < 1e-4
-    assert judge_of(answer._replace(lesion=logits), head)["val/lesion"] == 1.0
-
-
-def judge_of(answer: Anatomy, head: AnatomyExample) -> dict[str, float]:
-    """What the judge says of an answer."""
-
-    class Fixed(AnatomyNet):
-        def forward(self, batch: torch.Tensor) -> Anatomy:
-            return answer
-
-    return judge(Fixed(AnatomyConfig(channels=(4,))), [head])
-
-
-def test_lesions_can_be_added_to_a_network_that_does_not_tell_them(
-    made: Callable[..., AnatomyRecipe], tmp_path: Path
-) -> None:
-    before = fit(made(out=str(tmp_path / "before"), schedule=ScheduleConfig(steps=2)))
-    more = AnatomyConfig(channels=(4, 8), lesion=True)
-    old, _ = models.load(before)
-    network = AnatomyNet(more)
-    begin_with(network, str(before))
-    image = torch.rand(1, 1, 16, 20, 24)
-    with torch.inference_mode():
-        ours, theirs = network.eval()(image), old(image)
-    torch.testing.assert_close(ours.structures, theirs.structures)
-    torch.testing.assert_close(ours.side, theirs.side)
-    assert not theirs.lesion.numel() and ours.lesion.shape[1] == 1 and not ours.lesion.any()
-    after, _ = models.load(fit(made(out=str(tmp_path / "after"), model=more, start_from=str(before))))
-    assert after(image).lesion.abs().max() > 0
-    with pytest.raises(PellucidError, match="weights of the recipe's network"):
-        begin_with(AnatomyNet(AnatomyConfig(channels=(4, 6), lesion=True)), str(before))
-    lesioned = str(tmp_path / "after" / "weights.safetensors")
-    with pytest.raises(PellucidError, match="outputs that the recipe's network lacks"):
-        begin_with(AnatomyNet(AnatomyConfig(channels=(4, 8))), lesioned)
 
 
 def test_a_head_is_a_function_of_seed_and_step(packed: Path) -> None:
@@ -184,8 +127,7 @@ def test_the_judge_knows_the_truth(packed: Path) -> None:
             self.asked += 1
             first = torch.tensor([row[0] for row in found.grouping.classes])
             logits = 20 * torch.nn.functional.one_hot(first[found.rows.long()], 20).movedim(-1, 0)
-            side = (found.side[None, None] == 1).float() - 0.5
-            return Anatomy(logits[None].float(), side, side[:, :0])
+            return Anatomy(logits[None].float(), (found.side[None, None] == 1).float() - 0.5)
 
     stream = AnatomyStream(unpack(packed), data(packed), seed=0)
     heads = [stream.example(step, 0) for step in range(3)]

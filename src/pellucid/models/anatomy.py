@@ -16,9 +16,6 @@ class Anatomy(NamedTuple):
     """Logits of the classes, in the order of `synthesis.structures.STRUCTURES`."""
     side: Float[Tensor, "b 1 x y z"]
     """Logit of a voxel being on the right."""
-    lesion: Float[Tensor, "b l x y z"]
-    """Logit of a voxel being in a lesion, whose structure is that of the tissue it has replaced: one channel, or none
-    from a network that does not tell lesions."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +28,6 @@ class AnatomyConfig:
     """Residual blocks per level, on the way down and on the way up."""
     classes: int = 20
     """Number of classes."""
-    lesion: bool = False
-    """Whether it tells lesions, too."""
 
 
 class AnatomyNet(nn.Module):
@@ -43,15 +38,12 @@ class AnatomyNet(nn.Module):
     """
 
     name = "anatomy"
-    adds = frozenset({"lesion"})
-    """Settings that only add outputs: training may begin with weights that lack them."""
 
     def __init__(self, config: AnatomyConfig) -> None:
         super().__init__()
         self.config = config
-        answers = config.classes + 1 + config.lesion
         body = EfficientUNetConfig(
-            out_channels=answers, channels=config.channels, blocks=config.blocks, head_kernel=1
+            out_channels=config.classes + 1, channels=config.channels, blocks=config.blocks, head_kernel=1
         )
         self.body = EfficientUNet(body)
 
@@ -62,8 +54,7 @@ class AnatomyNet(nn.Module):
             batch: Images, of voxels such that a head is about 85 of them wide (`ops.head.context_spacing`).
 
         Returns:
-            Logits of classes, side and lesions.
+            Logits of classes and side.
         """
         answer = self.body(batch)
-        k = self.config.classes
-        return Anatomy(answer[:, :k], answer[:, k : k + 1], answer[:, k + 1 :])
+        return Anatomy(answer[:, :-1], answer[:, -1:])

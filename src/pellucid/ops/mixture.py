@@ -6,6 +6,7 @@ which intensities each group of classes has around here, and these intensities s
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -88,6 +89,44 @@ def factors(
     return prior
 
 
+class Healthy(NamedTuple):
+    """What a scan would show if every voxel looked like its group does around it."""
+
+    mean: Float[Tensor, "1 x y z"]
+    """Intensity."""
+    std: Float[Tensor, "1 x y z"]
+    """Standard deviation: within groups, and between those that the voxel may belong to."""
+
+
+def expected(
+    image: Float[Tensor, "1 x y z"],
+    prior: Float[Tensor, "g x y z"],
+    *,
+    spacing: Spacing,
+    known: Float[Tensor, "1 x y z"] | None = None,
+) -> Healthy:
+    """What the scan is expected to show, given what lies where.
+
+    Args:
+        image: The scan; 0 is background and about 1 the brightest tissue.
+        prior: Probability of each group, the sum of all 1.
+        spacing: Voxel size in mm.
+        known: How much each voxel says about how its group looks, 0 to 1: lesions say nothing. All 1 by default.
+
+    Returns:
+        Mean and standard deviation.
+    """
+    prior = prior.clamp_min(LEAST_PRIOR)
+    means, variances = _fit(image, prior, spacing, known)
+    every, size = slice(0, image.shape[1]), image.shape[1:]
+    mean, square = torch.zeros_like(image), torch.zeros_like(image)
+    for chance, one, variance in zip(prior, means, variances, strict=True):
+        level = _spread(one, size, every)
+        mean[0] += chance * level
+        square[0] += chance * (level.square() + _spread(variance, size, every))
+    return Healthy(mean, (square - mean.square()).clamp_min_(LEAST_STD**2).sqrt_())
+
+
 def _sums(prior: Float[Tensor, "k x y z"], group: Int[Tensor, " k"]) -> Float[Tensor, "g x y z"]:
     """Probability of each group."""
     sums = prior.new_zeros(int(group.max()) + 1, *prior.shape[1:])
@@ -95,12 +134,16 @@ def _sums(prior: Float[Tensor, "k x y z"], group: Int[Tensor, " k"]) -> Float[Te
 
 
 def _fit(
-    image: Float[Tensor, "1 x y z"], prior: Float[Tensor, "g x y z"], spacing: Spacing
+    image: Float[Tensor, "1 x y z"],
+    prior: Float[Tensor, "g x y z"],
+    spacing: Spacing,
+    known: Float[Tensor, "1 x y z"] | None = None,
 ) -> tuple[Float[Tensor, "g a b c"], Float[Tensor, "g a b c"]]:
     """Means and variances of groups in blocks, from every few voxels."""
     steps = [max(1, round(FIT_MM / mm)) for mm in spacing]
     every = (slice(None), *(slice(None, None, step) for step in steps))
     image, prior = image[every], prior[every].contiguous()
+    counts = 1.0 if known is None else known[every]
     fine = [mm * step for mm, step in zip(spacing, steps, strict=True)]
     block = [max(1, min(n, round(FIELD_MM / mm))) for n, mm in zip(image.shape[1:], fine, strict=True)]
     width = [REACH_MM / (mm * side) for mm, side in zip(fine, block, strict=True)]
@@ -111,7 +154,7 @@ def _fit(
 
     chance = prior
     for _ in range(ROUNDS):
-        weight = chance.square()  # what is sure counts: mixed voxels have intensities of neither
+        weight = chance.square() * counts  # what is sure counts: mixed voxels have intensities of neither
         # A little of the group's mean over the image, where there is hardly any of it around.
         total = weight.sum((1, 2, 3), keepdim=True).clamp_min(1e-6)
         mean = (weight * image).sum((1, 2, 3), keepdim=True) / total

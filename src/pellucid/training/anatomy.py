@@ -106,9 +106,9 @@ def judge(network: AnatomyNet, heads: Sequence[AnatomyExample]) -> dict[str, flo
 
     Returns:
         Means over heads of the Dice of the brain with its CSF, of the Dice of structures (each table's own, mean over
-        those that occur), of the share of voxels on the right side, and of the Dice of lesions where there are some.
+        those that occur), and of the share of voxels on the right side.
     """
-    found: dict[str, list[float]] = {"brain": [], "structures": [], "side": [], "lesion": []}
+    found: dict[str, list[float]] = {"brain": [], "structures": [], "side": []}
     for head in heads:
         answer = network(head.image[None].contiguous(memory_format=torch.channels_last_3d))
         chances = answer.structures[0].float().softmax(0)
@@ -121,8 +121,6 @@ def judge(network: AnatomyNet, heads: Sequence[AnatomyExample]) -> dict[str, flo
         if bool(sided.any()):
             right = answer.side[0, 0][sided] > 0
             found["side"].append(float((right == (head.side[sided] == 1)).float().mean()))
-        if answer.lesion.numel() and head.lesion is not None and bool(head.lesion.any()):
-            found["lesion"].append(_dice(answer.lesion[0, 0] > 0, head.lesion))
     return {f"val/{name}": sum(values) / len(values) for name, values in found.items() if values}
 
 

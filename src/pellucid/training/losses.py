@@ -12,7 +12,6 @@ from pellucid.errors import wrong
 from pellucid.models import Anatomy, Enhancement, Synthesis
 from pellucid.ops.filters import finite_differences
 from pellucid.ops.labels import one_hot
-from pellucid.synthesis.structures import BRAIN
 from pellucid.training.anatomy_data import AnatomyExample
 from pellucid.training.data import TrainingBatch
 from pellucid.training.synthesis_data import SynthesisBatch
@@ -89,7 +88,7 @@ def tissue_loss(logits: Float[Tensor, "b k x y z"], tissue: Int[Tensor, "b x y z
 
 
 def anatomy_loss(answer: Anatomy, examples: Sequence[AnatomyExample]) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss of a batch of heads: cross-entropy and Dice of what is known and of lesions, cross-entropy of the side.
+    """The loss of a batch of heads: cross-entropy and Dice of what is known, and cross-entropy of the side.
 
     Where a table has one number for several classes, their probabilities are added before either: the network is
     asked no more than the labels know (marginal loss; Fidon et al. 2021, MICCAI, "Label-set loss functions").
@@ -99,44 +98,19 @@ def anatomy_loss(answer: Anatomy, examples: Sequence[AnatomyExample]) -> tuple[T
         examples: The heads.
 
     Returns:
-        The mean over heads of `L_structures + L_side / 2 + L_lesion / 2`, and its parts, detached.
+        The mean over heads of `L_structures + L_side / 2`, and its parts, detached.
     """
-    names = ["structures", "side", *(["lesion"] if answer.lesion.numel() else [])]
-    parts: dict[str, list[Tensor]] = {name: [] for name in names}
-    for place, (logits, side, example) in enumerate(
-        zip(answer.structures, answer.side, examples, strict=True)
-    ):
+    parts: dict[str, list[Tensor]] = {"structures": [], "side": []}
+    for logits, side, example in zip(answer.structures, answer.side, examples, strict=True):
         parts["structures"].append(_grouped_loss(logits.float(), example))
         sided = example.side >= 0
         values = F.binary_cross_entropy_with_logits(
             side[0].float(), example.side.clamp_min(0).float(), reduction="none"
         )
         parts["side"].append((values * sided).sum() / sided.sum().clamp_min(1))
-        if "lesion" in parts:
-            parts["lesion"].append(_lesion_loss(answer.lesion[place, 0].float(), example))
     means = {name: torch.stack(values).mean() for name, values in parts.items()}
-    loss = means["structures"] + sum(0.5 * value for name, value in means.items() if name != "structures")
+    loss = means["structures"] + 0.5 * means["side"]
     return loss, _detached(loss, means)
-
-
-def _lesion_loss(logits: Float[Tensor, "x y z"], example: AnatomyExample) -> Float[Tensor, ""]:
-    """Cross-entropy plus one minus the soft Dice of lesions if there are any.
-
-    The brain counts ten times as much as what lies around it, and lesions more, the rarer they are: by the root of what
-    would make them half of everything. With equal weights the answer was "nowhere" for more than 1,400 steps.
-    """
-    truth = torch.zeros_like(logits) if example.lesion is None else example.lesion.to(logits)
-    weight = torch.where(example.rows >= BRAIN, 1.0, 0.1)
-    total, lesions = weight.sum(), truth.sum()
-    rarity = (total / lesions.clamp_min(1)).sqrt()
-    entropy = F.binary_cross_entropy_with_logits(
-        logits, truth, weight=weight, pos_weight=rarity, reduction="sum"
-    )
-    if not bool(lesions):
-        return entropy / total
-    chance = logits.sigmoid()
-    dice = (2 * (chance * truth).sum() + 1) / (chance.sum() + lesions + 1)
-    return entropy / (total + rarity * lesions) + 1 - dice
 
 
 def _grouped_loss(logits: Float[Tensor, "k x y z"], example: AnatomyExample) -> Float[Tensor, ""]:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from pellucid.config import load_yaml, read_yaml
 from pellucid.errors import wrong
-from pellucid.training import anatomy, enhancer, restorer, slices, synthesis
+from pellucid.training import anatomy, enhancer, lesions, restorer, slices, synthesis
 from pellucid.training.run import RunConfig
 
 
@@ -20,6 +20,7 @@ class Recipe(NamedTuple):
 RECIPES: dict[str, Recipe] = {
     "anatomy": Recipe(anatomy.AnatomyRecipe, anatomy.fit),
     "enhancer": Recipe(enhancer.RecipeConfig, enhancer.fit),
+    "lesions": Recipe(lesions.LesionRecipe, lesions.fit),
     "restore": Recipe(restorer.RestorerRecipe, restorer.fit),
     "slices": Recipe(slices.SlicesRecipe, slices.fit),
     "synthesize": Recipe(synthesis.SynthesisRecipe, synthesis.fit),

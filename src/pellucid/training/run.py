@@ -218,27 +218,15 @@ def begin_with(model: nn.Module, path: str) -> None:
 
     Args:
         model: With `config`.
-        path: Weights (.safetensors) of the same network. Outputs that it lacks begin with zeros, where the network
-            names the settings that add some (`adds`).
+        path: Weights (.safetensors) of the same network.
 
     Raises:
         PellucidError: If the file cannot be read, or is another network's.
     """
     found, _ = models.load(path)
-    adds: frozenset[str] = getattr(model, "adds", frozenset())
-    ours, theirs = (
-        {name: value for name, value in to_dict(one.config).items() if name not in adds}
-        for one in (model, found)
-    )
-    if type(found) is not type(model) or ours != theirs:
+    if type(found) is not type(model) or found.config != model.config:
         raise wrong(path, need="weights of the recipe's network", got="another network or config")
-    state, known = model.state_dict(), found.state_dict()
-    for name, values in state.items():
-        if values.shape[1:] != known[name].shape[1:] or len(values) < len(known[name]):
-            raise wrong(path, need="no outputs that the recipe's network lacks", got=name)
-        # The outputs that are added come last, in the weights as in what the network returns.
-        values.zero_()[: len(known[name])] = known[name]
-    model.load_state_dict(state)
+    model.load_state_dict(found.state_dict())
 
 
 def channels_last(model: nn.Module) -> None:

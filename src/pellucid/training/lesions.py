@@ -1,0 +1,226 @@
+"""The recipe of the network that finds lesions: settings, data, loss, what a step is.
+
+Run it with `pellucid train recipes/lesions.yaml`. It resumes from the last checkpoint in its run folder.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from pellucid import runtime, weights
+from pellucid.errors import wrong
+from pellucid.inference.predictor import autocast
+from pellucid.models import AnatomyNet, LesionNet, LesionNetConfig
+from pellucid.ops.random import Dice, seeded
+from pellucid.synthesis import Subject
+from pellucid.synthesis.lesions import LesionConfig
+from pellucid.synthesis.structures import BRAIN
+from pellucid.training.anatomy_data import AnatomyDataConfig, AnatomyExample, AnatomyStream
+from pellucid.training.data import parted, seed_of
+from pellucid.training.heads import FIRST_JUDGED, HeadsConfig
+from pellucid.training.loop import Deadline, ScheduleConfig
+from pellucid.training.optimizer import Muon
+from pellucid.training.pack import unpack
+from pellucid.training.run import WEIGHTS, SingleRun, channels_last, run_steps
+
+OUTSIDE = 0.1
+"""Weight of a voxel outside of the brain: nothing is to be found there, and it is easily learnt."""
+
+
+def _data() -> AnatomyDataConfig:
+    """Heads as the anatomy network learns from, most of them with lesions."""
+    config = AnatomyDataConfig()
+    return replace(config, generator=replace(config.generator, lesions=LesionConfig(probability=0.8)))
+
+
+@dataclass(frozen=True)
+class LesionRecipe(HeadsConfig):
+    """Everything that makes a run."""
+
+    task: str = "lesions"
+    """Tells this recipe from the others."""
+    out: str = "runs/lesions"
+    anatomy: str = "anatomy"
+    """Weights of the anatomy network whose probabilities are given: a name, or a .safetensors file."""
+    real: float = 0.15
+    """Share of heads that are real scans whose lesions are known, if there are some."""
+    judged: int = 16
+    model: LesionNetConfig = field(default_factory=LesionNetConfig)
+    data: AnatomyDataConfig = field(default_factory=_data)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.real <= 1:
+            raise wrong("recipe: real", need="a number from 0 to 1", got=str(self.real))
+
+
+class LesionHead(NamedTuple):
+    """One head."""
+
+    seen: Float[Tensor, "8 x y z"]
+    """What the network is shown (`LesionNet.seen`)."""
+    lesion: Bool[Tensor, "x y z"]
+    """True in lesions."""
+    brain: Bool[Tensor, "x y z"]
+    """True in the brain with its CSF."""
+
+
+class LesionStream:
+    """Heads by step number.
+
+    Args:
+        subjects: With label maps.
+        config: The recipe.
+        anatomy: The network whose probabilities are given.
+        network: The network, for what it wants to see.
+        device: Where to build.
+    """
+
+    def __init__(
+        self,
+        subjects: Sequence[Subject],
+        config: LesionRecipe,
+        anatomy: AnatomyNet,
+        network: LesionNet,
+        device: torch.device,
+    ) -> None:
+        self.config, self.anatomy, self.network = config, anatomy, network
+        self.heads = AnatomyStream(subjects, config.data, seed=config.seed, device=device)
+        known = [subject for subject in subjects if subject.lesion is not None and subject.images]
+        scans = replace(config.data, generator=replace(config.data.generator, synthetic=0.0))
+        self.known = AnatomyStream(known, scans, seed=config.seed, device=device) if known else None
+
+    def batch(self, step: int) -> list[LesionHead]:
+        """The heads of a step."""
+        return [self.head(step, place) for place in range(self.config.data.batch)]
+
+    def head(self, step: int, place: int) -> LesionHead:
+        """The head at a step and place."""
+        real = Dice(seeded(seed_of(self.config.seed, step, place, 1))).happens(self.config.real)
+        stream = self.known if self.known is not None and real else self.heads
+        return self.shown(stream.example(step, place))
+
+    def shown(self, example: AnatomyExample) -> LesionHead:
+        """What the network is to see of a head, and to say."""
+        image, spacing = example.image, (example.spacing,) * 3
+        with torch.inference_mode():
+            classes = self.anatomy(image[None]).structures[0].float().softmax(0)
+            seen = self.network.seen(image, classes, spacing=spacing)
+        none = torch.zeros_like(example.rows, dtype=torch.bool)
+        # A tensor of inference mode cannot be trained on; a copy can.
+        return LesionHead(
+            seen.clone(), none if example.lesion is None else example.lesion, example.rows >= BRAIN
+        )
+
+
+def fit(config: LesionRecipe) -> Path:
+    """Train, or go on training.
+
+    Args:
+        config: The run.
+
+    Returns:
+        The weights of the moving average (.safetensors) in the run's folder.
+
+    Raises:
+        PellucidError: If the data are wrong, the checkpoint is another network's, or the loss stops being a number.
+    """
+    deadline = Deadline(config.minutes, config.checkpoint_minutes)
+    runtime.set_threads(config.threads)
+    device = runtime.device(config.device)
+    anatomy = cast(AnatomyNet, weights.shared(config.anatomy, device, kind="anatomy"))
+    subjects = [subject for subject in unpack(config.data.packed) if subject.labels is not None]
+    learnt, judged = parted(subjects, config.held_back)
+    training = _Training(config, device)
+    stream = LesionStream(learnt, config, anatomy, training.model, device)
+    if judged:
+        others = LesionStream(judged, config, anatomy, training.model, device)
+        training.heads = [others.head(FIRST_JUDGED, place) for place in range(config.judged)]
+    run_steps(config, config.schedule, training, stream.batch, deadline=deadline)
+    return training.folder / WEIGHTS
+
+
+class _Training(SingleRun[LesionNet]):
+    """The network in training, and the heads that it is judged by."""
+
+    def __init__(self, config: LesionRecipe, device: torch.device) -> None:
+        self.config, self.device = config, device
+        self.heads: list[LesionHead] = []
+        torch.manual_seed(config.seed)
+        model = LesionNet(config.model).to(device)
+        channels_last(model)
+        optimizer = Muon(
+            model.parameters(), lr=config.schedule.learning_rate, weight_decay=config.weight_decay
+        )
+        super().__init__(config, model, optimizer, config.schedule)
+
+    def step(self, step: int, batch: list[LesionHead]) -> dict[str, float]:
+        """One step of the optimizer; returns the loss."""
+        seen = torch.stack([head.seen for head in batch]).contiguous(memory_format=torch.channels_last_3d)
+        with autocast(self.device, "auto"):
+            answer = self.model(seen)
+        losses = [lesion_loss(logits[0].float(), head) for logits, head in zip(answer, batch, strict=True)]
+        loss = torch.stack(losses).mean()
+        self.descend(step, loss)
+        return {"loss": float(loss.detach())}
+
+    def judge(self, step: int) -> None:
+        """Judge the average when it is time."""
+        if self.heads and step % self.config.judge_every == 0:
+            self.journal.write(step, judge(self.judged, self.heads))
+
+
+def lesion_loss(logits: Float[Tensor, "x y z"], head: LesionHead) -> Float[Tensor, ""]:
+    """Cross-entropy plus one minus the soft Dice of lesions if there are any.
+
+    The brain counts ten times as much as what lies around it, and lesions more, the rarer they are: by the root of what
+    would make them half of everything. With equal weights a network answered "nowhere" for more than 1,400 steps.
+
+    Args:
+        logits: What the network says.
+        head: What is true.
+
+    Returns:
+        A number >= 0.
+    """
+    truth = head.lesion.to(logits)
+    weight = torch.where(head.brain, 1.0, OUTSIDE)
+    total, lesions = weight.sum(), truth.sum()
+    rarity = (total / lesions.clamp_min(1)).sqrt()
+    entropy = F.binary_cross_entropy_with_logits(
+        logits, truth, weight=weight, pos_weight=rarity, reduction="sum"
+    )
+    if not bool(lesions):
+        return entropy / total
+    chance = logits.sigmoid()
+    dice = (2 * (chance * truth).sum() + 1) / (chance.sum() + lesions + 1)
+    return entropy / (total + rarity * lesions) + 1 - dice
+
+
+@torch.inference_mode()
+def judge(network: LesionNet, heads: Sequence[LesionHead]) -> dict[str, float]:
+    """Compare heads with what is known of them.
+
+    Args:
+        network: The network.
+        heads: That it did not learn from.
+
+    Returns:
+        Dice of lesions, all heads together, and the share of the brain that is taken for lesion without being it.
+    """
+    both = found = true = imagined = brain = 0.0
+    for head in heads:
+        inside = network(head.seen[None].contiguous(memory_format=torch.channels_last_3d))[0, 0] > 0
+        both += float((inside & head.lesion).sum())
+        found += float(inside.sum())
+        true += float(head.lesion.sum())
+        imagined += float((inside & head.brain & ~head.lesion).sum())
+        brain += float(head.brain.sum())
+    return {"val/lesion": 2 * both / max(1.0, found + true), "val/imagined": imagined / max(1.0, brain)}
