@@ -117,7 +117,7 @@ def expected(
         Mean and standard deviation.
     """
     prior = prior.clamp_min(LEAST_PRIOR)
-    means, variances = _fit(image, prior, spacing, known)
+    means, variances = _fit(image, prior, spacing, known=known, rounds=2)
     every, size = slice(0, image.shape[1]), image.shape[1:]
     mean, square = torch.zeros_like(image), torch.zeros_like(image)
     for chance, one, variance in zip(prior, means, variances, strict=True):
@@ -137,7 +137,9 @@ def _fit(
     image: Float[Tensor, "1 x y z"],
     prior: Float[Tensor, "g x y z"],
     spacing: Spacing,
+    *,
     known: Float[Tensor, "1 x y z"] | None = None,
+    rounds: int = ROUNDS,
 ) -> tuple[Float[Tensor, "g a b c"], Float[Tensor, "g a b c"]]:
     """Means and variances of groups in blocks, from every few voxels."""
     steps = [max(1, round(FIT_MM / mm)) for mm in spacing]
@@ -153,7 +155,7 @@ def _fit(
         return gaussian_blur(F.avg_pool3d(values[None], block, block, ceil_mode=True)[0], sigma=sigma)
 
     chance = prior
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         weight = chance.square() * counts  # what is sure counts: mixed voxels have intensities of neither
         # A little of the group's mean over the image, where there is hardly any of it around.
         total = weight.sum((1, 2, 3), keepdim=True).clamp_min(1e-6)

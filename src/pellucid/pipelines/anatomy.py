@@ -10,21 +10,19 @@ from pellucid import runtime
 from pellucid.inference.predictor import predict
 from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
+from pellucid.models import LesionNet
 from pellucid.ops.head import Box, context_spacing, head_box
 from pellucid.ops.intensity import IntensityRange
 from pellucid.ops.labels import bounding_box, largest_component
 from pellucid.ops.mixture import LEAST_PRIOR, factors
 from pellucid.pipelines import space
+from pellucid.pipelines.lesions import LIKELY, NEAR_VOXELS, chances, without
 from pellucid.pipelines.options import ScanOptions
-from pellucid.synthesis.structures import BRAIN, STRUCTURES
+from pellucid.synthesis.structures import BRAIN, GROUPS
 from pellucid.types import Batch, Image
 
-NEAR_VOXELS = 3
-"""Voxels of the network's grid around the brain that are looked at: posteriors fall off within them."""
-
-
-GROUPS = tuple(structure.group for structure in STRUCTURES)
-"""Group of each class."""
+LEAST_LESION = 1e-6
+"""Nor is it ever so sure that there is no lesion, or nothing else."""
 
 
 class Posteriors(NamedTuple):
@@ -38,6 +36,8 @@ class Posteriors(NamedTuple):
     """Canonical orientation."""
     brain: Float[Tensor, "1 x y z"]
     """Probability of being brain or the CSF around it, as the network gave it."""
+    lesion: Float[Tensor, "1 x y z"] | None = None
+    """Probability of being in a lesion; none if nobody was asked, or the scan shows none."""
 
 
 class Drawn(NamedTuple):
@@ -56,6 +56,8 @@ class Drawn(NamedTuple):
     """Of all but `coarse`; canonical orientation."""
     brain: Float[Tensor, "1 x y z"]
     """Probability of being brain or the CSF around it, as the network gave it."""
+    lesion: Float[Tensor, "1 x y z"] | None = None
+    """Probability of being in a lesion, whose classes are those that the network knows without a look at it."""
 
     def chance(self, place: int) -> Float[Tensor, "1 x y z"]:
         """Probability of a class.
@@ -70,7 +72,12 @@ class Drawn(NamedTuple):
 
 
 def posteriors(
-    volume: Volume, network: nn.Module, options: ScanOptions, *, levels: IntensityRange | None = None
+    volume: Volume,
+    network: nn.Module,
+    options: ScanOptions,
+    *,
+    levels: IntensityRange | None = None,
+    lesions: LesionNet | None = None,
 ) -> Drawn:
     """Ask an anatomy network about a scan.
 
@@ -79,6 +86,7 @@ def posteriors(
         network: An anatomy network.
         options: Device and precision.
         levels: Values of the scan that become 0 and 1, if they are known.
+        lesions: A network that finds them, if they are wanted.
 
     Returns:
         Probabilities in a box around the brain, in voxels of about 1 mm.
@@ -88,16 +96,19 @@ def posteriors(
     """
     scan = resample.to_canonical(volume)
     scan = scan.with_data((levels or space.levels_of(volume)).scale(scan.data))
-    return _sharp(coarse(scan, network, options), scan)
+    return _sharp(coarse(scan, network, options, lesions=lesions), scan)
 
 
-def coarse(scan: Volume, network: nn.Module, options: ScanOptions) -> Posteriors:
+def coarse(
+    scan: Volume, network: nn.Module, options: ScanOptions, *, lesions: LesionNet | None = None
+) -> Posteriors:
     """What the network itself says, before it is drawn sharp.
 
     Args:
         scan: In canonical orientation; 0 is air and 1 the brightest tissue.
         network: An anatomy network.
         options: Device and precision.
+        lesions: A network that finds them, if they are wanted.
 
     Returns:
         Probabilities in a box around the head, in voxels of about 2 mm.
@@ -110,7 +121,11 @@ def coarse(scan: Volume, network: nn.Module, options: ScanOptions) -> Posteriors
         precision=options.precision,
     )
     brain = answer[BRAIN:-1].sum(0, keepdim=True)
-    return Posteriors(answer[:-1], answer[-1:], grid, brain)
+    found = Posteriors(answer[:-1], answer[-1:], grid, brain)
+    if lesions is None:
+        return found
+    chance = chances(image, found.classes, lesions, options, spacing=grid.spacing)
+    return found._replace(lesion=chance if bool(chance.any()) else None)
 
 
 def around_brain(found: Posteriors, grid: Grid) -> tuple[Grid, tuple[slice, slice, slice, slice]]:
@@ -124,7 +139,7 @@ def around_brain(found: Posteriors, grid: Grid) -> tuple[Grid, tuple[slice, slic
         The part, and its place in the grid.
     """
     # What looks like brain elsewhere, in the neck, must not make the box large.
-    near = bounding_box(largest_component(found.brain[0] > 0.2), margin=NEAR_VOXELS)
+    near = bounding_box(largest_component(found.brain[0] > LIKELY), margin=NEAR_VOXELS)
     return overlap(found.grid, grid, near)
 
 
@@ -140,14 +155,45 @@ def drawn(found: Posteriors, image: Image, grid: Grid) -> Drawn:
         Probabilities on the finer grid.
     """
     near = _around(found, grid)
-    grouped = torch.zeros(max(GROUPS) + 1, *grid.shape)
-    for place, group in enumerate(GROUPS):
-        grouped[group] += _prior(near, place, grid)[0]
-    total = grouped.sum(0)
-    change = factors(image, grouped.div_(total), spacing=grid.spacing).div_(total)
+    grouped, total = _grouped(near, grid)
+    lesion = None
+    if near.lesion is not None:
+        # Lesions are a group of their own: what is not one goes to the others.
+        chance = space.transfer(near.lesion, near.grid, grid, order=1).clamp_(LEAST_LESION, 1 - LEAST_LESION)
+        grouped = torch.cat([grouped.mul_(1 - chance), chance])
+    change = factors(image, grouped, spacing=grid.spacing)
+    if near.lesion is not None:
+        lesion = change[-1:] * chance
+        change = change[:-1].mul_(1 - chance).add_(lesion)  # in a lesion, the classes are what they were
+    change.div_(total)
     runtime.trim_memory()
     right, brain = (space.transfer(values, near.grid, grid, order=1) for values in (near.right, near.brain))
-    return Drawn(near, change, right, grid, brain)
+    return Drawn(near, change, right, grid, brain, lesion)
+
+
+def healed(found: Drawn, image: Image) -> Image:
+    """The scan with healthy tissue in place of its lesions.
+
+    Args:
+        found: Of the scan.
+        image: The scan, on the grid of `found`; 0 is air and 1 the brightest tissue.
+
+    Returns:
+        A new image, or the same if there are no lesions.
+    """
+    if found.lesion is None:
+        return image
+    grouped, _ = _grouped(found.coarse, found.grid)
+    return without(image, grouped, found.lesion, spacing=found.grid.spacing)
+
+
+def _grouped(found: Posteriors, grid: Grid) -> tuple[Float[Tensor, "g x y z"], Float[Tensor, "x y z"]]:
+    """Chance of each group on a finer grid before the scan is asked, and the sum that they were divided by."""
+    grouped = torch.zeros(max(GROUPS) + 1, *grid.shape)
+    for place, group in enumerate(GROUPS):
+        grouped[group] += _prior(found, place, grid)[0]
+    total = grouped.sum(0)
+    return grouped.div_(total), total
 
 
 def _prior(found: Posteriors, place: int, grid: Grid) -> Float[Tensor, "1 x y z"]:
@@ -165,7 +211,8 @@ def _around(found: Posteriors, grid: Grid) -> Posteriors:
     box = Box((low[0], low[1], low[2]), (high[0], high[1], high[2]))
     # Copies, so that the rest can go.
     classes, right, brain = (part[box.slices].clone() for part in (found.classes, found.right, found.brain))
-    return Posteriors(classes, right, space.crop_grid(found.grid, box), brain)
+    lesion = None if found.lesion is None else found.lesion[box.slices].clone()
+    return Posteriors(classes, right, space.crop_grid(found.grid, box), brain, lesion)
 
 
 def overlap(

@@ -11,6 +11,7 @@ EXTRAS = {
     "mask": ("brain", "mask"),
     "tissue": ("tissue", "dseg"),
     "probseg": ("tissue", "probseg"),
+    "lesion": ("lesion", "mask"),
     "uncertainty": ("uncertainty", "T1w"),
 }
 """Description and kind in the name of each extra output, in an output folder."""

@@ -14,7 +14,8 @@ LEAST_MEMORY = 1e9
 """Half of it is torch and the interpreter; the rest is what smaller tiles cannot do without."""
 
 Extra = Literal["mask", "tissue", "uncertainty"]
-SegmentExtra = Literal["mask", "tissue", "probseg"]
+SegmentExtra = Literal["mask", "tissue", "probseg", "lesion"]
+Lesions = Literal["keep", "inpaint"]
 SynthesizeExtra = Literal["uncertainty"]
 
 
@@ -97,6 +98,9 @@ class EnhanceOptions(ScanOptions):
     save: tuple[Extra, ...] = ()
     """Also write: brain mask, tissue labels (1 CSF, 2 gray, 3 white matter), expected absolute error of each voxel."""
 
+    lesions: Lesions = "keep"
+    """What becomes of lesions: they stay, or what their tissue looks like around them is put in their place."""
+
     mask: str | None = None
     """Brain mask to use instead of our own: an image of the scan's space, above zero inside."""
 
@@ -107,7 +111,10 @@ class EnhanceOptions(ScanOptions):
     """The same for the network that fills in between thick slices."""
 
     anatomy_weights: str = "anatomy"
-    """The same for the network that finds brain and tissues, if they are to be saved."""
+    """The same for the network that finds brain and tissues, if they are to be saved or lesions are inpainted."""
+
+    lesion_weights: str = "lesions"
+    """The same for the network that finds lesions, if they are inpainted."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -116,10 +123,13 @@ class SegmentOptions(ScanOptions):
 
     save: tuple[SegmentExtra, ...] = ()
     """Also write: brain mask (with the CSF around the brain), tissue labels (1 CSF, 2 gray, 3 white matter),
-    probabilities of CSF, gray and white matter as three frames."""
+    probabilities of CSF, gray and white matter as three frames, mask of lesions."""
 
     weights: str = "anatomy"
     """Name of bundled weights, or path of a .safetensors file."""
+
+    lesion_weights: str = "lesions"
+    """The same for the network that finds lesions."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -133,6 +143,9 @@ class SynthesizeOptions(ScanOptions):
     ct: bool = False
     """The scan is a CT in Hounsfield units: what lies outside of 0 to 80 is cut off."""
 
+    lesions: Lesions = "inpaint"
+    """What becomes of lesions: healthy tissue is put in their place, or they are drawn as dark as they usually are."""
+
     flip: bool = True
     """Synthesize the mirrored scan too, and take the mean: slower, and a little better."""
 
@@ -144,6 +157,9 @@ class SynthesizeOptions(ScanOptions):
 
     anatomy_weights: str = "anatomy"
     """The same for the network that says what lies where."""
+
+    lesion_weights: str = "lesions"
+    """The same for the network that finds lesions."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -205,7 +221,7 @@ def from_keywords(kind: type[Options], options: Mapping[str, Any]) -> Options:
     if isinstance(save, str) and "save" in get_type_hints(kind):
         choices = get_args(get_args(get_type_hints(kind)["save"])[0])
         values["save"] = split_choices(save, choices)
-    for name in ("mask", "weights", "slice_weights", "anatomy_weights"):
+    for name in ("mask", "weights", "slice_weights", "anatomy_weights", "lesion_weights"):
         if isinstance(values.get(name), Path):
             values[name] = str(values[name])
     if "device" in values:

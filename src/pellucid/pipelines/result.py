@@ -35,8 +35,10 @@ class Result:
     """Expected absolute error of the T1w image in its own units; none if the pipeline does not know."""
     probseg: Volume | None = None
     """Probability of CSF, GM and WM, a frame each, if it was asked for."""
+    lesion: Volume | None = None
+    """1 inside of lesions; none if they were not looked for."""
     extras: tuple[str, ...] = field(default=())
-    """What `save` writes beside the image, of "mask", "tissue", "probseg" and "uncertainty"."""
+    """What `save` writes beside the image, of "mask", "tissue", "probseg", "lesion" and "uncertainty"."""
     kind: str | None = None
     """Kind of the image (BIDS's suffix) if it is not that of the input: "T1w", or "dseg" for labels."""
     table: list[dict[str, Any]] | None = None
@@ -113,7 +115,7 @@ class Result:
             return
         extra: Volume = self.volume if name == "image" else getattr(self, name)
         extra = dataclasses.replace(extra, header=undisplayed(extra.header))
-        stored = {"image": "int16", "mask": "uint8", "tissue": "uint8"}
+        stored = {"image": "int16", "mask": "uint8", "tissue": "uint8", "lesion": "uint8"}
         nifti.save(extra, path, dtype=stored.get(name))
 
 

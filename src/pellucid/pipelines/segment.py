@@ -12,9 +12,11 @@ from pellucid import config, runtime, weights
 from pellucid.errors import wrong
 from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
+from pellucid.models import LesionNet
 from pellucid.ops.labels import bounding_box, one_piece
 from pellucid.pipelines import space, volumes
 from pellucid.pipelines.anatomy import Drawn, overlap, posteriors
+from pellucid.pipelines.lesions import lesion_network
 from pellucid.pipelines.options import SegmentOptions
 from pellucid.pipelines.record import Run, describe, describe_weights, read, used
 from pellucid.pipelines.result import Result
@@ -37,6 +39,8 @@ class Labels(NamedTuple):
     """1 inside, the CSF around the brain included."""
     chances: Volume | None = None
     """Probability of CSF, GM and WM, a channel each, if it was asked for."""
+    lesion: Volume | None = None
+    """1 inside of lesions, if they were looked for."""
 
 
 def segment(source: str | Path | Volume | Any, options: SegmentOptions | None = None) -> Result:
@@ -70,11 +74,17 @@ def segment(source: str | Path | Volume | Any, options: SegmentOptions | None = 
         where = runtime.device(options.device)
         network, metadata = weights.load(options.weights, where, kind="anatomy")
         run.notes["weights"] = describe_weights(options.weights, metadata)
-    return segment_volume(volume, network, options, run=run)
+        lesions = lesion_network(options.lesion_weights, where, run)
+    return segment_volume(volume, network, options, lesions=lesions, run=run)
 
 
 def segment_volume(
-    volume: Volume, network: nn.Module, options: SegmentOptions, *, run: Run | None = None
+    volume: Volume,
+    network: nn.Module,
+    options: SegmentOptions,
+    *,
+    lesions: LesionNet | None = None,
+    run: Run | None = None,
 ) -> Result:
     """The work of `segment` on a volume and a network that are already in memory.
 
@@ -82,6 +92,7 @@ def segment_volume(
         volume: The scan in its stored orientation, one channel.
         network: An anatomy network.
         options: `frame`, `weights` and `threads` have done their work and are only recorded.
+        lesions: A lesion network; without one, lesions are not looked for.
         run: Clock and notebook to go on with.
 
     Returns:
@@ -93,10 +104,10 @@ def segment_volume(
     run = run or Run("segment")
     with run.listening():
         with run.step("predict"):
-            found = posteriors(volume, network, options)
+            found = posteriors(volume, network, options, lesions=lesions)
         with run.step("label"):
             template = volume.blank(space.wanted_grid(volume.grid, options.spacing_mm))
-            labels, tissue, brain, chances = labels_on(template, found, chances="probseg" in options.save)
+            made = labels_on(template, found, chances="probseg" in options.save, lesion=lesions is not None)
         table = volumes.table(found.chance, found.right, found.brain, found.grid)
         certainty = round(volumes.certainty(table), 3)
         if certainty < UNSURE:
@@ -112,15 +123,17 @@ def segment_volume(
         "output_grid": describe(template.grid),
         "tissue_ml": volumes.of_tissues(table),
         "intracranial_ml": round(sum(row["volume_ml"] for row in table), 2),
+        "lesion_ml": None if lesions is None else volumes.of_lesions(found.lesion, found.brain, found.grid),
         "used": used(options),
     }
     record = run.record(volume, config.to_dict(options))
     return Result(
-        labels,
-        tissue,
-        brain,
+        made.structures,
+        made.tissue,
+        made.brain,
         record=record,
-        probseg=chances,
+        probseg=made.chances,
+        lesion=made.lesion,
         description="structures",
         extras=options.save,
         kind="dseg",
@@ -128,7 +141,14 @@ def segment_volume(
     )
 
 
-def labels_on(template: Volume, found: Drawn, *, mask: Volume | None = None, chances: bool = False) -> Labels:
+def labels_on(
+    template: Volume,
+    found: Drawn,
+    *,
+    mask: Volume | None = None,
+    chances: bool = False,
+    lesion: bool = False,
+) -> Labels:
     """Labels on a grid whose axes are those of the scan.
 
     Args:
@@ -136,6 +156,7 @@ def labels_on(template: Volume, found: Drawn, *, mask: Volume | None = None, cha
         found: Of the scan.
         mask: A brain mask to use instead of our own, on any grid of the scan's space.
         chances: Whether the probabilities of tissues are wanted too.
+        lesion: Whether a mask of lesions is wanted too.
 
     Returns:
         Structures, tissue and brain, with the header of the template.
@@ -154,7 +175,19 @@ def labels_on(template: Volume, found: Drawn, *, mask: Volume | None = None, cha
         if chances
         else None
     )
-    return Labels(back[0], back[1], back[2], more)
+    inside = (
+        resample.back_to(target.with_data(_lesions(found, target.grid) * brain), template) if lesion else None
+    )
+    return Labels(back[0], back[1], back[2], more, inside)
+
+
+def _lesions(found: Drawn, grid: Grid) -> Float[Tensor, "1 i j k"]:
+    """1 inside of lesions on a grid whose axes are those of the posteriors."""
+    out = torch.zeros(1, *grid.shape)
+    if found.lesion is not None:
+        part, box = overlap(found.grid, grid, bounding_box(found.brain[0] > 0.2, margin=1))
+        out[box] = space.transfer(found.lesion, found.grid, part, order=1, average=True)
+    return (out > 0.5).float()
 
 
 def _tissues(found: Drawn, grid: Grid) -> Float[Tensor, "3 i j k"]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -86,3 +87,20 @@ def certainty(rows: list[dict[str, Any]]) -> float:
     """
     total = sum(row["volume_ml"] for row in rows)
     return sum(row["volume_ml"] * row["certainty"] for row in rows) / total if total else 0.0
+
+
+def of_lesions(lesion: Float[Tensor, "1 x y z"] | None, brain: Float[Tensor, "1 x y z"], grid: Grid) -> float:
+    """Volume of lesions, as a sum of probabilities inside the brain.
+
+    Args:
+        lesion: Probability of being in one; none if there are none.
+        brain: Probability of being brain or the CSF around it.
+        grid: Of both.
+
+    Returns:
+        Milliliters.
+    """
+    if lesion is None:
+        return 0.0
+    voxel_ml = abs(float(np.linalg.det(grid.affine[:3, :3]))) / 1000
+    return round(float(lesion[brain > 0.5].double().sum()) * voxel_ml, 2)

@@ -58,6 +58,9 @@ STRUCTURES = (
 """Classes of the anatomy network in the order of its channels: those of SynthSeg (Billot et al. 2023, Medical Image
 Analysis 86:102789), and what lies outside the brain."""
 
+GROUPS = tuple(structure.group for structure in STRUCTURES)
+"""Group of each class."""
+
 BRAIN = 2
 """First class that belongs to the brain with its CSF."""
 

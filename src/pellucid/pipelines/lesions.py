@@ -1,0 +1,127 @@
+"""Where a scan shows lesions, and what it would show without them."""
+
+import math
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pellucid import runtime, weights
+from pellucid.inference.predictor import predict
+from pellucid.models import LesionNet
+from pellucid.ops.filters import gaussian_blur
+from pellucid.ops.labels import bounding_box, largest_component
+from pellucid.ops.mixture import expected
+from pellucid.pipelines.options import ScanOptions
+from pellucid.pipelines.record import Run, describe_weights
+from pellucid.synthesis.structures import BRAIN
+from pellucid.types import Batch, Image, Spacing
+
+LIKELY, NEAR_VOXELS = 0.2, 3
+"""The network is shown the box of what is brain with this probability, and some voxels around it."""
+
+RARITY = 12.0
+"""How many times as much a lesion counted in training as its share of the brain: the odds are divided by it."""
+
+SEEN = 0.05
+"""Probability of a lesion below which a scan is said to show none anywhere."""
+
+FEATHER_MM = 0.7
+"""Standard deviation of the border between what is filled in and what is left."""
+
+
+def lesion_network(name: str, where: torch.device, run: Run) -> LesionNet:
+    """Load the network that finds lesions, and say so in the record.
+
+    Args:
+        name: Of bundled weights, or the path of a file.
+        where: Device.
+        run: Whose notes say which weights were used.
+
+    Returns:
+        The network.
+
+    Raises:
+        PellucidError: If there are no such weights, or they are another network's.
+    """
+    network = weights.shared(name, where, kind="lesions")
+    run.notes["lesion_weights"] = describe_weights(name)
+    return cast(LesionNet, network)
+
+
+def chances(
+    image: Image,
+    classes: Float[Tensor, "k x y z"],
+    network: LesionNet,
+    options: ScanOptions,
+    *,
+    spacing: Spacing,
+) -> Float[Tensor, "1 x y z"]:
+    """Ask a network for lesions.
+
+    Args:
+        image: The scan as the anatomy network sees it: 0 is air and 1 the brightest tissue, voxels of about 2 mm.
+        classes: What that network says, on the same grid.
+        network: A lesion network.
+        options: Device and precision.
+        spacing: Voxel size in mm.
+
+    Returns:
+        Probability of a voxel being in a lesion; 0 everywhere if the scan shows none.
+    """
+    chance = torch.zeros_like(image)
+    brain = classes[BRAIN:].sum(0) > LIKELY
+    if not bool(brain.any()):
+        return chance
+    here = (slice(None), *bounding_box(largest_component(brain), margin=NEAR_VOXELS))
+    seen = network.cpu().seen(image[here], classes[here], spacing=spacing)
+    logits = predict(
+        _Logits(network).eval(), seen, device=runtime.device(options.device), precision=options.precision
+    )
+    chance[here] = (logits - math.log(RARITY)).sigmoid()
+    return chance if float(chance.max()) > SEEN else torch.zeros_like(chance)
+
+
+def without(
+    image: Image,
+    classes: Float[Tensor, "g x y z"],
+    lesion: Float[Tensor, "1 x y z"],
+    *,
+    spacing: Spacing,
+) -> Image:
+    """What a scan would show if the tissue in its lesions looked like that around them.
+
+    In place of a lesion comes what its tissue, as the anatomy network knows it, looks like within a centimeter or so
+    (`ops.mixture.expected`): without texture, and without the anatomy that the lesion has destroyed.
+
+    Args:
+        image: The scan; 0 is air and about 1 the brightest tissue.
+        classes: Probability of each group of classes, the sum of all 1, as known without a look at the lesion itself.
+        lesion: Probability of a voxel being in one.
+        spacing: Voxel size in mm.
+
+    Returns:
+        A new image.
+
+    Reference:
+        The purpose is that of lesion filling: Battaglini et al. 2012, Human Brain Mapping 33:2062.
+    """
+    wide = F.max_pool3d(lesion, 3, 1, 1)  # a lesion's border is a mixture of both
+    widths = (FEATHER_MM / spacing[0], FEATHER_MM / spacing[1], FEATHER_MM / spacing[2])
+    share = gaussian_blur((wide > 0.5).float(), sigma=widths).clamp_(0, 1)
+    healthy = expected(image, classes, spacing=spacing, known=1 - wide)
+    return torch.lerp(image, healthy.mean, share)
+
+
+class _Logits(nn.Module):
+    """The network, its answer in 32 bits."""
+
+    def __init__(self, network: LesionNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, batch: Batch) -> Float[Tensor, "b 1 x y z"]:
+        out: Tensor = self.network(batch)
+        return out.float()
