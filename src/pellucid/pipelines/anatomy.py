@@ -110,7 +110,8 @@ def coarse(scan: Volume, network: nn.Module, options: ScanOptions) -> Posteriors
         precision=options.precision,
     )
     brain = answer[BRAIN:-1].sum(0, keepdim=True)
-    return Posteriors(answer[:-1], answer[-1:], grid, brain)
+    # A copy of its own, lest it hold on to the classes.
+    return Posteriors(answer[:-1], answer[-1:].clone(), grid, brain)
 
 
 def around_brain(found: Posteriors, grid: Grid) -> tuple[Grid, tuple[slice, slice, slice, slice]]:
