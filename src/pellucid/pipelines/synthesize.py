@@ -44,8 +44,8 @@ WHITE_GROUP = 3
 SHOWN_VOXELS = 7
 """Width of the surroundings of a voxel that must hold something that is not 0 for the scan to show it."""
 
-TILE_BYTES = 240
-"""Working memory of the network per voxel, both passes included: measured, 207 in tiles of 128 voxels, 280 of 96."""
+TILE_BYTES = 300
+"""Working memory of the network per voxel, both passes included: measured, 280 in tiles of 96 voxels."""
 
 
 class Networks(NamedTuple):
