@@ -1,3 +1,4 @@
+import platform
 import re
 import sys
 
@@ -91,3 +92,12 @@ def test_peak_memory_can_begin_anew() -> None:
     del held
     runtime.reset_peak_memory()
     assert runtime.peak_memory_mb() < high - 200
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps what is free, and can let go")
+def test_trimming_gives_free_memory_back() -> None:
+    held = [np.ones(12_000) for _ in range(3000)]  # blocks too small for pages of their own
+    full = runtime.memory_mb()
+    held = held[::100]  # something stays at the end of the heap
+    runtime.trim_memory()
+    assert runtime.memory_mb() < full - 200 and len(held) == 30

@@ -6,7 +6,7 @@ from torch import nn
 
 from pellucid.errors import PellucidError
 from pellucid.inference import predictor
-from pellucid.inference.predictor import pad_to_multiple, predict
+from pellucid.inference.predictor import pad_to_multiple, predict, repeat_edges, room
 
 
 @pytest.fixture
@@ -114,3 +114,13 @@ def test_less_memory_means_smaller_tiles(monkeypatch: pytest.MonkeyPatch) -> Non
     assert sizes == sorted(sizes)
     assert sizes[2][0] * 180 + 500e6 + 24 * 200 * 220 * 180 <= 1.5e9
     assert sizes[3] == unbounded
+
+
+@pytest.mark.parametrize("shape", [(33, 48, 7), (16, 32, 16)])
+def test_memory_with_room_for_the_padding_needs_no_copy(generator, shape) -> None:
+    image = torch.rand(2, *shape, generator=generator)
+    padded = room(2, shape)
+    padded[:, : shape[0], : shape[1], : shape[2]] = image
+    repeat_edges(padded, shape)
+    assert torch.equal(padded, pad_to_multiple(image, 16))
+    assert pad_to_multiple(padded, 16).data_ptr() == padded.data_ptr()

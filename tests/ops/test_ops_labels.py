@@ -1,6 +1,6 @@
 import torch
 
-from pellucid.ops.labels import bounding_box, fill_holes, largest_component, one_hot
+from pellucid.ops.labels import bounding_box, fill_holes, grown, largest_component, one_hot
 
 
 def two_balls() -> torch.Tensor:
@@ -47,3 +47,9 @@ def test_the_box_is_tight_and_its_margin_stays_inside() -> None:
     assert bounding_box(two_balls(), margin=5) == (slice(0, 17), slice(0, 19), slice(0, 23))
     empty = torch.zeros(4, 5, 6, dtype=torch.bool)
     assert bounding_box(empty) == (slice(0, 4), slice(0, 5), slice(0, 6))
+
+
+def test_growing_along_the_axes_is_growing_by_a_cube() -> None:
+    mask = torch.rand(15, 18, 13, generator=torch.Generator().manual_seed(0)) > 0.995
+    cube = torch.nn.functional.max_pool3d(mask[None].float(), 5, 1, 2)[0] > 0
+    assert torch.equal(grown(mask, 5), cube) and 0 < int(mask.sum()) < int(cube.sum()) < mask.numel()

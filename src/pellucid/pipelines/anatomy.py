@@ -121,7 +121,8 @@ def coarse(
         precision=options.precision,
     )
     brain = answer[BRAIN:-1].sum(0, keepdim=True)
-    found = Posteriors(answer[:-1], answer[-1:], grid, brain)
+    # A copy of its own, lest it hold on to the classes.
+    found = Posteriors(answer[:-1], answer[-1:].clone(), grid, brain)
     if lesions is None:
         return found
     chance = chances(image, found.classes, lesions, options, spacing=grid.spacing)

@@ -44,8 +44,8 @@ WHITE_GROUP = 3
 SHOWN_VOXELS = 7
 """Width of the surroundings of a voxel that must hold something that is not 0 for the scan to show it."""
 
-TILE_BYTES = 240
-"""Working memory of the network per voxel, both passes included: measured, 207 in tiles of 128 voxels, 280 of 96."""
+TILE_BYTES = 300
+"""Working memory of the network per voxel, both passes included: measured, 280 in tiles of 96 voxels."""
 
 
 class Networks(NamedTuple):
@@ -195,7 +195,6 @@ def _look(volume: Volume, networks: Networks, options: SynthesizeOptions, target
     """Everything that comes before the network: see `make`."""
     scan = resample.to_canonical(volume)
     scan = scan.with_data(space.levels_of(volume).scale(scan.data))
-    known = coarse(scan, networks.anatomy, options)
     side = min(max(min(target.spacing), space.WORKING_MM[0]), space.WORKING_MM[1])
     spacing = (side, side, side)
     grid = target if space.same_spacing(target.spacing, spacing) else resample.spaced_grid(scan.grid, spacing)
@@ -203,13 +202,14 @@ def _look(volume: Volume, networks: Networks, options: SynthesizeOptions, target
     box = head_box(work.data, spacing)
     part = space.crop_grid(grid, box)
     image = work.data[box.slices]
-    seen = _seen(networks.synthesizer, known, image, part)
-    brain = one_piece(space.transfer(known.brain, known.grid, part, order=1)[0] > 0.5)
+    seen, brain = _seen(networks.synthesizer, coarse(scan, networks.anatomy, options), image, part)
     return _Look(seen, brain, grown(image[0].abs() > 1e-4, SHOWN_VOXELS), part)
 
 
-def _seen(network: Synthesizer, known: Posteriors, image: Image, grid: Grid) -> Float[Tensor, "8 i j k"]:
-    """Image and guide: the anatomy drawn sharp around the brain, coarse beyond.
+def _seen(
+    network: Synthesizer, known: Posteriors, image: Image, grid: Grid
+) -> tuple[Float[Tensor, "8 i j k"], Mask]:
+    """Image and guide, the anatomy drawn sharp around the brain, coarse beyond; and where the brain is.
 
     One channel, then one class at a time: all of them would be most of what a run holds.
     """
@@ -217,10 +217,11 @@ def _seen(network: Synthesizer, known: Posteriors, image: Image, grid: Grid) -> 
     found = drawn(known, image[box], near)
     with torch.inference_mode():
         guide = network.guide(known.classes[None].to(next(network.buffers()).device))[0].cpu()
+    known = known._replace(classes=guide)  # twenty classes go
     seen, (x, y, z) = room(1 + len(guide), grid.shape), grid.shape
     seen[0, :x, :y, :z] = image[0]
-    for channel, values in zip(seen[1:, :x, :y, :z], guide.clone(), strict=True):
-        channel.copy_(space.transfer(values[None], known.grid, grid, order=1)[0])
+    for channel, values in zip(seen[1:, :x, :y, :z], guide, strict=True):
+        channel.copy_(space.transfer(values[None].clone(), known.grid, grid, order=1)[0])
     inside = seen[1:, :x, :y, :z][box].zero_()
     for place, shares in enumerate(network.guide_weights().T.tolist()):
         chance = found.chance(place)[0]
@@ -228,7 +229,7 @@ def _seen(network: Synthesizer, known: Posteriors, image: Image, grid: Grid) -> 
             if share:
                 channel.add_(chance, alpha=share)
     repeat_edges(seen, grid.shape)
-    return seen
+    return seen, one_piece(space.transfer(known.brain, known.grid, grid, order=1)[0] > 0.5)
 
 
 def _read(source: Any, options: SynthesizeOptions, *, alone: bool) -> Volume:

@@ -1,0 +1,88 @@
+"""Classes drawn one at a time, and a network's input built in place: as if everything were held at once."""
+
+import numpy as np
+import pytest
+import torch
+from anatomy_stub import Stub
+from test_segment import ball
+from test_synthesize import sketcher
+
+from pellucid.inference import predictor
+from pellucid.io.volume import Grid
+from pellucid.ops.mixture import sharpen
+from pellucid.pipelines import space
+from pellucid.pipelines.anatomy import GROUPS, Posteriors, around_brain, drawn
+from pellucid.pipelines.options import SynthesizeOptions
+from pellucid.pipelines.synthesize import Networks, _seen, synthesize_volumes
+
+
+def grid(shape: tuple[int, int, int], mm: float, start: tuple[float, float, float]) -> Grid:
+    affine = np.diag([mm, mm, mm, 1.0])
+    affine[:3, 3] = start
+    return Grid(shape, affine)
+
+
+@pytest.fixture
+def known() -> Posteriors:
+    """What a network might say: smooth chances, and a brain in the middle."""
+    generator = torch.Generator().manual_seed(4)
+    shape = (22, 26, 20)
+    logits = torch.nn.functional.interpolate(
+        3 * torch.randn(1, len(GROUPS), 6, 7, 5, generator=generator), size=shape, mode="trilinear"
+    )
+    brain = torch.zeros(1, *shape)
+    brain[:, 6:16, 7:18, 5:15] = 1
+    right = torch.rand(1, *shape, generator=generator)
+    return Posteriors(logits[0].softmax(0), right, grid(shape, 2.1, (-3.0, 2.0, 1.0)), brain)
+
+
+def plain(known: Posteriors, image: torch.Tensor, fine: Grid) -> torch.Tensor:
+    """All classes at once, on a whole grid."""
+    prior = space.transfer(known.classes, known.grid, fine, order=1)
+    return sharpen(image, prior, groups=GROUPS, spacing=fine.spacing)
+
+
+# Inside of the network's grid, and beyond its edges.
+@pytest.mark.parametrize(
+    ("shape", "start"), [((21, 19, 25), (6.0, 9.0, 8.0)), ((50, 30, 24), (-6.0, 0.0, 7.0))]
+)
+def test_one_class_at_a_time_is_all_of_them(known, shape, start) -> None:
+    fine = grid(shape, 1.0, start)
+    image = torch.rand(1, *shape, generator=torch.Generator().manual_seed(5))
+    found = drawn(known, image, fine)
+    one_by_one = torch.cat([found.chance(place) for place in range(len(GROUPS))])
+    torch.testing.assert_close(one_by_one, plain(known, image, fine), atol=1e-5, rtol=0)
+    torch.testing.assert_close(one_by_one.sum(0), torch.ones(shape), atol=1e-5, rtol=0)
+    for got, source in ((found.right, known.right), (found.brain, known.brain)):
+        torch.testing.assert_close(got, space.transfer(source, known.grid, fine, order=1), atol=1e-6, rtol=0)
+
+
+def test_the_input_is_built_in_place_as_it_would_be_in_pieces(known) -> None:
+    network, fine = sketcher(), grid((41, 52, 37), 1.0, (-2.0, 2.0, 3.0))
+    image = torch.rand(1, *fine.shape, generator=torch.Generator().manual_seed(6))
+    guide = space.transfer(network.guide(known.classes[None])[0], known.grid, fine, order=1)
+    near, box = around_brain(known, fine)
+    assert near.shape != fine.shape
+    guide[box] = network.guide(plain(known, image[box], near)[None])[0]
+    wanted = predictor.pad_to_multiple(torch.cat([image, guide]), 16)
+    got, brain = _seen(network, known, image, fine)
+    assert got.shape == (8, 48, 64, 48)
+    torch.testing.assert_close(got, wanted, atol=1e-5, rtol=0)
+    assert brain.shape == fine.shape and bool(brain.any())
+
+
+def test_little_memory_changes_the_image_by_less_than_a_thousandth(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = sketcher()
+    with torch.no_grad():
+        network.body.head.weight.normal_(0, 0.02)
+    networks, seen = Networks(Stub(), network), []
+    network.register_forward_pre_hook(lambda module, given: seen.append(tuple(given[0].shape[2:])))
+    monkeypatch.setattr(predictor, "LITTLE", 0)
+    monkeypatch.setattr(predictor.runtime, "memory_mb", lambda: 990.0)
+    runs = [
+        synthesize_volumes([ball()], networks, SynthesizeOptions(memory=memory, precision="fp32", flip=False))
+        for memory in (None, "1GB")
+    ]
+    assert seen[0] == (64, 64, 64) and len(seen) == 1 + 8 and set(seen[1:]) == {(48, 48, 48)}
+    free, bound = (run.volume.data for run in runs)
+    assert float((free - bound).abs().max()) < 0.001 * 255
