@@ -12,8 +12,9 @@ from pellucid.io.volume import Grid
 from pellucid.ops.mixture import sharpen
 from pellucid.pipelines import space
 from pellucid.pipelines.anatomy import GROUPS, Posteriors, around_brain, drawn
+from pellucid.pipelines.look import Networks, _seen
 from pellucid.pipelines.options import SynthesizeOptions
-from pellucid.pipelines.synthesize import Networks, _seen, synthesize_volumes
+from pellucid.pipelines.synthesize import synthesize_volumes
 
 
 def grid(shape: tuple[int, int, int], mm: float, start: tuple[float, float, float]) -> Grid:

@@ -13,7 +13,7 @@ from pellucid.types import Spacing
 GROUPS = (0, 0, 1, 3, 2, 1, 1, 3, 2, 4, 4, 4, 4, 1, 1, 5, 2, 2, 4, 5)
 """Group of each class, in the order of `synthesis.structures.STRUCTURES`: see `Structure.group`."""
 
-MOST_STD = 5.0
+MOST_STD = 3.0
 """Standard deviations from what is expected, beyond which all is equally strange."""
 
 

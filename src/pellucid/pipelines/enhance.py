@@ -19,6 +19,7 @@ from pellucid.ops.head import Box, head_box
 from pellucid.ops.intensity import IntensityRange, robust_range
 from pellucid.pipelines import slices, space
 from pellucid.pipelines.anatomy import posteriors
+from pellucid.pipelines.filling import filled
 from pellucid.pipelines.noise import without_noise
 from pellucid.pipelines.options import EnhanceOptions
 from pellucid.pipelines.record import Run, describe, describe_weights, read, read_mask, used
@@ -117,6 +118,9 @@ def enhance_volume(
             image = image if changed else target.data.clone()
             # Nothing darker than air; where values are positive, 0 is.
             image = image.clamp_(min=min(levels.low, float(volume.data.min())))
+        if options.lesions == "inpaint":
+            with run.step("fill"):
+                image = filled(target.with_data(image), levels, options, run)
         with run.step("back"):
             same = resample.back_to(target.with_data(image), template)
             error = _error(doubt, levels, place, target, template, options)

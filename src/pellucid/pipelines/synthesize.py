@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,20 +13,19 @@ from torch import Tensor, nn
 
 from pellucid import config, runtime, weights
 from pellucid.errors import PellucidError, wrong
-from pellucid.inference.predictor import fitting, predict, repeat_edges, room
+from pellucid.inference.predictor import fitting, predict
 from pellucid.io import resample
 from pellucid.io.nifti_file import undisplayed
 from pellucid.io.volume import Grid, Volume
 from pellucid.models import Synthesizer
-from pellucid.ops.head import head_box
-from pellucid.ops.labels import grown, one_piece
 from pellucid.pipelines import space
-from pellucid.pipelines.anatomy import Posteriors, around_brain, coarse, drawn
 from pellucid.pipelines.fusion import Made, fused
+from pellucid.pipelines.lesions import lesion_network
+from pellucid.pipelines.look import Look, Networks, look
 from pellucid.pipelines.options import SynthesizeOptions
 from pellucid.pipelines.record import Run, describe, describe_weights, read, used
 from pellucid.pipelines.result import Result
-from pellucid.types import Batch, Image, Mask
+from pellucid.types import Batch
 
 logger = logging.getLogger(__name__)
 
@@ -41,20 +40,11 @@ SMALL_ML = 450.0
 
 WHITE_GROUP = 3
 
-SHOWN_VOXELS = 7
-"""Width of the surroundings of a voxel that must hold something that is not 0 for the scan to show it."""
+LESION_DEPTH = 0.3
+"""By how much lesions of multiple sclerosis are darker than the white matter around them in T1w images."""
 
 TILE_BYTES = 300
 """Working memory of the network per voxel, both passes included: measured, 280 in tiles of 96 voxels."""
-
-
-class Networks(NamedTuple):
-    """What synthesis needs."""
-
-    anatomy: nn.Module
-    """Says what lies where, on a coarse grid."""
-    synthesizer: Synthesizer
-    """Makes the image."""
 
 
 def synthesize(
@@ -97,7 +87,9 @@ def synthesize(
         run.notes["weights"] = describe_weights(options.weights, metadata)
         anatomy = weights.shared(options.anatomy_weights, where, kind="anatomy")
         run.notes["anatomy_weights"] = describe_weights(options.anatomy_weights)
-    return synthesize_volumes(volumes, Networks(anatomy, cast(Synthesizer, network)), options, run=run)
+        lesions = lesion_network(options.lesion_weights, where, run)
+    networks = Networks(anatomy, cast(Synthesizer, network), lesions)
+    return synthesize_volumes(volumes, networks, options, run=run)
 
 
 def synthesize_volumes(
@@ -107,7 +99,7 @@ def synthesize_volumes(
 
     Args:
         volumes: Scans of one person in their stored orientations, one channel each.
-        networks: Both networks.
+        networks: All of them.
         options: `frame`, `weights` and `threads` have done their work and are only recorded.
         run: Clock and notebook to go on with.
 
@@ -157,7 +149,7 @@ def make(volume: Volume, networks: Networks, options: SynthesizeOptions, target:
 
     Args:
         volume: The scan in its stored orientation, one channel.
-        networks: Both networks.
+        networks: All of them.
         options: Device, precision, flip and CT.
         target: Where it will be wanted: in canonical orientation, with the axes of the scan.
 
@@ -170,66 +162,18 @@ def make(volume: Volume, networks: Networks, options: SynthesizeOptions, target:
     _check_units(volume, ct=options.ct)
     if options.ct:
         volume = volume.with_data(volume.data.clamp(*CT_WINDOW))
-    look = _look(volume, networks, options, target)
-    answer = _predict(networks.synthesizer, look, options)
-    white = answer[:1][(answer[2:] > 0.9) & look.brain]
+    seen = look(volume, networks, options, target)
+    answer = _predict(networks.synthesizer, seen, options)
+    white = answer[:1][(answer[2:] > 0.9) & seen.brain]
     factor = WHITE_MATTER / max(float(white.median()) if white.numel() >= 100 else 0.9, 1e-3)
     t1w, error = (answer[:1] * factor).clamp_(0, 255), answer[1:2] * factor
-    return Made(t1w, error, look.brain[None].float(), look.shown[None].float(), look.grid)
-
-
-class _Look(NamedTuple):
-    """What is looked at, and no more: the scan and what is known of its anatomy are gone."""
-
-    seen: Float[Tensor, "8 i j k"]
-    """Image and guide, in memory padded for the network."""
-    brain: Mask
-    """With the CSF around it."""
-    shown: Mask
-    """Where the scan shows something."""
-    grid: Grid
-    """Of the masks; `seen` begins with it."""
-
-
-def _look(volume: Volume, networks: Networks, options: SynthesizeOptions, target: Grid) -> _Look:
-    """Everything that comes before the network: see `make`."""
-    scan = resample.to_canonical(volume)
-    scan = scan.with_data(space.levels_of(volume).scale(scan.data))
-    side = min(max(min(target.spacing), space.WORKING_MM[0]), space.WORKING_MM[1])
-    spacing = (side, side, side)
-    grid = target if space.same_spacing(target.spacing, spacing) else resample.spaced_grid(scan.grid, spacing)
-    work = scan.with_data(space.transfer(scan.data, scan.grid, grid, order=3, average=True), grid)
-    box = head_box(work.data, spacing)
-    part = space.crop_grid(grid, box)
-    image = work.data[box.slices]
-    seen, brain = _seen(networks.synthesizer, coarse(scan, networks.anatomy, options), image, part)
-    return _Look(seen, brain, grown(image[0].abs() > 1e-4, SHOWN_VOXELS), part)
-
-
-def _seen(
-    network: Synthesizer, known: Posteriors, image: Image, grid: Grid
-) -> tuple[Float[Tensor, "8 i j k"], Mask]:
-    """Image and guide, the anatomy drawn sharp around the brain, coarse beyond; and where the brain is.
-
-    One channel, then one class at a time: all of them would be most of what a run holds.
-    """
-    near, box = around_brain(known, grid)
-    found = drawn(known, image[box], near)
-    with torch.inference_mode():
-        guide = network.guide(known.classes[None].to(next(network.buffers()).device))[0].cpu()
-    known = known._replace(classes=guide)  # twenty classes go
-    seen, (x, y, z) = room(1 + len(guide), grid.shape), grid.shape
-    seen[0, :x, :y, :z] = image[0]
-    for channel, values in zip(seen[1:, :x, :y, :z], guide, strict=True):
-        channel.copy_(space.transfer(values[None].clone(), known.grid, grid, order=1)[0])
-    inside = seen[1:, :x, :y, :z][box].zero_()
-    for place, shares in enumerate(network.guide_weights().T.tolist()):
-        chance = found.chance(place)[0]
-        for channel, share in zip(inside, shares, strict=True):
-            if share:
-                channel.add_(chance, alpha=share)
-    repeat_edges(seen, grid.shape)
-    return seen, one_piece(space.transfer(known.brain, known.grid, grid, order=1)[0] > 0.5)
+    if seen.lesion is not None:
+        # What was there differs from what is put there by as much as lesions usually do.
+        depth = LESION_DEPTH * seen.lesion * t1w
+        error.add_(depth)
+        if options.lesions == "keep":
+            t1w.sub_(depth)
+    return Made(t1w, error, seen.brain[None].float(), seen.shown[None].float(), seen.grid)
 
 
 def _read(source: Any, options: SynthesizeOptions, *, alone: bool) -> Volume:
@@ -262,11 +206,11 @@ class _Answers(nn.Module):
         return torch.cat([answer.t1w, answer.log_scale.clamp(-7, 1).exp(), white], dim=1).float()
 
 
-def _predict(network: Synthesizer, look: _Look, options: SynthesizeOptions) -> Float[Tensor, "3 x y z"]:
+def _predict(network: Synthesizer, seen: Look, options: SynthesizeOptions) -> Float[Tensor, "3 x y z"]:
     answers = _Answers(network, flip=options.flip).eval()
-    most, tile = fitting(look.seen.shape[1:], voxel_bytes=TILE_BYTES, memory=options.memory_bytes)
-    where, (x, y, z) = runtime.device(options.device), look.grid.shape
-    made = predict(answers, look.seen, tile=tile, max_voxels=most, device=where, precision=options.precision)
+    most, tile = fitting(seen.seen.shape[1:], voxel_bytes=TILE_BYTES, memory=options.memory_bytes)
+    where, (x, y, z) = runtime.device(options.device), seen.grid.shape
+    made = predict(answers, seen.seen, tile=tile, max_voxels=most, device=where, precision=options.precision)
     return made[:, :x, :y, :z]
 
 

@@ -32,11 +32,14 @@ ANY = (0.05, 1.0)
 """Range of the mean of what no sequence says anything of."""
 
 LESIONS: dict[str, tuple[float, float]] = {
-    # Range of the mean of a lesion, in the same unit; any value where nothing is listed.
-    "T1w": (0.25, 0.75),
-    "T2w": (0.65, 1.1),
-    "FLAIR": (0.85, 1.3),
-    "PD": (0.8, 1.05),
+    # Range of the mean of a lesion, in the same unit: such that it is seen in white matter.
+    "T1w": (0.25, 0.65),
+    "T2w": (0.75, 1.1),
+    "FLAIR": (1.0, 1.4),
+    "PD": (0.95, 1.2),
+    "infant T1w": (0.1, 0.4),
+    "infant T2w": (0.85, 1.1),
+    "fetal T2w": (0.9, 1.1),
 }
 
 
@@ -82,7 +85,7 @@ def draw_contrast(labels: list[int], table: LabelTable, config: ContrastConfig, 
         tissue_means = [0.0, *(m + config.jitter * dice.normal() for m in SEQUENCES[kind])]
         for number in sorted(set(partner.values())):
             tissue = table.tissue.get(number, 0)
-            span = LESIONS.get(kind, ANY) if number == LESION else ANY
+            span = LESIONS[kind] if number == LESION else ANY
             base = tissue_means[tissue] if tissue else dice.uniform(*span)
             means[number] = max(0.0, base + config.label_jitter * dice.normal())
     dark_air = dice.happens(0.9)

@@ -20,6 +20,7 @@ from pellucid.models import AnatomyNet, LesionNet, LesionNetConfig
 from pellucid.ops.labels import bounding_box, largest_component
 from pellucid.ops.random import Dice, seeded
 from pellucid.synthesis import Subject
+from pellucid.synthesis.contrast import ContrastConfig
 from pellucid.synthesis.lesions import LesionConfig
 from pellucid.synthesis.structures import BRAIN
 from pellucid.training.anatomy_data import AnatomyDataConfig, AnatomyExample, AnatomyStream
@@ -37,9 +38,10 @@ OUTSIDE = 0.1
 
 
 def _data() -> AnatomyDataConfig:
-    """Heads as the anatomy network learns from, most of them with lesions."""
+    """Heads as the anatomy network learns from, most of them with lesions, in contrasts that mostly show them."""
     config = AnatomyDataConfig()
-    return replace(config, generator=replace(config.generator, lesions=LesionConfig(probability=0.8)))
+    lesions, contrast = LesionConfig(probability=0.8, white=0.7), ContrastConfig(plausible=0.95)
+    return replace(config, generator=replace(config.generator, lesions=lesions, contrast=contrast))
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,9 @@ class LesionRecipe(HeadsConfig):
     """Weights of the anatomy network whose probabilities are given: a name, or a .safetensors file."""
     real: float = 0.15
     """Share of heads that are real scans whose lesions are known, if there are some."""
+    echoes: int = 3
+    """Steps that each head is used for, mirrored along other axes each time: making one takes longer than a step
+    (data echoing; Choi et al. 2019, arXiv:1907.05550)."""
     judged: int = 16
     model: LesionNetConfig = field(default_factory=LesionNetConfig)
     data: AnatomyDataConfig = field(default_factory=_data)
@@ -60,8 +65,9 @@ class LesionRecipe(HeadsConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.real <= 1:
-            raise wrong("recipe: real", need="a number from 0 to 1", got=str(self.real))
+        if not 0 <= self.real <= 1 or self.echoes < 1:
+            need = "real from 0 to 1 and echoes >= 1"
+            raise wrong("recipe", need=need, got=f"{self.real} and {self.echoes}")
 
 
 class LesionHead(NamedTuple):
@@ -99,10 +105,16 @@ class LesionStream:
         known = [subject for subject in subjects if subject.lesion is not None and subject.images]
         scans = replace(config.data, generator=replace(config.data.generator, synthetic=0.0))
         self.known = AnatomyStream(known, scans, seed=config.seed, device=device) if known else None
+        self.last: tuple[int, list[LesionHead]] | None = None
 
     def batch(self, step: int) -> list[LesionHead]:
-        """The heads of a step."""
-        return [self.head(step, place) for place in range(self.config.data.batch)]
+        """The heads of a step: those of the step before, mirrored otherwise, or new ones."""
+        number = step // self.config.echoes
+        if self.last is None or self.last[0] != number:
+            self.last = number, [self.head(number, place) for place in range(self.config.data.batch)]
+        dice = Dice(seeded(seed_of(self.config.seed, step, 2)))
+        axes = [axis for axis in (-3, -2, -1) if dice.happens(0.5)]
+        return [LesionHead(*(part.flip(axes) for part in head)) for head in self.last[1]]
 
     def head(self, step: int, place: int) -> LesionHead:
         """The head at a step and place."""

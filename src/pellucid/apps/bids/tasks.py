@@ -17,11 +17,13 @@ from pellucid.io.nifti_file import undisplayed
 from pellucid.io.volume import Volume
 from pellucid.models import Synthesizer
 from pellucid.pipelines.enhance import enhance_volume
+from pellucid.pipelines.lesions import lesion_network
+from pellucid.pipelines.look import Networks
 from pellucid.pipelines.options import EnhanceOptions, SegmentOptions, SynthesizeOptions
 from pellucid.pipelines.record import Run, describe_weights, read
 from pellucid.pipelines.result import Result
 from pellucid.pipelines.segment import segment_volume
-from pellucid.pipelines.synthesize import Networks, synthesize_volumes
+from pellucid.pipelines.synthesize import synthesize_volumes
 from pellucid.synthesis import TISSUES
 
 BIDS_TISSUES = {"GM": (1, "Gray Matter"), "WM": (2, "White Matter"), "CSF": (3, "Cerebrospinal Fluid")}
@@ -110,16 +112,18 @@ def _anatomical(unit: Unit, volume: Volume, study: Study, space: str, *, judge: 
     network = weights.shared("anatomy", device, kind="anatomy")
     run.notes["weights"] = describe_weights("anatomy")
     wanted = SegmentOptions(**common, save=("mask", "tissue", "probseg"))
-    labels = segment_volume(volume, network, wanted, run=run)
+    lesions = lesion_network(wanted.lesion_weights, device, run)
+    labels = segment_volume(volume, network, wanted, lesions=lesions, run=run)
     numbers = {"certainty": labels.record["certainty"], "intracranial_ml": labels.record["intracranial_ml"]}
     numbers |= {f"{name}_ml": value for name, value in labels.record["tissue_ml"].items()}
+    numbers["lesion_ml"] = labels.record["lesion_ml"]
     shown = on_grid(volume, labels.volume, order=3) if judge else volume
     before = judged(shown, labels) if judge else {}
     numbers |= {f"{name}_before": value for name, value in before.items()}
     if "segment" in unit.tasks:
         yield Step("segment", _maps(scan, labels, res), labels.record, numbers if judge else {})
     else:
-        only = [product for product in _maps(scan, labels, res) if product.stem.endswith("_mask")]
+        only = [product for product in _maps(scan, labels, res) if "desc-brain" in product.stem]
         yield Step("mask", only, labels.record, numbers if judge else {})
     if "enhance" in unit.tasks:
         run = Run("enhance")
@@ -180,6 +184,12 @@ def _maps(scan: Scan, labels: Result, res: str | None) -> list[Product]:
             "uint8",
             _sidecar(scan, res, "Brain with the CSF around it.", Type="Brain"),
         ),
+        Product(
+            scan.derivative("mask", res=res, desc="lesion"),
+            cast(Volume, labels.lesion),
+            "uint8",
+            _sidecar(scan, res, "Lesions, where the network thinks that there are some.", Type="Lesion"),
+        ),
     ]
     for number, name in enumerate(TISSUES[1:]):
         part = chances.with_data(chances.data[number : number + 1])
@@ -217,7 +227,8 @@ def _synthesized(unit: Unit, volumes: Sequence[Volume], study: Study) -> Step:
     anatomy = weights.shared("anatomy", device, kind="anatomy")
     run.notes["weights"], run.notes["anatomy_weights"] = (describe_weights(n) for n in ("t1w", "anatomy"))
     wanted = SynthesizeOptions(device=options.device, precision=options.precision, save=("uncertainty",))
-    made = synthesize_volumes(volumes, Networks(anatomy, network), wanted, run=run)
+    lesions = lesion_network(wanted.lesion_weights, device, run)
+    made = synthesize_volumes(volumes, Networks(anatomy, network, lesions), wanted, run=run)
     side = _sidecar(scan, "1mm", "T1-weighted image made by a network from the sources: no acquired image.")
     side |= {"Sources": [one.uri for one in unit.scans], "SkullStripped": False}
     error = _sidecar(scan, "1mm", "Absolute error to be expected of the synthesized image, in its units.")

@@ -1,0 +1,180 @@
+"""Lesions: found beside the anatomy, measured, kept, or replaced by what lies around them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from anatomy_stub import INDEX
+from test_segment import ball, stored, world
+from test_synthesize import sketcher
+from torch import Tensor, nn
+
+from pellucid import weights
+from pellucid.errors import PellucidError
+from pellucid.io.volume import Grid, Volume
+from pellucid.models import Anatomy, LesionNet, LesionNetConfig, save
+from pellucid.models.lesions import GROUPS as NETWORK_GROUPS
+from pellucid.ops.intensity import IntensityRange
+from pellucid.pipelines import filling, lesions
+from pellucid.pipelines.filling import filled
+from pellucid.pipelines.lesions import lesion_network
+from pellucid.pipelines.look import Networks
+from pellucid.pipelines.options import EnhanceOptions, SegmentOptions, SynthesizeOptions
+from pellucid.pipelines.record import Run
+from pellucid.pipelines.segment import segment_volume
+from pellucid.pipelines.synthesize import LESION_DEPTH, synthesize_volumes
+from pellucid.synthesis.structures import GROUPS, STRUCTURES
+
+
+class Shells(nn.Module):
+    """Says what lies where by the distance from the middle of the head: it does not see lesions."""
+
+    def forward(self, batch: Tensor) -> Anatomy:
+        bright = torch.nonzero(batch[0, 0] > 0.1).float()
+        middle = (bright.amax(0) + bright.amin(0)) / 2
+        reach = float((bright.amax(0) - bright.amin(0)).max() + 1) / 2
+        at = torch.stack(torch.meshgrid(*(torch.arange(n).float() for n in batch.shape[2:]), indexing="ij"))
+        share = (at - middle.view(3, 1, 1, 1)).norm(dim=0) / reach
+        names = ("Cerebral-White-Matter", "Cerebral-Cortex", "CSF", "Background")
+        logits = torch.full((1, len(STRUCTURES), *batch.shape[2:]), -50.0)
+        for name, level in zip(names, (0.3, 0.69, 0.9, 1.3), strict=True):
+            logits[0, INDEX[name]] = -60 * (share - level).square()
+        return Anatomy(logits, 20 * (at[:1] - middle[0])[None])
+
+
+class Strange(LesionNet):
+    """Calls a lesion what lies in white matter and is strange there."""
+
+    def __init__(self) -> None:
+        super().__init__(LesionNetConfig(channels=(4,)))
+
+    def forward(self, batch: Tensor) -> Tensor:
+        strange, white = batch[:, 1:2].abs(), batch[:, 5:6]
+        return 60 * (strange - 0.6) * (white > 0.5) - 20 * (white <= 0.5)
+
+
+SPOT = (3.0, -2.0, 1.0)
+"""Middle of the lesion in mm; its radius is 3 mm."""
+
+
+def lesioned(
+    level: float = 0.55, spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
+) -> tuple[Volume, Tensor]:
+    """A ball with a lesion in its white matter, and where that is."""
+    scan = ball(spacing)
+    inside = torch.from_numpy(np.linalg.norm(world(scan.grid) - SPOT, axis=-1) < 3.0)[None]
+    return scan.with_data(torch.where(inside, 1000 * level, scan.data)), inside
+
+
+def test_the_network_and_the_classes_are_grouped_alike() -> None:
+    assert NETWORK_GROUPS == GROUPS
+
+
+@pytest.mark.parametrize("level", [0.55, 1.4])
+def test_a_lesion_is_found_and_measured_and_the_anatomy_is_that_beneath(level: float) -> None:
+    scan, inside = lesioned(level)
+    found = segment_volume(scan, Shells(), SegmentOptions(), lesions=Strange())
+    lesion = found.lesion.data > 0
+    assert 2 * int((lesion & inside).sum()) / int(lesion.sum() + inside.sum()) > 0.8
+    assert found.record["lesion_ml"] == pytest.approx(float(inside.sum()) / 1000, rel=0.25)
+    assert set(found.volume.data[inside].tolist()) <= {2.0, 41.0}  # white matter, as if there were none
+    blind = segment_volume(scan, Shells(), SegmentOptions())
+    assert blind.lesion is None and blind.record["lesion_ml"] is None
+
+
+def test_a_scan_without_lesions_has_none_and_the_labels_do_not_change() -> None:
+    with_network = segment_volume(ball(), Shells(), SegmentOptions(), lesions=Strange())
+    without = segment_volume(ball(), Shells(), SegmentOptions())
+    assert with_network.record["lesion_ml"] == 0.0 and not bool(with_network.lesion.data.any())
+    assert torch.equal(with_network.volume.data, without.volume.data)
+
+
+def test_a_lesion_lies_at_one_place_however_it_is_stored() -> None:
+    scan, inside = lesioned()
+    other = stored(scan, "PIL")
+    found = segment_volume(other, Shells(), SegmentOptions(), lesions=Strange())
+    place = world(found.lesion.grid)[found.lesion.data[0].numpy() > 0]
+    np.testing.assert_allclose(place.mean(0), SPOT, atol=0.7)
+    assert len(place) == pytest.approx(int(inside.sum()), rel=0.25)
+
+
+def test_synthesis_heals_lesions_or_draws_them_dark() -> None:
+    scan, _ = lesioned(1.4)
+    networks = Networks(Shells(), sketcher(), Strange())
+    made = {
+        way: synthesize_volumes([scan], networks, SynthesizeOptions(lesions=way, flip=False))
+        for way in ("inpaint", "keep")
+    }
+    whole = synthesize_volumes([ball()], networks, SynthesizeOptions(flip=False))
+    core = torch.from_numpy(np.linalg.norm(world(scan.grid) - SPOT, axis=-1) < 2.0)[None]
+    healthy = float(whole.volume.data[core].mean())
+    assert float(made["inpaint"].volume.data[core].mean()) == pytest.approx(healthy, rel=0.03)
+    assert float(made["keep"].volume.data[core].mean()) == pytest.approx(
+        (1 - LESION_DEPTH) * healthy, rel=0.06
+    )
+    # What was put there is not certain.
+    doubt = made["inpaint"].uncertainty.data
+    assert (
+        float(doubt[core].mean()) > float(whole.uncertainty.data[core].mean()) + 0.8 * LESION_DEPTH * healthy
+    )
+    far = torch.from_numpy(np.linalg.norm(world(scan.grid) - SPOT, axis=-1) > 7.0)[None]
+    assert float((made["keep"].volume.data - made["inpaint"].volume.data)[far].abs().max()) < 0.5
+
+
+@pytest.fixture
+def bundled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand-ins for the bundled networks."""
+    stand_ins = {"anatomy": Shells(), "lesions": Strange()}
+    monkeypatch.setattr(weights, "shared", lambda name, *_, kind: stand_ins[kind])
+    for module in (filling, lesions):
+        monkeypatch.setattr(module, "describe_weights", lambda name: {"name": name})
+
+
+@pytest.mark.usefixtures("bundled")
+@pytest.mark.parametrize("level", [0.55, 1.4])
+def test_filling_puts_in_what_lies_around_and_leaves_the_rest(level: float) -> None:
+    scan, inside = lesioned(level)
+    run = Run("enhance")
+    got = filled(scan, IntensityRange(0.0, 900.0), EnhanceOptions(lesions="inpaint"), run)
+    assert float((got - ball().data)[inside].abs().max()) < 60  # of 900
+    far = torch.from_numpy(np.linalg.norm(world(scan.grid) - SPOT, axis=-1) > 8.5)[None]
+    assert torch.equal(got[far], scan.data[far])
+    assert run.notes["lesion_ml"] > 0.05
+    same = filled(ball(), IntensityRange(0.0, 900.0), EnhanceOptions(lesions="inpaint"), Run("enhance"))
+    assert torch.equal(same, ball().data)
+
+
+@pytest.mark.usefixtures("bundled")
+def test_a_slab_of_thick_slices_can_be_filled() -> None:
+    scan, inside = lesioned(1.4, (1.0, 1.0, 3.0))
+    got = filled(scan, IntensityRange(0.0, 900.0), EnhanceOptions(lesions="inpaint"), Run("enhance"))
+    assert float((got - ball((1.0, 1.0, 3.0)).data)[inside].abs().mean()) < 90
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    path = save(sketcher(), tmp_path / "other.safetensors")
+    with pytest.raises(PellucidError, match="lesions"):
+        lesion_network(str(path), torch.device("cpu"), Run("segment"))
+
+
+def test_the_mask_is_written_with_the_labels(tmp_path: Path) -> None:
+    scan, _ = lesioned()
+    found = segment_volume(scan, Shells(), SegmentOptions(save=("lesion",)), lesions=Strange())
+    paths = found.save(tmp_path / "labels.nii.gz")
+    assert (tmp_path / "labels_lesion.nii.gz") in paths
+    assert json.loads((tmp_path / "labels.json").read_text())["lesion_ml"] > 0
+
+
+def test_nothing_is_asked_where_there_is_no_brain() -> None:
+    class Air(nn.Module):
+        def forward(self, batch: Tensor) -> Anatomy:
+            logits = torch.full((1, len(STRUCTURES), *batch.shape[2:]), -50.0)
+            logits[:, 0] = 0
+            return Anatomy(logits, torch.zeros_like(batch))
+
+    grid = Grid((40, 40, 40), np.eye(4))
+    noise = Volume(torch.rand(1, 40, 40, 40, generator=torch.Generator().manual_seed(0)), grid)
+    found = segment_volume(noise, Air(), SegmentOptions(), lesions=Strange())
+    assert found.record["lesion_ml"] == 0.0
