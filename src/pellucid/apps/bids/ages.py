@@ -4,6 +4,7 @@ import csv
 import functools
 import json
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -142,6 +143,8 @@ def find_age(root: Path, relative: Path, subject: str, session: str | None) -> t
     notes: list[str] = []
     for table, key, wanted in _places(root, relative, subject, session):
         units = _sidecar(table, root)
+        if table.is_file() and not os.access(table, os.R_OK):
+            notes.append(f"{table.relative_to(root).as_posix()} may not be read: an age in it is not known.")
         for row in _rows(table, key, wanted):
             for column, value in _candidates(row):
                 found = read_age(value, column=column, units=str(_units(units.get(column))))

@@ -3,6 +3,7 @@
 import importlib
 import json
 import logging
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,12 +35,13 @@ _FACTS = {
 """Ours -> what the scan's JSON calls it."""
 
 
-def find_scans(root: Path, options: StudyOptions) -> list[Scan]:
+def find_scans(root: Path, options: StudyOptions, closed: Sequence[Path] = ()) -> list[Scan]:
     """List the anatomical scans of a dataset that the options ask for.
 
     Args:
         root: Folder of the dataset.
         options: Labels and filters.
+        closed: Folders below `root` that may not be read; pybids is not sent there.
 
     Returns:
         Scans by participant, session, kind and name.
@@ -48,8 +50,8 @@ def find_scans(root: Path, options: StudyOptions) -> list[Scan]:
         PellucidError: If the folder is no BIDS dataset, a participant is not in it, a filter cannot be read, or
             nothing is left.
     """
-    layout, note = _layout(root)
-    known = sorted(layout.get_subjects())
+    layout, note = _layout(root, closed)
+    known = sorted({*layout.get_subjects(), *(path.parts[0].removeprefix("sub-") for path in closed)})
     wanted = _labels(options.participant_label, "sub", "--participant-label", known)
     sessions = _labels(options.session_label, "ses", "--session-label", sorted(layout.get_sessions()))
     filters = _filters(options.bids_filter_file)
@@ -67,7 +69,8 @@ def find_scans(root: Path, options: StudyOptions) -> list[Scan]:
                 found[scan.relative] = scan
     _check_names(found.values())
     if not found:
-        raise wrong(str(root), need=f"scans ({', '.join(SUFFIXES)}) that the options ask for", got="none")
+        got = f"none, and {closed[0]}, which we may not read" if closed else "none"
+        raise wrong(str(root), need=f"scans ({', '.join(SUFFIXES)}) that the options ask for", got=got)
     order = {suffix: place for place, suffix in enumerate(SUFFIXES)}
     return sorted(
         found.values(), key=lambda scan: (scan.subject, scan.session or "", order[scan.suffix], scan.relative)
@@ -85,7 +88,7 @@ def _check_names(scans: Iterable[Scan]) -> None:
             raise wrong(scan.stem, need="scans whose names differ in BIDS's entities", got=got, fix=fix)
 
 
-def _layout(root: Path) -> tuple[Any, str]:
+def _layout(root: Path, closed: Sequence[Path]) -> tuple[Any, str]:
     """Pybids's index of a dataset, derivatives and sources left out; and what a person should know of it."""
     check_dataset(root)
     try:
@@ -93,7 +96,7 @@ def _layout(root: Path) -> tuple[Any, str]:
     except ImportError as problem:
         raise missing("bids", install="pellucid[bids]") from problem
     # Names are the validator's business: a scan with an odd name is still a scan.
-    ignored = ["derivatives", "sourcedata", "code", "stimuli", ".git"]
+    ignored = ["derivatives", "sourcedata", "code", "stimuli", ".git", *map(_inside, closed)]
     faults = (ValueError, TypeError, AttributeError, OSError, bids.exceptions.BIDSValidationError)
     problems: list[Exception] = []
     for metadata in (True, False):
@@ -111,6 +114,11 @@ def _layout(root: Path) -> tuple[Any, str]:
         return layout, note
     got = f"one that pybids refuses ({_words(problems[0])})"
     raise wrong(str(root), need="a BIDS dataset", got=got) from problems[0]
+
+
+def _inside(folder: Path) -> re.Pattern[str]:
+    """What pybids matches paths with: its own reading of "sub-1" would leave out sub-10 too."""
+    return re.compile(rf"^/{re.escape(folder.as_posix())}(/|$)")
 
 
 def _words(problem: object) -> str:
@@ -142,9 +150,26 @@ def check_dataset(root: Path) -> None:
         raise wrong(str(path), need="a JSON object", got=f"a {type(described).__name__}")
 
 
+def asked(words: Iterable[str], prefix: str) -> list[str]:
+    """Labels that an option asks for.
+
+    Args:
+        words: As given; several may be in one word, with commas.
+        prefix: "sub" or "ses".
+
+    Returns:
+        Labels without their prefix.
+
+    Example:
+        >>> asked(["sub-01,02", "03"], "sub")
+        ['01', '02', '03']
+    """
+    return [part.removeprefix(f"{prefix}-") for word in words for part in word.split(",") if part]
+
+
 def _labels(words: Iterable[str], prefix: str, option: str, known: Sequence[str]) -> list[str]:
-    """Labels without their prefix, all of them known; several may be in one word, with commas."""
-    wanted = [part.removeprefix(f"{prefix}-") for word in words for part in word.split(",") if part]
+    """Labels that are asked for, all of them known."""
+    wanted = asked(words, prefix)
     if absent := sorted(set(wanted) - set(known)):
         need = "participants of the dataset" if prefix == "sub" else "sessions of the dataset"
         fix = did_you_mean(absent[0], known) if known else "It has none."
