@@ -4,6 +4,7 @@ import importlib
 import json
 import logging
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,11 @@ _LONG = {
     "chunk": "chunk",
 }
 """Short names of entities -> pybids's."""
+
+_DERIVED = ("space", "desc", "res", "den", "label", "hemi", "atlas", "seg")
+"""Entities of images that were made from scans: what is made of these would have the names of the scan's own."""
+_NO_SCANS = ("defacemask", "mask", "dseg", "probseg", "photo")
+"""Files in `anat` that nobody takes for a scan."""
 
 _FACTS = {
     "manufacturer": "Manufacturer",
@@ -56,6 +62,7 @@ def find_scans(root: Path, options: StudyOptions, closed: Sequence[Path] = ()) -
     sessions = _labels(options.session_label, "ses", "--session-label", sorted(layout.get_sessions()))
     filters = _filters(options.bids_filter_file)
     found: dict[str, Scan] = {}
+    left = _left_out(layout, wanted or known)
     for suffix in SUFFIXES:
         kinds = ["PDw", "PD"] if suffix == "PDw" else [suffix]
         query = {"suffix": kinds, "datatype": "anat", "extension": [".nii", ".nii.gz"]}
@@ -63,18 +70,40 @@ def find_scans(root: Path, options: StudyOptions, closed: Sequence[Path] = ()) -
         for file in layout.get(invalid_filters="allow", **(query | filters.get(suffix.lower(), {}))):
             scan = _scan(root, file, suffix, note)
             # Results that lie in the dataset, outside of derivatives/, are no scans; phase images show no anatomy.
-            if not scan.relative.startswith(f"sub-{scan.subject}/"):
+            if not scan.relative.startswith(f"sub-{scan.subject}/") or _derived(file.path):
                 continue
             if dict(scan.entities).get("part") not in ("phase", "real", "imag"):
                 found[scan.relative] = scan
     _check_names(found.values())
     if not found:
-        got = f"none, and {closed[0]}, which we may not read" if closed else "none"
+        more = [f"{closed[0]}, which we may not read"] if closed else []
+        got = ", and ".join(["none", *more, *([left] if left else [])])
         raise wrong(str(root), need=f"scans ({', '.join(SUFFIXES)}) that the options ask for", got=got)
+    if left:
+        logger.warning("%s: left out: %s", root, left)
     order = {suffix: place for place, suffix in enumerate(SUFFIXES)}
     return sorted(
         found.values(), key=lambda scan: (scan.subject, scan.session or "", order[scan.suffix], scan.relative)
     )
+
+
+def _left_out(layout: Any, subjects: Sequence[str]) -> str:
+    """Say which anatomical images are not taken, so that nobody looks for what became of them."""
+    counted: Counter[str] = Counter()
+    for file in layout.get(datatype="anat", extension=[".nii", ".nii.gz"], subject=list(subjects)):
+        suffix = str(file.entities.get("suffix") or "no kind")
+        if suffix in _NO_SCANS or not Path(file.path).relative_to(layout.root).parts[0].startswith("sub-"):
+            continue
+        if _derived(file.path):
+            counted["made from scans (desc-, space- and the like)"] += 1
+        elif suffix not in (*SUFFIXES, "PD"):
+            counted[suffix] += 1
+    said = ", ".join(f"{count} {kind}" for kind, count in sorted(counted.items()))
+    return f"anatomical images of other kinds: {said}" if said else ""
+
+
+def _derived(path: str) -> bool:
+    return any(word.partition("-")[0] in _DERIVED for word in Path(path).name.split("_") if "-" in word)
 
 
 def _check_names(scans: Iterable[Scan]) -> None:
