@@ -196,7 +196,7 @@ def workers(given: argparse.Namespace) -> None:
 def crowd(given: argparse.Namespace) -> None:
     """T1w heads of two sites and scanners; the fourth is noisy and moved. What the pages of the group make of it."""
     root, out = given.out / "raw", given.out / "derivatives"
-    names = synthetic(root, given.count, kinds=("T1w",))
+    names = synthetic(root, given.count, kinds=("T1w",), side_mm=4.0)
     shutil.rmtree(out, ignore_errors=True)
     for number, name in enumerate(names):
         told = {"Manufacturer": "AB"[number % 2], "ManufacturersModelName": ("Prisma", "Ingenia")[number % 2]}
@@ -289,12 +289,14 @@ def describe(root: Path, people: dict[str, tuple[str, str]]) -> None:
     (root / "participants.json").write_text(json.dumps(told))
 
 
-def synthetic(root: Path, count: int, kinds: tuple[str, ...] = tuple(MEANS)) -> list[str]:
+def synthetic(
+    root: Path, count: int, kinds: tuple[str, ...] = tuple(MEANS), side_mm: float = SIDE_MM
+) -> list[str]:
     """Small heads, each of its own size, contrast and noise."""
     shutil.rmtree(root, ignore_errors=True)
     names = []
     grids = np.meshgrid(*(np.linspace(-1, 1, size) for size in SHAPE), indexing="ij")
-    affine = np.diag([SIDE_MM, SIDE_MM, SIDE_MM, 1.0])
+    affine = np.diag([side_mm, side_mm, side_mm, 1.0])
     for number in range(count):
         draw = np.random.default_rng(number)
         x, y, z = (grid * scale for grid, scale in zip(grids, draw.uniform(0.95, 1.08, 3), strict=True))

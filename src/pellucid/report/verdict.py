@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pellucid.pipelines.segment import UNSURE
 from pellucid.pipelines.synthesize import SMALL_ML
 from pellucid.report.edge import cut_faces, outside
-from pellucid.report.standing import FAR, QUALITY, Crowd, crowd, number, worse_by, written
+from pellucid.report.standing import FAR, QUALITY, VOLUME_TITLES, Crowd, crowd, number, worse_by, written
 from pellucid.report.story import ScanStory, findings_of, from_records, quality_of, volumes_ml, warnings_of
 
 Word = Literal["usable", "look", "do not use"]
@@ -18,9 +18,9 @@ DOUBTFUL = 0.7
 """Certainty below which labels deserve a look: adults have 0.72 to 0.85, and below `UNSURE` they are of no use."""
 LARGE_ML = 2200.0
 """More than this inside the skull is larger than almost any head: something else was taken for brain."""
-CUT = 0.02
-"""Share of the brain that may lie outside of the image: clinical slabs that end at the brain stem or just below the top
-of the head miss less, docs/results/study.md."""
+CUT = 0.01
+"""Share of the brain that may lie outside of the image: clinical slabs of whole heads miss up to 0.004, one that loses
+the top of the brain 0.016, stacks that cut a fetus 0.3 and more (docs/results/study.md)."""
 WORSE = 0.2
 """A number that is worse after than before by this share deserves a look."""
 COMPARED = ("snr", "cnr", "tct", "cjv")
@@ -138,9 +138,7 @@ def _edge(story: ScanStory) -> tuple[list[str], list[str]]:
         return [], []
     lost = 100 * outside(sections)
     where = ", ".join(f"{name} ({100 * share:.0f} %)" for name, share in sections.items())
-    measured = (
-        f"section there as a share of the brain's largest: {where}; about {lost:.1f} % of it lies outside"
-    )
+    measured = f"section there as a share of the brain's largest: {where}; about {written(lost)} % of it lies outside"
     if lost > 100 * CUT:
         return [f"The field of view cuts off the brain ({measured})."], []
     return [], [f"The brain reaches the edge of the image, as in many clinical scans ({measured})."]
@@ -195,7 +193,16 @@ def far_out(part: str, name: str, value: Any, others: Crowd) -> str:
     kind = QUALITY.get(name) if part != "volumes_ml" else None
     if place is None or worse_by(place.z, kind.direction if kind else "") <= FAR:
         return ""
-    title, unit = (kind.title, kind.unit) if kind else (name, "ml" if part == "volumes_ml" else "")
+    title, unit = name, ""
+    if kind:
+        title, unit = kind.title, kind.unit
+    elif part == "volumes_ml":
+        title, unit = (
+            f"The volume {VOLUME_TITLES[name]}"
+            if name == "intracranial"
+            else f"The volume of {VOLUME_TITLES.get(name, name)}",
+            "ml",
+        )
     return (
         f"{title} is far from the others: {written(read, unit)}, where the median of {place.count} scans is "
         f"{written(place.median, unit)} (z {place.z:+.1f})."
