@@ -43,7 +43,7 @@ def test_counts_verdicts_and_lists_failures_and_outliers_with_links(html: str) -
     assert html.count('<a href="./sub-0003.html">sub-0003 T1w</a>') == 2
     assert "The file is cut off." in html
     assert html.count('<a href="./sub-0005.html#scan-1">') == 2
-    assert "GM is far from the others: 100 ml, where the median of 29 scans is" in html
+    assert "The volume of gray matter is far from the others: 100 ml, where the median of 29 scans is" in html
     assert "1 scan without an age cannot be shown." in html
 
 
@@ -112,9 +112,9 @@ def test_being_far_out_makes_a_usable_scan_one_to_look_at_and_leaves_worse_alone
     assert far == [5]
     judged = regarded([*rows[:6], {**rows[5], "verdict": "do not use", "reason": "No brain."}, *rows[6:]])
     assert judged[5]["verdict"] == "look"
-    assert judged[5]["reason"].startswith("GM is far from the others")
+    assert judged[5]["reason"].startswith("The volume of gray matter is far from the others")
     assert judged[6]["verdict"] == "do not use"
-    assert judged[6]["reason"].startswith("No brain. GM is far")
+    assert judged[6]["reason"].startswith("No brain. The volume of gray matter is far")
     assert judged[3]["verdict"] == "do not use"
     assert regarded(judged) == judged
     assert rows[5]["verdict"] == "usable"

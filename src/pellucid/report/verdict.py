@@ -18,9 +18,9 @@ DOUBTFUL = 0.7
 """Certainty below which labels deserve a look: adults have 0.72 to 0.85, and below `UNSURE` they are of no use."""
 LARGE_ML = 2200.0
 """More than this inside the skull is larger than almost any head: something else was taken for brain."""
-CUT = 0.01
-"""Share of the brain that may lie outside of the image: clinical slabs of whole heads miss up to 0.004, one that loses
-the top of the brain 0.016, stacks that cut a fetus 0.3 and more (docs/results/study.md)."""
+CUT = 0.02
+"""Share of the brain that may lie outside of the image: clinical slabs of whole heads miss up to 0.016, stacks that
+cut a fetus 0.3 and more (docs/results/study.md)."""
 WORSE = 0.2
 """A number that is worse after than before by this share deserves a look."""
 COMPARED = ("snr", "cnr", "tct", "cjv")
