@@ -234,8 +234,9 @@ def spoil(path: Path) -> None:
 
 def verdicts(given: argparse.Namespace) -> None:
     """Every validation scan enhanced and segmented, and what its page says of it. What is whole is kept."""
-    from pellucid.apps.bids.found import subjects_of
-    from pellucid.apps.bids.reports import rows_of
+    from pellucid.apps.bids.found import subjects_of, units_of
+    from pellucid.apps.bids.reports import stories_of
+    from pellucid.report.verdict import judge
 
     root, out = given.out / "raw", given.out / "derivatives"
     people = {}
@@ -249,8 +250,10 @@ def verdicts(given: argparse.Namespace) -> None:
     describe(root, people)
     print(*bids(root, out, "--task", "enhance,segment", "--omp-nthreads", "1", "--resume", "-v"))
     for subject in subjects_of(out):
-        for row in rows_of(root, out, subject):
-            print(f"| {row['title']} | {row['verdict']} | {row['reason']} |")
+        for record in units_of(root, out, subject):
+            for story in stories_of(record, root, out):
+                verdict = judge(story)
+                print(f"| {story.title} | {verdict.word} | {' '.join(verdict.reasons)} |")
 
 
 def validation_name(stem: str) -> str:
