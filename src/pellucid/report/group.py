@@ -149,7 +149,7 @@ def _kind(name: str, rows: Sequence[Row]) -> Kind:
     """Charts of the scans of one kind."""
     chosen = [row for row in rows if (row.get("suffix") or "") == name and not row.get("failure")]
     many = [by for by in ("site", "scanner") if len({_group(row, by) for row in chosen}) > 1]
-    quality, sizes = names_in(chosen, "quality_after"), names_in(chosen, "volumes_ml")
+    quality, sizes = _drawn(chosen, "quality_after"), _drawn(chosen, "volumes_ml")
     panels = []
     if quality:
         panels += [_strips(chosen, "quality_after", quality, by) for by in many or ["site"]]
@@ -165,6 +165,15 @@ def _kind(name: str, rows: Sequence[Row]) -> Kind:
             if names
         ]
     return Kind(name or "Scans of unknown kind", len(chosen), tuple(panels))
+
+
+def _drawn(rows: Sequence[Row], part: str) -> list[str]:
+    """Numbers that enough scans have: FBER of stripped scans is known of one or two."""
+    return [
+        name
+        for name in names_in(rows, part)
+        if sum(number((row.get(part) or {}).get(name)) is not None for row in rows) >= LEAST_DRAWN
+    ]
 
 
 def _values(rows: Sequence[Row], part: str, name: str, by: str) -> dict[str, list[float]]:
