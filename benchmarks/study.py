@@ -3,6 +3,9 @@
     python benchmarks/study.py dataset DATA OUT     # DATA: the folder with manifest.tsv, train/ and validation/
     python benchmarks/study.py cluster OUT
     python benchmarks/study.py killed OUT
+    python benchmarks/study.py workers OUT          # one process and two, about two minutes
+    python benchmarks/study.py crowd OUT            # fourteen heads of two sites, one of them bad: pages of a group
+    python benchmarks/study.py verdicts DATA OUT    # DATA as above: a word about each of the validation scans
 
 Everything is written below OUT. The figures are in docs/results/study.md.
 """
@@ -48,18 +51,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parts = parser.add_subparsers(dest="part", required=True)
-    for name in ("dataset", "cluster", "killed"):
-        part = parts.add_parser(name)
-        if name == "dataset":
+    words = parser.add_subparsers(dest="part", required=True)
+    counts = {"dataset": 13, "cluster": 200, "killed": 8, "verdicts": 0, "workers": 40, "crowd": 14}
+    for name, count in counts.items():
+        part = words.add_parser(name)
+        if name in ("dataset", "verdicts"):
             part.add_argument("data", type=Path)
         part.add_argument("out", type=Path)
-        part.add_argument("--count", type=int, default={"dataset": 13, "cluster": 200, "killed": 8}[name])
+        part.add_argument("--count", type=int, default=count)
         part.add_argument("--seed", type=int, default=0)
         part.add_argument("--kills", type=int, default=10)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    {"dataset": dataset, "cluster": cluster, "killed": killed}[given.part](given)
+    parts = {
+        "dataset": dataset,
+        "cluster": cluster,
+        "killed": killed,
+        "verdicts": verdicts,
+        "workers": workers,
+        "crowd": crowd,
+    }
+    parts[given.part](given)
 
 
 def dataset(given: argparse.Namespace) -> None:
@@ -158,6 +170,103 @@ def killed(given: argparse.Namespace) -> None:
         shutil.rmtree(out)
 
 
+def workers(given: argparse.Namespace) -> None:
+    """The same small heads by one process and by two, of one thread each: scans per minute, and the same bytes."""
+    root = given.out / "raw"
+    synthetic(root, given.count)
+    seconds = {}
+    for processes in (1, 2):
+        out = given.out / f"nprocs-{processes}"
+        shutil.rmtree(out, ignore_errors=True)
+        words = ("--task", "segment", "--omp-nthreads", "1", "--nprocs", str(processes))
+        start = time.monotonic()
+        code, said = bids(root, out, *words)
+        seconds[processes] = time.monotonic() - start
+        # Seconds with pages and start; those of the scans alone say what workers gain where studies are long.
+        logs = [json.loads(path.read_text()) for path in out.rglob("*_times.json")]
+        alone = sum(log["seconds"] for log in logs)
+        print(
+            f"{processes}: exit code {code}, {said.splitlines()[-1]} {seconds[processes]:.0f} s, "
+            f"{given.count / seconds[processes] * 60:.1f} scans/min; {alone:.0f} s in workers"
+        )
+    print(f"two workers are {seconds[1] / seconds[2]:.2f} times as fast, on {os.cpu_count()} cores")
+    compare(given.out / "nprocs-1", given.out / "nprocs-2")
+
+
+def crowd(given: argparse.Namespace) -> None:
+    """T1w heads of two sites and scanners; the fourth is noisy and moved. What the pages of the group make of it."""
+    root, out = given.out / "raw", given.out / "derivatives"
+    names = synthetic(root, given.count, kinds=("T1w",), side_mm=4.0)
+    shutil.rmtree(out, ignore_errors=True)
+    for number, name in enumerate(names):
+        told = {"Manufacturer": "AB"[number % 2], "ManufacturersModelName": ("Prisma", "Ingenia")[number % 2]}
+        place(root, name).with_name(f"{name}.json").write_text(
+            json.dumps({**told, "MagneticFieldStrength": 3})
+        )
+    spoil(place(root, names[3]))
+    print(*bids(root, out, "--omp-nthreads", "1", "-v"))
+    print(*bids(root, out, level="group"))
+    columns = (
+        "scan",
+        "site",
+        "certainty",
+        "intracranial_ml",
+        "GM_ml",
+        "snr_before",
+        "snr_after",
+        "cjv_after",
+    )
+    lines = [line.split("\t") for line in (out / "iqm.tsv").read_text().splitlines()]
+    for line in lines:
+        print(*(line[lines[0].index(name)].rjust(12) for name in columns))
+
+
+def spoil(path: Path) -> None:
+    """Strong noise, and a third of the lines of k-space from a head that has moved by three voxels."""
+    image = nib.load(path)
+    data, draw = image.get_fdata(), np.random.default_rng(0)
+    still, moved = np.fft.fftn(data), np.fft.fftn(np.roll(data, (3, 2, 1), (0, 1, 2)))
+    still[:, ::3] = moved[:, ::3]
+    noise = 0.15 * data.max() * (draw.standard_normal(data.shape) + 1j * draw.standard_normal(data.shape))
+    spoiled = np.abs(np.fft.ifftn(still) + noise)
+    nib.save(nib.Nifti1Image(np.round(spoiled).astype(np.int16), image.affine, image.header), path)
+
+
+def verdicts(given: argparse.Namespace) -> None:
+    """Every validation scan enhanced and segmented, and what its page says of it. What is whole is kept."""
+    from pellucid.apps.bids.found import subjects_of, units_of
+    from pellucid.apps.bids.reports import stories_of
+    from pellucid.report.verdict import judge
+
+    root, out = given.out / "raw", given.out / "derivatives"
+    people = {}
+    for source in sorted((given.data / "validation" / "scans").glob("*.nii.gz")):
+        name = validation_name(source.name.removesuffix(".nii.gz"))
+        image = nib.load(source)
+        image.header.set_xyzt_units("mm", "sec")
+        if not (path := place(root, name)).exists():
+            nib.save(image, path)
+        people[name.partition("_")[0]] = ("n/a", "real")
+    describe(root, people)
+    print(*bids(root, out, "--task", "enhance,segment", "--omp-nthreads", "1", "--resume", "-v"))
+    for subject in subjects_of(out):
+        for record in units_of(root, out, subject):
+            for story in stories_of(record, root, out):
+                verdict = judge(story)
+                print(f"| {story.title} | {verdict.word} | {' '.join(verdict.reasons)} |")
+
+
+def validation_name(stem: str) -> str:
+    """Name in a dataset of a file of the validation scans: "openms_p19_T1POST" is sub-openmsp19_ce-gad_T1w."""
+    who, _, kind = stem.rpartition("_")
+    if kind.endswith("mm"):
+        who, _, kind = who.rpartition("_")
+    kinds = {"T1": "T1w", "T1POST": "ce-gad_T1w", "T2": "T2w", "FLAIRlike": "FLAIR"}
+    who, _, run = who.partition("_run")
+    last = kinds.get(kind, kind.replace("W", "w"))
+    return f"sub-{''.join(filter(str.isalnum, who))}{f'_run-{run}' if run else ''}_{last}"
+
+
 def place(root: Path, name: str) -> Path:
     """Where a scan lies in a dataset."""
     words = dict(word.split("-", 1) for word in name.split("_") if "-" in word)
@@ -183,12 +292,14 @@ def describe(root: Path, people: dict[str, tuple[str, str]]) -> None:
     (root / "participants.json").write_text(json.dumps(told))
 
 
-def synthetic(root: Path, count: int) -> list[str]:
+def synthetic(
+    root: Path, count: int, kinds: tuple[str, ...] = tuple(MEANS), side_mm: float = SIDE_MM
+) -> list[str]:
     """Small heads, each of its own size, contrast and noise."""
     shutil.rmtree(root, ignore_errors=True)
     names = []
     grids = np.meshgrid(*(np.linspace(-1, 1, size) for size in SHAPE), indexing="ij")
-    affine = np.diag([SIDE_MM, SIDE_MM, SIDE_MM, 1.0])
+    affine = np.diag([side_mm, side_mm, side_mm, 1.0])
     for number in range(count):
         draw = np.random.default_rng(number)
         x, y, z = (grid * scale for grid, scale in zip(grids, draw.uniform(0.95, 1.08, 3), strict=True))
@@ -197,7 +308,7 @@ def synthetic(root: Path, count: int) -> list[str]:
             labels[x**2 + (y / 1.05) ** 2 + (z / 0.95) ** 2 < radius**2] = label
         for side, width in ((-0.16, 0.09), (0.16, 0.13)):
             labels[((x - side) / width) ** 2 + (y / 0.3) ** 2 + (z / 0.2) ** 2 < 1] = 1
-        kind = list(MEANS)[number % 3]
+        kind = kinds[number % len(kinds)]
         data = np.clip(np.array(MEANS[kind])[labels] + 0.02 * draw.standard_normal(SHAPE), 0, None)
         names.append(f"sub-{number:03}_{kind}")
         image = nib.Nifti1Image(np.round(data * 1000).astype(np.int16), affine)

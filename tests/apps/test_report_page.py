@@ -10,8 +10,8 @@ import torch
 from pellucid.apps import report_page
 from pellucid.cli import main
 from pellucid.errors import PellucidError
-from pellucid.io import nifti
-from pellucid.pipelines.record import Run, describe
+from pellucid.io import nifti, resample
+from pellucid.pipelines.record import Run, describe, describe_weights
 from pellucid.pipelines.result import Result
 
 
@@ -172,3 +172,24 @@ def test_a_record_of_the_writer_says_the_hashes_of_all_outputs(scan: Path, tmp_p
     record = json.loads(leave("synthesize", scan, tmp_path / "out").read_text(encoding="utf-8"))
     assert set(record["outputs_sha256"]) == set(record["outputs"]) - {"record"} == {"image", "uncertainty"}
     assert torch.tensor([len(digest) for digest in record["outputs_sha256"].values()]).eq(64).all()
+
+
+def test_a_scan_on_a_finer_grid_is_drawn_beside_the_scan_and_told_of(scan: Path, tmp_path: Path) -> None:
+    volume = nifti.load(scan)
+    grid = resample.spaced_grid(volume.grid, (0.9, 1.1, 1.4))
+    run = Run("super-resolve")
+    with run.step("predict"):
+        finer = resample.to_grid(volume, grid, order=3)
+    run.notes |= {"output_grid": describe(finer.grid), "weights": describe_weights("slices")}
+    result = Result(finer, None, None, record=run.record(volume, {}), description="superresolved")
+    (record,) = (path for path in result.save(tmp_path / "out") if path.suffix == ".json")
+    (story,) = report_page.stories([report_page.open_record(record)])
+    assert story.suffix == "T1w on a finer grid", "its numbers are no company for those of scans as they are"
+    before, after = story.image("before"), story.image("after")
+    assert before is not None and after is not None and before.shape == after.shape == grid.shape
+    assert torch.allclose(before, after, atol=1e-2 * float(after.max())), (
+        "the scan is brought to the finer grid"
+    )
+    html = report_page.run([record], tmp_path / "page.html").read_text(encoding="utf-8")
+    assert 'alt="axial plane, super-resolved"' in html and ">What was changed</h3>" in html
+    assert "Inferred the finer voxels along each axis" in html and "<b>slices</b>" in html

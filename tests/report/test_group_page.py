@@ -1,8 +1,10 @@
 import time
+from typing import Any
 
 import pytest
 from pages import NASTY, read, row
 
+from pellucid.report import charts
 from pellucid.report.charts import MOST_GROUPS, cloud, plain, strip, swatches
 from pellucid.report.group import group_page
 from pellucid.report.html import safe_link
@@ -41,7 +43,7 @@ def test_counts_verdicts_and_lists_failures_and_outliers_with_links(html: str) -
     assert html.count('<a href="./sub-0003.html">sub-0003 T1w</a>') == 2
     assert "The file is cut off." in html
     assert html.count('<a href="./sub-0005.html#scan-1">') == 2
-    assert "GM is far from the others: 100 ml, where the median of 29 scans is" in html
+    assert "The volume of gray matter is far from the others: 100 ml, where the median of 29 scans is" in html
     assert "1 scan without an age cannot be shown." in html
 
 
@@ -110,9 +112,9 @@ def test_being_far_out_makes_a_usable_scan_one_to_look_at_and_leaves_worse_alone
     assert far == [5]
     judged = regarded([*rows[:6], {**rows[5], "verdict": "do not use", "reason": "No brain."}, *rows[6:]])
     assert judged[5]["verdict"] == "look"
-    assert judged[5]["reason"].startswith("GM is far from the others")
+    assert judged[5]["reason"].startswith("The volume of gray matter is far from the others")
     assert judged[6]["verdict"] == "do not use"
-    assert judged[6]["reason"].startswith("No brain. GM is far")
+    assert judged[6]["reason"].startswith("No brain. The volume of gray matter is far")
     assert judged[3]["verdict"] == "do not use"
     assert regarded(judged) == judged
     assert rows[5]["verdict"] == "usable"
@@ -148,3 +150,31 @@ def test_charts_take_what_comes() -> None:
     assert plain("脳 \n site") == "? ? site"
     assert swatches(["only"]) == ()
     assert len({color for color, _ in swatches(["a", "b", "c"])}) == 3
+
+
+def test_one_scan_far_out_does_not_press_the_others_into_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    panels: list[Any] = []
+    png = charts._png
+    monkeypatch.setattr(charts, "_png", lambda figure: panels.append(figure.axes[0]) or png(figure))
+    values = [0.05 + 0.001 * number for number in range(12)]
+    strip("CJV", {"a": values[:6], "b": [*values[6:], 0.4]})
+    cloud("CJV", {"a": ([20.0] * 13, [*values, -3.0])}, across="age")
+    up, down = panels
+    assert up.get_ylim()[1] < 0.07 and [text.get_text() for text in up.texts] == ["0.4 "]
+    assert down.get_ylim()[0] > 0.04 and [text.get_text() for text in down.texts] == ["-3 "]
+    panels.clear()
+    strip("CJV", {"a": values})
+    strip("CJV", {"a": [*values[:5], 0.4]})
+    strip("CJV", {"a": [0.5] * 12 + [0.9]})
+    assert not any(panel.texts for panel in panels), "few, equal and ordinary values are drawn where they are"
+    assert panels[1].get_ylim()[1] > 0.4 and panels[2].get_ylim()[1] > 0.9
+
+
+def test_a_scan_that_is_far_in_many_numbers_is_named_once_with_all_of_them() -> None:
+    rows = [row(number) for number in range(20)]
+    rows[7] = row(7, quality_after={"snr": 1.0, "cjv": 9.0}, volumes_ml={"GM": 100.0, "WM": 520.0})
+    html = group_page(rows)
+    part = html[html.index('id="outliers"') : html.index('<section class="scan"')]
+    assert part.count('href="./sub-0007.html#scan-1"') == 1
+    for words in ("SNR is far", "CJV is far", "The volume of gray matter is far"):
+        assert part.count(f"<li>{words} from the others") == 1

@@ -2,9 +2,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from pages import head, record, row, story
 
-from pellucid.report.verdict import cut_faces, judge, worst
+from pellucid.report.edge import cut_faces, outside
+from pellucid.report.verdict import judge, worst
 
 
 def segmented(**more: Any) -> dict[str, Any]:
@@ -91,15 +93,39 @@ def test_volumes_are_far_out_on_either_side() -> None:
     for ml in (100.0, 1300.0):
         verdict = judge(story(records=[{"tissue_ml": {"GM": ml}}]), group)
         assert verdict.word == "look"
-        assert "GM is far from the others" in verdict.reasons[0]
+        assert "The volume of gray matter is far from the others" in verdict.reasons[0]
 
 
-def test_a_brain_that_runs_into_the_edge_is_named_with_the_face() -> None:
+def test_a_brain_that_is_cut_off_is_named_with_the_face() -> None:
     """The stored axis runs leftwards, so its first voxels are the patient's right."""
-    mask = head()["mask"].copy()
-    mask[0, 8:14, 5:9] = 1
-    assert "cuts off the brain: right." in judge(story(mask=mask)).reasons[0]
+    cut = {name: image[9:] for name, image in head().items()}
+    verdict = judge(story(**cut))
+    assert verdict.word == "look"
+    assert "The field of view cuts off the brain" in verdict.reasons[0]
+    assert "largest: right (100 %); about 50 % of it lies outside" in verdict.reasons[0]
+
+
+def test_a_slab_that_ends_at_the_edge_of_the_brain_is_usable_with_a_remark() -> None:
+    slab = {name: image[:, 3:] for name, image in head().items()}
+    verdict = judge(story(**slab))
+    assert verdict.word == "usable" and verdict.reasons[0].startswith("No rule found a fault.")
+    assert "reaches the edge of the image" in verdict.reasons[1] and "back (" in verdict.reasons[1]
+    assert judge(story(**slab, warnings=["Odd."])).reasons[-1] == verdict.reasons[1]
     assert cut_faces(story().volumes["mask"].data[0]) == {}
+
+
+def test_how_much_is_cut_off_does_not_depend_on_the_air_around_nor_on_slices() -> None:
+    axes = [torch.linspace(-1, 1, size) for size in (90, 100, 70)]
+    x, y, z = torch.meshgrid(*axes, indexing="ij")
+    ball = (x**2 + y**2 + z**2 < 0.9).float()
+    for lowest in (6, 12, 20):
+        part, thick = ball[..., lowest:], ball[..., lowest::2]
+        lost = float(1 - part.sum() / ball.sum())
+        assert outside(cut_faces(part)) == pytest.approx(lost, abs=0.01)
+        assert outside(cut_faces(thick)) == pytest.approx(lost, abs=0.015)
+        wide = torch.nn.functional.pad(part, (0, 0, 20, 20, 10, 10))
+        assert cut_faces(wide) == cut_faces(part)
+    assert cut_faces(torch.zeros(4, 5, 6)) == {}
 
 
 def test_the_worst_word_wins() -> None:

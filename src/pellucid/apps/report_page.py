@@ -1,4 +1,4 @@
-"""A subject's page for those without BIDS: from the records that enhance, segment and synthesize left."""
+"""A subject's page for those without BIDS: from the records that the commands on scans left."""
 
 import json
 import logging
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 def run(records: Sequence[Path], out: Path, *, title: str = "", force: bool = False) -> Path:
     """Make one page of the records of one person's scans.
 
-    What `segment` found in a scan is drawn beside what `enhance` and `synthesize` made of it.
+    What `segment` found in a scan is drawn beside what the others made of it.
 
     Args:
         records: JSON files that the commands wrote beside their outputs.
@@ -99,7 +99,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     check_readable(path, kind="the record of a run (JSON)")
     need, fix = (
         "the record of a run (JSON)",
-        "Give the .json files that enhance, segment or synthesize wrote.",
+        f"Give the .json files that {', '.join(VERBS)} wrote.",
     )
     try:
         record = json.loads(path.read_text(encoding="utf-8"))

@@ -13,8 +13,15 @@ from pellucid.io.volume import Volume
 from pellucid.pipelines.names import split_kind
 from pellucid.report.story import ScanStory
 
-VERBS = {"enhance": "enhanced", "synthesize": "synthetic T1w", "segment": "segmented"}
+VERBS = {
+    "enhance": "enhanced",
+    "super-resolve": "super-resolved",
+    "synthesize": "synthetic T1w",
+    "segment": "segmented",
+}
 """Pipelines whose records a page can be made of, and what their image is called."""
+_SUFFIXES = {"synthesize": "T1w from {}", "super-resolve": "{} on a finer grid"}
+"""What keeps numbers apart that must not be compared with those of scans on their own grids."""
 SAME_MM = 1e-3
 """Grids whose voxels lie closer than this are one grid."""
 
@@ -108,9 +115,11 @@ def _bare(one: Recorded, labels: Recorded | None) -> ScanStory:
     before, after = one.numbers or ({}, {})
     return ScanStory(
         title=f"{one.name or stems[0]}, {VERBS[one.pipeline]}",
-        suffix=f"T1w from {source or 'a scan'}" if one.pipeline == "synthesize" else source,
+        suffix=_SUFFIXES.get(one.pipeline, "{}").format(
+            source or ("a scan" if one.pipeline in _SUFFIXES else "")
+        ),
         after_name=VERBS[one.pipeline],
-        same_contrast=one.pipeline == "enhance",
+        same_contrast=one.pipeline in ("enhance", "super-resolve"),
         records=[other.record for other in (labels, one) if other is not None],
         quality_before=before,
         quality_after=after,

@@ -1,5 +1,6 @@
 """Bytes from and to disk: gzip or plain, every failure one sentence, nothing half written."""
 
+import errno
 import gzip
 import io
 import math
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pellucid.errors import wrong
+from pellucid.errors import PellucidError, wrong
 from pellucid.io.finding import Finding
 from pellucid.io.volume import Header
 
@@ -26,6 +27,8 @@ _DEFLATE_LIMIT = 1040
 
 
 _CHUNK = 1 << 20
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says where there is no room: a full disk, a used-up quota, a limit of file size."""
 
 
 @dataclass(frozen=True)
@@ -209,7 +212,7 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _not_writable(path, _reason(error)) from error
+        raise unwritable(path, error) from error
     if not os.access(path, os.W_OK | os.X_OK):
         raise _not_writable(path, "a read-only folder")
 
@@ -238,7 +241,7 @@ def replacing(path: Path, force: bool) -> Iterator[Path]:
         for made in sorted(folder.iterdir(), key=lambda file: file.name == path.name):
             made.replace(path.parent / made.name)
     except OSError as error:
-        raise _not_writable(path, _reason(error)) from error
+        raise unwritable(path, error) from error
     finally:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -265,7 +268,23 @@ def writing(path: Path) -> Iterator[io.BufferedIOBase]:
             yield plain
 
 
-def _not_writable(path: Path, got: str) -> Exception:
+def unwritable(path: Path, error: OSError) -> PellucidError:
+    """Word what the system says of a place where nothing can be written: rights, or a disk that is full.
+
+    Args:
+        path: The place.
+        error: What the system said.
+
+    Returns:
+        The exception, to be raised by the caller.
+    """
+    if error.errno in _FULL:
+        fix = "Make room, or choose another disk."
+        return wrong(str(path), need="a disk with room", got=_reason(error), fix=fix)
+    return _not_writable(path, _reason(error))
+
+
+def _not_writable(path: Path, got: str) -> PellucidError:
     """Word the error of a place that cannot be written to."""
     return wrong(str(path), need="a folder we may write to", got=got, fix="Choose another output folder.")
 

@@ -7,14 +7,20 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pellucid.models.unet import EfficientUNet, EfficientUNetConfig
-from pellucid.ops.mixture import expected
+from pellucid.ops.mixture import LEAST_STD, expected
 from pellucid.types import Spacing
 
 GROUPS = (0, 0, 1, 3, 2, 1, 1, 3, 2, 4, 4, 4, 4, 1, 1, 5, 2, 2, 4, 5)
 """Group of each class, in the order of `synthesis.structures.STRUCTURES`: see `Structure.group`."""
 
-MOST_STD = 3.0
+MOST_STD = 5.0
 """Standard deviations from what is expected, beyond which all is equally strange."""
+
+STRANGE, ELSEWHERE = 3.0, -4.0
+"""First guess of the logit: in white matter, standard deviations above this number; outside of it."""
+
+WHITE = 3
+"""Group of white matter."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,8 @@ class LesionNetConfig:
 
 class LesionNet(nn.Module):
     """An efficient U-Net that sees, beside the scan, how far each voxel is from what its tissue looks like around it.
+
+    It changes a first guess: what is strange in white matter is a lesion.
 
     Args:
         config: Its size.
@@ -64,12 +72,15 @@ class LesionNet(nn.Module):
             spacing: Voxel size in mm.
 
         Returns:
-            The image; its distance from what is expected (`ops.mixture.expected`), in standard deviations, 1 being
-            `MOST_STD`; the probability of each group.
+            The image; its distance from what is expected (`ops.mixture.expected`), in standard deviations of that in
+            white matter, 1 being `MOST_STD`; the probability of each group.
         """
         grouped = torch.einsum("gk,kxyz->gxyz", self.member, classes)
-        healthy = expected(image, grouped, spacing=spacing)
-        strange = ((image - healthy.mean) / healthy.std).clamp_(-MOST_STD, MOST_STD).div_(MOST_STD)
+        change = image - expected(image, grouped, spacing=spacing).mean
+        white = change[0][grouped[WHITE] > 0.5]
+        # By the median: lesions must not make themselves look usual.
+        std = 1.4826 * float((white - white.median()).abs().median()) if white.numel() >= 100 else 0.1
+        strange = change.div_(max(std, LEAST_STD)).clamp_(-MOST_STD, MOST_STD).div_(MOST_STD)
         return torch.cat([image, strange, grouped])
 
     def forward(self, batch: Float[Tensor, "b 8 x y z"]) -> Float[Tensor, "b 1 x y z"]:
@@ -81,5 +92,7 @@ class LesionNet(nn.Module):
         Returns:
             Logit of a voxel being in a lesion.
         """
-        out: Tensor = self.body(batch)
+        strange, white = MOST_STD * batch[:, 1:2].abs(), batch[:, 2 + WHITE : 3 + WHITE]
+        guess = (strange - STRANGE) * white + ELSEWHERE * (1 - white)
+        out: Tensor = guess + self.body(batch).float()
         return out

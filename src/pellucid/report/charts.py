@@ -20,6 +20,11 @@ MOST_GROUPS = 16
 """Groups drawn one by one, the largest first; the rest is one group of its own."""
 LEAST_FOR_BOX = 5
 """Fewer scans are drawn as points alone: a box would look like more than is known."""
+LEAST_TO_CLIP = 10
+"""Fewer values than this have no edge that one may lie beyond."""
+FENCE = 4.0
+"""Values further than this many interquartile ranges from the middle half are drawn at the edge of a chart: drawn where
+they are, one scan that failed would press all others into a line."""
 BINS = 128
 MOST_LEVELS = 4096
 """Images of more levels than this are taken for continuous."""
@@ -64,12 +69,14 @@ def strip(title: str, groups: Mapping[str, Sequence[float]]) -> bytes:
         A PNG file.
     """
     kept = _largest({name: values for name, values in groups.items() if len(values)})
+    span = _span([value for values in kept.values() for value in values])
     figure, (panel,) = _figure(max(3.5, 0.4 * len(kept) + 1), 2.7, 1)
     random = np.random.default_rng(0)
     for place, (name, values) in enumerate(kept.items()):
         spread = random.uniform(-0.28, 0.28, len(values))
         color = _color(name, list(groups))
         panel.plot(place + spread, values, ".", color=color, markersize=4, alpha=0.6)
+        _beyond(panel, (place + spread).tolist(), values, span, color)
         if len(values) < LEAST_FOR_BOX:
             continue
         box = panel.boxplot(
@@ -104,9 +111,11 @@ def cloud(
         A PNG file.
     """
     figure, (panel,) = _figure(3.5, 3.1 if diagonal else 2.7, 1)
+    span = None if diagonal else _span([value for _, values in groups.values() for value in values])
     for place, (name, (x, y)) in enumerate(groups.items()):
         marker = MARKERS[place % len(MARKERS)]
         panel.plot(x, y, marker, color=_color(name, list(groups)), markersize=4, alpha=0.7)
+        _beyond(panel, x, y, span, _color(name, list(groups)))
     if diagonal:
         low = min(panel.get_xlim()[0], panel.get_ylim()[0])
         high = max(panel.get_xlim()[1], panel.get_ylim()[1])
@@ -116,6 +125,45 @@ def cloud(
     panel.set_xlabel(plain(across, 40))
     panel.grid(alpha=0.3)
     return _png(figure)
+
+
+def _span(values: Sequence[float]) -> tuple[float, float] | None:
+    """Where a chart ends, if some values lie so far out that the others could not be told apart."""
+    if len(values) < LEAST_TO_CLIP:
+        return None
+    known = np.asarray(values, dtype=float)
+    low, high = np.percentile(known, (25, 75))
+    reach = FENCE * (high - low)
+    near = known[(known >= low - reach) & (known <= high + reach)]
+    if len(near) == len(known) or near.min() == near.max():
+        return None
+    air = 0.15 * (near.max() - near.min())
+    return float(near.min() - air), float(near.max() + air)
+
+
+def _beyond(
+    panel: "Axes", x: Sequence[float], y: Sequence[float], span: tuple[float, float] | None, color: str
+) -> None:
+    """End a chart at its span; what lies beyond is a triangle at the edge, with its number."""
+    if span is None:
+        return
+    low, high = span
+    panel.set_ylim(low, high)
+    for at, value in zip(x, y, strict=True):
+        if low <= value <= high:
+            continue
+        up = value > high
+        edge = high if up else low
+        panel.plot([at], [edge], "^" if up else "v", color=color, markersize=6, clip_on=False)
+        panel.annotate(
+            f"{value:.3g} ",
+            (at, edge),
+            xytext=(-4, -3 if up else 3),
+            textcoords="offset points",
+            ha="right",
+            va="top" if up else "bottom",
+            fontsize=8,
+        )
 
 
 def swatches(groups: Sequence[str]) -> tuple[tuple[str, str], ...]:

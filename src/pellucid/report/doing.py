@@ -21,6 +21,8 @@ _STEPS = {
 _PREDICT = {
     "enhance": "Ran the enhancing network.",
     "segment": "Found the structures: a network at about 2 mm, borders drawn by the scan's own intensities.",
+    "super-resolve": "Inferred the finer voxels along each axis, by a network or as the smoothest answer, so that the "
+    "means are as they were measured.",
     "synthesize": "Synthesized the T1w image from a sketch of the anatomy, corrected by a network that sees the scan.",
 }
 
@@ -155,6 +157,8 @@ def _words(name: str, pipeline: str, record: Mapping[str, Any]) -> str:
     slices = record.get("slices") or {}
     if name == "predict" and pipeline == "enhance" and slices.get("changed_by_network") is False:
         return "Ran the enhancing network; its changes were dropped, because the slices are thick."
+    if name == "finish" and pipeline == "super-resolve":
+        return "Put the finer head into the whole field of view, and turned it back to the orientation of the scan."
     if name == "prepare" and slices.get("filled_in"):
         return "Inferred what lies between the thick slices, and brought the scan to the network's grid."
     if name == "predict":

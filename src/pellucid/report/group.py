@@ -8,7 +8,7 @@ from pellucid.report.charts import cloud, strip, swatches
 from pellucid.report.html import compact, environment
 from pellucid.report.page import Gallery
 from pellucid.report.standing import number, written
-from pellucid.report.study import Outlier, Row, names_in, outliers, regarded, title_of
+from pellucid.report.study import Row, names_in, outliers, regarded, title_of
 from pellucid.report.verdict import WORDS
 
 MOST_KINDS = 8
@@ -16,6 +16,7 @@ MOST_KINDS = 8
 LEAST_DRAWN = 3
 """Fewer scans than this are no distribution: a chart of one point only makes the page long."""
 UNKNOWN = "not known"
+BEYOND = "A triangle at the edge is a scan too far out to be drawn, with its number."
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def group_page(rows: Sequence[Row], *, title: str = "Study", notes: Sequence[str
             words=WORDS,
             sites=_sites(judged),
             failures=[(_who(row), _page(row), str(row["failure"])) for row in judged if row.get("failure")],
-            outliers=[(_who(judged[one.row]), _page(judged[one.row]), one.words) for one in _graver(judged)],
+            outliers=_far(judged),
             kinds=[_kind(name, judged) for name in drawn],
             heads=[title_of(name) for _, name in columns],
             lines=[_line(row, columns) for row in judged],
@@ -86,9 +87,12 @@ def group_page(rows: Sequence[Row], *, title: str = "Study", notes: Sequence[str
     )
 
 
-def _graver(rows: Sequence[Row]) -> list[Outlier]:
-    """Outliers, by person as in the table."""
-    return sorted(outliers(rows), key=lambda one: one.row)
+def _far(rows: Sequence[Row]) -> list[tuple[str, str, list[str]]]:
+    """Scans with numbers that are far out, each once, in the order of the table."""
+    found: dict[int, list[str]] = {}
+    for one in sorted(outliers(rows), key=lambda one: one.row):
+        found.setdefault(one.row, []).append(one.words)
+    return [(_who(rows[place]), _page(rows[place]), words) for place, words in found.items()]
 
 
 def _lead(rows: Sequence[Row]) -> str:
@@ -145,7 +149,7 @@ def _kind(name: str, rows: Sequence[Row]) -> Kind:
     """Charts of the scans of one kind."""
     chosen = [row for row in rows if (row.get("suffix") or "") == name and not row.get("failure")]
     many = [by for by in ("site", "scanner") if len({_group(row, by) for row in chosen}) > 1]
-    quality, sizes = names_in(chosen, "quality_after"), names_in(chosen, "volumes_ml")
+    quality, sizes = _drawn(chosen, "quality_after"), _drawn(chosen, "volumes_ml")
     panels = []
     if quality:
         panels += [_strips(chosen, "quality_after", quality, by) for by in many or ["site"]]
@@ -161,6 +165,15 @@ def _kind(name: str, rows: Sequence[Row]) -> Kind:
             if names
         ]
     return Kind(name or "Scans of unknown kind", len(chosen), tuple(panels))
+
+
+def _drawn(rows: Sequence[Row], part: str) -> list[str]:
+    """Numbers that enough scans have: FBER of stripped scans is known of one or two."""
+    return [
+        name
+        for name in names_in(rows, part)
+        if sum(number((row.get(part) or {}).get(name)) is not None for row in rows) >= LEAST_DRAWN
+    ]
 
 
 def _values(rows: Sequence[Row], part: str, name: str, by: str) -> dict[str, list[float]]:
@@ -188,7 +201,7 @@ def _strips(rows: Sequence[Row], part: str, names: Sequence[str], by: str) -> Ga
         title=f"{what} by {by}" if groups > 1 else what,
         pictures=charts,
         how_to_read="One point is one scan; the box holds the middle half of a group of five or more, its "
-        "line is the median.",
+        f"line is the median. {BEYOND}",
         fault=f"A {by} whose box stands apart: its protocol, coil or header differs, and pooling it with the others "
         "would show that difference instead of anatomy. Single points far from their box may be named in the table "
         "of what is far from the others.",
@@ -237,8 +250,8 @@ def _ages(rows: Sequence[Row], part: str, names: Sequence[str]) -> Gallery:
     return Gallery(
         title=f"{what} against age",
         pictures=tuple(charts),
-        how_to_read=f"One point is one scan, one color one site.{without} In adults gray matter shrinks and CSF grows "
-        "with age; in infants everything grows.",
+        how_to_read=f"One point is one scan, one color one site.{without} {BEYOND} In adults gray matter shrinks and "
+        "CSF grows with age; in infants everything grows.",
         fault="A point far from those of its age: look at its tissue map before you believe the volume. An age of 0 or "
         "above 100: the unit in the table of participants is wrong.",
         swatches=swatches(sites),

@@ -51,6 +51,10 @@ QUALITY: dict[str, Kind] = {
 """Numbers that need no truth, by name: those of MRIQC that we have, and our own."""
 
 
+VOLUME_TITLES = {"CSF": "CSF", "GM": "gray matter", "WM": "white matter", "intracranial": "inside the skull"}
+"""Volumes of `segment` in words."""
+
+
 @dataclass(frozen=True)
 class Standing:
     """A value among others of its kind."""

@@ -13,14 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from pellucid.report.standing import QUALITY, Crowd, crowd, number
+from pellucid.report.standing import QUALITY, VOLUME_TITLES, Crowd, crowd, number
 from pellucid.report.story import ScanStory, quality_of, volumes_ml
 from pellucid.report.verdict import WORDS, far_out, judge, worst
 
 Row: TypeAlias = Mapping[str, Any]
-
-VOLUME_TITLES = {"CSF": "CSF", "GM": "gray matter", "WM": "white matter", "intracranial": "inside the skull"}
-"""Volumes of `segment` in words."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 from pellucid.report.doing import Doing, citations, doing, weights_used
 from pellucid.report.html import environment
 from pellucid.report.panels import Pictures, draw
-from pellucid.report.standing import QUALITY, Kind, crowd, number, written
+from pellucid.report.standing import QUALITY, VOLUME_TITLES, Kind, crowd, number, written
 from pellucid.report.story import ScanStory, findings_of, quality_of, volumes_ml, warnings_of
 from pellucid.report.verdict import Verdict, judge, worst
 
@@ -172,10 +172,9 @@ def _quality(story: ScanStory, group: Sequence[Mapping[str, Any]] | None) -> tup
 
 def _volumes(story: ScanStory, group: Sequence[Mapping[str, Any]] | None) -> tuple[NumberRow, ...]:
     """Volumes of tissues."""
-    names = {"CSF": "CSF", "GM": "gray matter", "WM": "white matter", "intracranial": "inside the skull"}
     return tuple(
         NumberRow(
-            names.get(name, name),
+            VOLUME_TITLES.get(name, name),
             "",
             "",
             "",

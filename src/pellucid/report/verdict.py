@@ -4,12 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from jaxtyping import Float
-from torch import Tensor
-
 from pellucid.pipelines.segment import UNSURE
 from pellucid.pipelines.synthesize import SMALL_ML
-from pellucid.report.standing import FAR, QUALITY, Crowd, crowd, number, worse_by, written
+from pellucid.report.edge import cut_faces, outside
+from pellucid.report.standing import FAR, QUALITY, VOLUME_TITLES, Crowd, crowd, number, worse_by, written
 from pellucid.report.story import ScanStory, findings_of, from_records, quality_of, volumes_ml, warnings_of
 
 Word = Literal["usable", "look", "do not use"]
@@ -21,7 +19,8 @@ DOUBTFUL = 0.7
 LARGE_ML = 2200.0
 """More than this inside the skull is larger than almost any head: something else was taken for brain."""
 CUT = 0.02
-"""Share of a face of the image that the brain may fill: more means that the field of view cuts it off."""
+"""Share of the brain that may lie outside of the image: clinical slabs of whole heads miss up to 0.016, stacks that
+cut a fetus 0.3 and more (docs/results/study.md)."""
 WORSE = 0.2
 """A number that is worse after than before by this share deserves a look."""
 COMPARED = ("snr", "cnr", "tct", "cjv")
@@ -36,7 +35,7 @@ class Verdict:
 
     word: Word
     reasons: tuple[str, ...]
-    """Sentences, the gravest first; never empty."""
+    """Sentences, the gravest first, remarks that change no word last; never empty."""
 
 
 def judge(story: ScanStory, group: Sequence[Mapping[str, Any]] | None = None) -> Verdict:
@@ -49,9 +48,10 @@ def judge(story: ScanStory, group: Sequence[Mapping[str, Any]] | None = None) ->
     mother are.
 
     *look*: the audit or a run warned; the certainty is below `DOUBTFUL` (0.7); what is inside the skull is below
-    `SMALL_ML` (450 ml, newborns) or above `LARGE_ML`; the brain fills more than `CUT` of a face of the image; a number
-    of `COMPARED` got worse by more than `WORSE`; the image changed by more than `CHANGED`; among at least `LEAST` scans
-    of the same kind, a number lies on its bad side by more than `FAR` robust standard deviations.
+    `SMALL_ML` (450 ml, newborns) or above `LARGE_ML`; more than `CUT` of the brain lies outside of the image, by its
+    sections on the faces (see `edge`; less is a remark only); a number of `COMPARED` got worse by more than `WORSE`;
+    the image changed by more than `CHANGED`; among at least `LEAST` scans of the same kind, a number lies on its bad
+    side by more than `FAR` robust standard deviations.
 
     *usable*: none of these. It means that no rule found a fault, not that there is none: motion that is smooth, a
     wrong label or an invented fold pass every rule here. The pictures are there for that.
@@ -66,10 +66,11 @@ def judge(story: ScanStory, group: Sequence[Mapping[str, Any]] | None = None) ->
     grave = _grave(story)
     if story.failure:  # the rest of the rules would only repeat that nothing is there
         return Verdict("do not use", tuple(grave))
-    doubts = [*_told(story), *_anatomy(story), *_change(story), *_among(story, group)]
+    cut, remarks = _edge(story)
+    doubts = [*_told(story), *_anatomy(story), *cut, *_change(story), *_among(story, group)]
     if grave or doubts:
-        return Verdict("do not use" if grave else "look", (*grave, *doubts))
-    return Verdict("usable", ("No rule found a fault. Look at the pictures all the same.",))
+        return Verdict("do not use" if grave else "look", (*grave, *doubts, *remarks))
+    return Verdict("usable", ("No rule found a fault. Look at the pictures all the same.", *remarks))
 
 
 def worst(words: Sequence[str]) -> Word:
@@ -126,37 +127,21 @@ def _anatomy(story: ScanStory) -> list[str]:
     if size is not None and not SMALL_ML <= size <= LARGE_ML:
         word = "little, as in newborns or where part is missing" if size < SMALL_ML else "too much for a head"
         reasons.append(f"{size:.0f} ml were found inside the skull: {word}.")
-    mask = story.image("mask")
-    faces = {} if mask is None else cut_faces(mask)
-    if faces:
-        reasons.append(f"The field of view cuts off the brain: {', '.join(faces)}.")
     return reasons
 
 
-def cut_faces(mask: Float[Tensor, "x y z"]) -> dict[str, float]:
-    """Faces of the image that the brain runs into.
-
-    Args:
-        mask: Brain, above 0 inside, along RAS axes.
-
-    Returns:
-        Of each face that is filled by more than `CUT`, the share.
-
-    Example:
-        >>> import torch
-        >>> cut_faces(torch.ones(3, 4, 5))["top"]
-        1.0
-    """
-    names = (("left", "right"), ("back", "front"), ("bottom", "top"))
-    inside = (mask > 0).float()
-    if min(mask.shape) < 2:
-        return {}
-    shares = {
-        name: float(inside.select(axis, place).mean())
-        for axis, pair in enumerate(names)
-        for name, place in zip(pair, (0, -1), strict=True)
-    }
-    return {name: share for name, share in shares.items() if share > CUT}
+def _edge(story: ScanStory) -> tuple[list[str], list[str]]:
+    """Whether the image ends before the brain does: reasons to look, and remarks about a brain that only touches."""
+    mask = story.image("mask")
+    sections = {} if mask is None else cut_faces(mask)
+    if not sections:
+        return [], []
+    lost = 100 * outside(sections)
+    where = ", ".join(f"{name} ({100 * share:.0f} %)" for name, share in sections.items())
+    measured = f"section there as a share of the brain's largest: {where}; about {written(lost)} % of it lies outside"
+    if lost > 100 * CUT:
+        return [f"The field of view cuts off the brain ({measured})."], []
+    return [], [f"The brain reaches the edge of the image, as in many clinical scans ({measured})."]
 
 
 def _change(story: ScanStory) -> list[str]:
@@ -208,7 +193,16 @@ def far_out(part: str, name: str, value: Any, others: Crowd) -> str:
     kind = QUALITY.get(name) if part != "volumes_ml" else None
     if place is None or worse_by(place.z, kind.direction if kind else "") <= FAR:
         return ""
-    title, unit = (kind.title, kind.unit) if kind else (name, "ml" if part == "volumes_ml" else "")
+    title, unit = name, ""
+    if kind:
+        title, unit = kind.title, kind.unit
+    elif part == "volumes_ml":
+        title, unit = (
+            f"The volume {VOLUME_TITLES[name]}"
+            if name == "intracranial"
+            else f"The volume of {VOLUME_TITLES.get(name, name)}",
+            "ml",
+        )
     return (
         f"{title} is far from the others: {written(read, unit)}, where the median of {place.count} scans is "
         f"{written(place.median, unit)} (z {place.z:+.1f})."

@@ -150,7 +150,7 @@ def test_a_warning_is_about_its_own_image(study: Study) -> None:
     do(unit, study)
     (record,) = units_of(Path(study.root), Path(study.out), "02")
     assert record["warnings"] == [f"sub-02/anat/sub-02_T2w.nii.gz: {DOUBT}"]
-    enhanced, made = reports._stories(record, Path(study.root), Path(study.out))
+    enhanced, made = reports.stories_of(record, Path(study.root), Path(study.out))
     told = [
         [words for one in (*story.records, story.__dict__) for words in one["warnings"]]
         for story in (enhanced, made)

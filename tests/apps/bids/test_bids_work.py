@@ -157,13 +157,62 @@ def test_a_full_disk_is_reported_and_leaves_nothing(
     monkeypatch.setattr(publish.nifti, "save", full)
     outcome = do(unit, study)
     assert outcome.status == "failed" and outcome.again
-    assert "need a place that can be written, with room, got no space left on device" in outcome.message
+    assert "need a disk with room, got no space left on device. Make room" in outcome.message
     assert sorted(files(study.out)) == ["sub-01/anat/sub-01_T1w_record.json"]
     crash = json.loads((Path(study.out) / "logs/sub-01/sub-01_T1w_crash.json").read_text())
     assert (
         crash["again"].endswith("out participant --participant-label 01 --resume -v") and crash["traceback"]
     )
     monkeypatch.undo()
+
+
+def test_a_scan_without_rights_is_reported_and_not_tried_again(
+    unit: Unit, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Rights do not bind the superuser, so the system's answer is replaced.
+    scan, opened = Path(unit.scan.path), Path.open
+
+    def guarded(path: Path, *args: object, **more: object) -> object:
+        if path == scan:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, *args, **more)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "open", guarded)
+    outcome = do(unit, study)
+    assert outcome.status == "failed" and not outcome.again
+    assert outcome.message == f"{scan}: need a file we may read, got permission denied."
+    record = json.loads((Path(study.out) / "sub-01/anat/sub-01_T1w_record.json").read_text())
+    assert record["inputs"][0]["sha256"] is None and record["failures"][0]["task"] == "load"
+
+
+def test_a_disk_error_while_a_scan_is_hashed_is_tried_again(
+    unit: Unit, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: Path) -> str:
+        raise OSError(errno.EIO, "Input/output error", unit.scan.path)
+
+    monkeypatch.setattr(work.weights, "file_digest", broken)
+    outcome = do(unit, study)
+    assert outcome.status == "failed" and outcome.again
+    assert "need a file we may read, got" in outcome.message and "Input/output error" in outcome.message
+
+
+@pytest.mark.parametrize("place", ["logs", "logs/sub-01", "logs/sub-01/sub-01_T1w.log"])
+def test_logs_that_cannot_be_written_cost_no_result(
+    unit: Unit, study: Study, quick: list[str], place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A file where a folder should be, and a folder where a file should be: refused to the superuser too.
+    path = Path(study.out) / place
+    path.parent.mkdir(parents=True)
+    if place.endswith(".log"):
+        path.mkdir()
+    else:
+        path.write_text("")
+    assert do(unit, study).status == "ok"
+    assert sorted(files(study.out)) == sorted(
+        [f"sub-01/anat/{name}" for name in MADE] + (["logs"] if place == "logs" else [])
+    )
+    assert capsys.readouterr().err == ""
 
 
 def test_a_log_on_a_full_disk_disturbs_nobody(
@@ -186,7 +235,10 @@ def test_a_place_without_rights_is_reported(
 
     monkeypatch.setattr(publish.os, "replace", denied)
     outcome = do(unit, study)
-    assert outcome.status == "failed" and "somewhere: need a place that can be written" in outcome.message
+    assert (
+        outcome.status == "failed"
+        and "somewhere: need a folder we may write to, got permission denied" in outcome.message
+    )
 
 
 def test_bad_input_is_not_tried_again_and_goes_into_the_record(unit: Unit, study: Study) -> None:

@@ -186,3 +186,59 @@ def test_results_inside_the_dataset_are_no_scans(dataset) -> None:
         made.parent.mkdir(parents=True)
         made.write_bytes((root / "sub-01/anat/sub-01_T1w.nii.gz").read_bytes())
     assert names(root) == ["sub-01_T1w"]
+
+
+def test_images_of_other_kinds_are_left_out_and_told_of(dataset, caplog) -> None:
+    root = dataset(
+        "sub-01_T1w", "sub-01_UNIT1", "sub-01_space-MNI_desc-preproc_T1w", "sub-02_PDT2", "sub-02_t1w"
+    )
+    (root / "sub-01/anat/sub-01_T1w.nii.gz").with_name("sub-01_desc-brain_mask.nii.gz").write_bytes(b"")
+    assert names(root) == ["sub-01_T1w"]
+    (said,) = [record.getMessage() for record in caplog.records]
+    kinds = "1 PDT2, 1 UNIT1, 1 made from scans (desc-, space- and the like), 1 t1w"
+    assert said == f"{root}: left out: anatomical images of other kinds: {kinds}"
+
+
+def test_a_dataset_of_derivatives_says_why_nothing_is_left(dataset) -> None:
+    root = dataset("sub-01_desc-preproc_T1w", "sub-01_space-MNI152_desc-preproc_T1w")
+    with pytest.raises(
+        PellucidError, match="got none, and anatomical images of other kinds: 2 made from scans"
+    ):
+        find_scans(root, StudyOptions())
+
+
+def test_every_entity_that_derivatives_keep_stays_in_their_names(dataset) -> None:
+    scans = (
+        "sub-01_acq-a_ce-gad_rec-norm_run-02_T1w",
+        "sub-01_echo-1_part-mag_T2w",
+        "sub-01_echo-1_part-phase_T2w",
+        "sub-01_echo-2_part-mag_T2w",
+    )
+    made = [
+        scan.derivative(scan.suffix, desc="preproc") for scan in find_scans(dataset(*scans), StudyOptions())
+    ]
+    assert made == [
+        "sub-01_acq-a_ce-gad_rec-norm_run-02_desc-preproc_T1w",
+        "sub-01_echo-1_part-mag_desc-preproc_T2w",
+        "sub-01_echo-2_part-mag_desc-preproc_T2w",
+    ]
+
+
+@pytest.mark.parametrize("written", ["utf-8-sig", "utf-16"])
+def test_tables_as_spreadsheets_write_them(dataset, written: str) -> None:
+    root = dataset("sub-01_T1w", "sub-02_T1w", "sub-03_T1w", "sub-04_T1w")
+    rows = "participant_id\tage\tsex\r\nsub-01\t89+\tF\r\nsub-02\tn/a\tM\r\nsub-03\t 7,5 \t\r\n"
+    (root / "participants.tsv").write_bytes(rows.encode(written))
+    found = find_scans(root, StudyOptions())
+    assert [scan.facts.get("age_years") for scan in found] == [89.0, None, 7.5, None]
+    assert [scan.facts.get("sex") for scan in found] == ["F", "M", None, None]
+    assert [scan.notes for scan in found] == [(), (), (), ("participants.tsv has no row for sub-04.",)]
+
+
+def test_ages_of_sessions_in_months_and_in_weeks_by_the_tables_json(dataset) -> None:
+    root = dataset("sub-01_ses-1_T1w", "sub-01_ses-2_T1w", "sub-02_ses-1_T1w")
+    (root / "sub-01/sub-01_sessions.tsv").write_text("session_id\tage_months\nses-1\t6\nses-2\t18\n")
+    (root / "sub-02/sub-02_sessions.tsv").write_text("session_id\tage\nses-1\t26\n")
+    (root / "sessions.json").write_text('{"age": {"Units": "weeks"}}')
+    ages = [scan.facts["age_years"] for scan in find_scans(root, StudyOptions())]
+    assert ages == [0.5, 1.5, pytest.approx(0.498, abs=1e-3)]

@@ -4,6 +4,7 @@ import csv
 import functools
 import json
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -142,14 +143,19 @@ def find_age(root: Path, relative: Path, subject: str, session: str | None) -> t
     notes: list[str] = []
     for table, key, wanted in _places(root, relative, subject, session):
         units = _sidecar(table, root)
+        if table.is_file() and not os.access(table, os.R_OK):
+            notes.append(f"{table.relative_to(root).as_posix()} may not be read: an age in it is not known.")
         for row in _rows(table, key, wanted):
             for column, value in _candidates(row):
                 found = read_age(value, column=column, units=str(_units(units.get(column))))
                 where = f"{table.relative_to(root).as_posix()}, column {column}"
                 if found is not None:
-                    return Age(round(found[0], 4), f"{value} ({found[1]})", where), notes
+                    return Age(round(found[0], 4), f"{value.strip()} ({found[1]})", where), notes
                 if value.strip().lower() not in _ABSENT:
                     notes.append(f"{where}: {value!r} is no age that can be read.")
+    people = root / "participants.tsv"
+    if people.is_file() and not any(True for _ in _rows(people, "participant_id", wanted)) and not notes:
+        notes.append(f"participants.tsv has no row for sub-{subject}.")
     return None, notes
 
 
@@ -203,7 +209,10 @@ def _rows(table: Path, key: str, wanted: tuple[str, ...]) -> Iterator[Mapping[st
 @functools.lru_cache(maxsize=16)
 def _table(table: Path, key: str, written: int) -> dict[str, list[dict[str, str]]]:
     """A table as it was written then: its rows by their keys in lower case."""
-    lines = table.read_bytes().decode("utf-8-sig", errors="replace").splitlines()
+    written_as = table.read_bytes()
+    # "Unicode text" of spreadsheets is UTF-16.
+    wide = written_as.startswith((b"\xff\xfe", b"\xfe\xff"))
+    lines = written_as.decode("utf-16" if wide else "utf-8-sig", errors="replace").splitlines()
     comma = bool(lines) and "\t" not in lines[0] and "," in lines[0]
     found: dict[str, list[dict[str, str]]] = {}
     for given in csv.DictReader(lines, delimiter="," if comma else "\t"):

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pellucid.apps.bids.gpus import CHOOSING, hand_out
 from pellucid.apps.bids.pool import Queue, Tell, drive
 from pellucid.apps.bids.scan import Unit
 from pellucid.apps.bids.study import Study
@@ -58,6 +59,8 @@ def run_on_cluster(units: Sequence[Unit], study: Study, tell: Tell) -> list[Outc
             study = study.with_threads(jobs.cores)
         # A warning, so that it is seen: it is the only place where a long run can be watched.
         logger.warning("progress is shown at %s", client.dashboard_link)
+        if options.device in CHOOSING:
+            hand_out(client)
         threads = sum(client.nthreads().values())
         limit = max(AHEAD * threads, AHEAD * (jobs.number if jobs else 0), 8)
         queue = Queue(study, deque(units), limit, options.mem_gb or math.inf)

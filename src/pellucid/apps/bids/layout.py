@@ -3,6 +3,8 @@
 import importlib
 import json
 import logging
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,11 @@ _LONG = {
 }
 """Short names of entities -> pybids's."""
 
+_DERIVED = ("space", "desc", "res", "den", "label", "hemi", "atlas", "seg")
+"""Entities of images that were made from scans: what is made of these would have the names of the scan's own."""
+_NO_SCANS = ("defacemask", "mask", "dseg", "probseg", "photo")
+"""Files in `anat` that nobody takes for a scan."""
+
 _FACTS = {
     "manufacturer": "Manufacturer",
     "scanner": "ManufacturersModelName",
@@ -34,12 +41,13 @@ _FACTS = {
 """Ours -> what the scan's JSON calls it."""
 
 
-def find_scans(root: Path, options: StudyOptions) -> list[Scan]:
+def find_scans(root: Path, options: StudyOptions, closed: Sequence[Path] = ()) -> list[Scan]:
     """List the anatomical scans of a dataset that the options ask for.
 
     Args:
         root: Folder of the dataset.
         options: Labels and filters.
+        closed: Folders below `root` that may not be read; pybids is not sent there.
 
     Returns:
         Scans by participant, session, kind and name.
@@ -48,12 +56,13 @@ def find_scans(root: Path, options: StudyOptions) -> list[Scan]:
         PellucidError: If the folder is no BIDS dataset, a participant is not in it, a filter cannot be read, or
             nothing is left.
     """
-    layout, note = _layout(root)
-    known = sorted(layout.get_subjects())
+    layout, note = _layout(root, closed)
+    known = sorted({*layout.get_subjects(), *(path.parts[0].removeprefix("sub-") for path in closed)})
     wanted = _labels(options.participant_label, "sub", "--participant-label", known)
     sessions = _labels(options.session_label, "ses", "--session-label", sorted(layout.get_sessions()))
     filters = _filters(options.bids_filter_file)
     found: dict[str, Scan] = {}
+    left = _left_out(layout, wanted or known)
     for suffix in SUFFIXES:
         kinds = ["PDw", "PD"] if suffix == "PDw" else [suffix]
         query = {"suffix": kinds, "datatype": "anat", "extension": [".nii", ".nii.gz"]}
@@ -61,17 +70,40 @@ def find_scans(root: Path, options: StudyOptions) -> list[Scan]:
         for file in layout.get(invalid_filters="allow", **(query | filters.get(suffix.lower(), {}))):
             scan = _scan(root, file, suffix, note)
             # Results that lie in the dataset, outside of derivatives/, are no scans; phase images show no anatomy.
-            if not scan.relative.startswith(f"sub-{scan.subject}/"):
+            if not scan.relative.startswith(f"sub-{scan.subject}/") or _derived(file.path):
                 continue
             if dict(scan.entities).get("part") not in ("phase", "real", "imag"):
                 found[scan.relative] = scan
     _check_names(found.values())
     if not found:
-        raise wrong(str(root), need=f"scans ({', '.join(SUFFIXES)}) that the options ask for", got="none")
+        more = [f"{closed[0]}, which we may not read"] if closed else []
+        got = ", and ".join(["none", *more, *([left] if left else [])])
+        raise wrong(str(root), need=f"scans ({', '.join(SUFFIXES)}) that the options ask for", got=got)
+    if left:
+        logger.warning("%s: left out: %s", root, left)
     order = {suffix: place for place, suffix in enumerate(SUFFIXES)}
     return sorted(
         found.values(), key=lambda scan: (scan.subject, scan.session or "", order[scan.suffix], scan.relative)
     )
+
+
+def _left_out(layout: Any, subjects: Sequence[str]) -> str:
+    """Say which anatomical images are not taken, so that nobody looks for what became of them."""
+    counted: Counter[str] = Counter()
+    for file in layout.get(datatype="anat", extension=[".nii", ".nii.gz"], subject=list(subjects)):
+        suffix = str(file.entities.get("suffix") or "no kind")
+        if suffix in _NO_SCANS or not Path(file.path).relative_to(layout.root).parts[0].startswith("sub-"):
+            continue
+        if _derived(file.path):
+            counted["made from scans (desc-, space- and the like)"] += 1
+        elif suffix not in (*SUFFIXES, "PD"):
+            counted[suffix] += 1
+    said = ", ".join(f"{count} {kind}" for kind, count in sorted(counted.items()))
+    return f"anatomical images of other kinds: {said}" if said else ""
+
+
+def _derived(path: str) -> bool:
+    return any(word.partition("-")[0] in _DERIVED for word in Path(path).name.split("_") if "-" in word)
 
 
 def _check_names(scans: Iterable[Scan]) -> None:
@@ -85,7 +117,7 @@ def _check_names(scans: Iterable[Scan]) -> None:
             raise wrong(scan.stem, need="scans whose names differ in BIDS's entities", got=got, fix=fix)
 
 
-def _layout(root: Path) -> tuple[Any, str]:
+def _layout(root: Path, closed: Sequence[Path]) -> tuple[Any, str]:
     """Pybids's index of a dataset, derivatives and sources left out; and what a person should know of it."""
     check_dataset(root)
     try:
@@ -93,7 +125,7 @@ def _layout(root: Path) -> tuple[Any, str]:
     except ImportError as problem:
         raise missing("bids", install="pellucid[bids]") from problem
     # Names are the validator's business: a scan with an odd name is still a scan.
-    ignored = ["derivatives", "sourcedata", "code", "stimuli", ".git"]
+    ignored = ["derivatives", "sourcedata", "code", "stimuli", ".git", *map(_inside, closed)]
     faults = (ValueError, TypeError, AttributeError, OSError, bids.exceptions.BIDSValidationError)
     problems: list[Exception] = []
     for metadata in (True, False):
@@ -111,6 +143,11 @@ def _layout(root: Path) -> tuple[Any, str]:
         return layout, note
     got = f"one that pybids refuses ({_words(problems[0])})"
     raise wrong(str(root), need="a BIDS dataset", got=got) from problems[0]
+
+
+def _inside(folder: Path) -> re.Pattern[str]:
+    """What pybids matches paths with: its own reading of "sub-1" would leave out sub-10 too."""
+    return re.compile(rf"^/{re.escape(folder.as_posix())}(/|$)")
 
 
 def _words(problem: object) -> str:
@@ -142,9 +179,26 @@ def check_dataset(root: Path) -> None:
         raise wrong(str(path), need="a JSON object", got=f"a {type(described).__name__}")
 
 
+def asked(words: Iterable[str], prefix: str) -> list[str]:
+    """Labels that an option asks for.
+
+    Args:
+        words: As given; several may be in one word, with commas.
+        prefix: "sub" or "ses".
+
+    Returns:
+        Labels without their prefix.
+
+    Example:
+        >>> asked(["sub-01,02", "03"], "sub")
+        ['01', '02', '03']
+    """
+    return [part.removeprefix(f"{prefix}-") for word in words for part in word.split(",") if part]
+
+
 def _labels(words: Iterable[str], prefix: str, option: str, known: Sequence[str]) -> list[str]:
-    """Labels without their prefix, all of them known; several may be in one word, with commas."""
-    wanted = [part.removeprefix(f"{prefix}-") for word in words for part in word.split(",") if part]
+    """Labels that are asked for, all of them known."""
+    wanted = asked(words, prefix)
     if absent := sorted(set(wanted) - set(known)):
         need = "participants of the dataset" if prefix == "sub" else "sessions of the dataset"
         fix = did_you_mean(absent[0], known) if known else "It has none."

@@ -11,10 +11,10 @@ from typing import Any
 
 from pellucid import config, runtime
 from pellucid.apps.bids.options import StudyOptions
-from pellucid.apps.bids.publish import dump, speaking
+from pellucid.apps.bids.publish import as_json, write_whole
 from pellucid.apps.bids.scan import Unit
 from pellucid.apps.bids.study import Study
-from pellucid.errors import is_out_of_memory
+from pellucid.errors import PellucidError, is_out_of_memory
 
 CRASH = "_crash.json"
 """Ending of what is left of a failure."""
@@ -76,10 +76,19 @@ def write_crash(unit: Unit, study: Study, task: str, message: str, trace: list[s
         "memory_gb": {"estimated": unit.memory_gb, "peak": round(runtime.peak_memory_mb() / 1000, 2)},
         "traceback": "".join(trace).splitlines(),
     }
-    path = study.log(unit, CRASH)
+    with suppress(PellucidError):
+        write_whole(study.log(unit, CRASH), as_json(content))
+
+
+def forget_crash(unit: Unit, study: Study) -> None:
+    """Remove what is left of an earlier failure, as far as we may.
+
+    Args:
+        unit: What is right now.
+        study: Where.
+    """
     with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        dump(path, content)
+        study.log(unit, CRASH).unlink(missing_ok=True)
 
 
 def again(unit: Unit, study: Study) -> str:
@@ -115,26 +124,21 @@ def again(unit: Unit, study: Study) -> str:
 
 
 def write_times(unit: Unit, study: Study, times: dict[str, Any]) -> None:
-    """Write down what differs between two runs: seconds, memory, host.
+    """Write down what differs between two runs: seconds, memory, host. Without room, results matter more.
 
     Args:
         unit: What was done.
         study: Where.
         times: Date and seconds.
-
-    Raises:
-        PellucidError: If there is no room.
     """
-    path = study.log(unit, "_times.json")
     more = {
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "peak_memory_mb": round(runtime.peak_memory_mb(), 1),
         "memory_estimated_gb": unit.memory_gb,
     }
-    with speaking(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        dump(path, {**times, **more})
+    with suppress(PellucidError):
+        write_whole(study.log(unit, "_times.json"), as_json({**times, **more}))
 
 
 class _Log(logging.FileHandler):
@@ -162,15 +166,17 @@ def logged(unit: Unit, study: Study) -> Iterator[float]:
     """
     package = logging.getLogger("pellucid")
     path = study.log(unit, ".log")
+    # Where no log can be written nothing is said twice: without a handler, logging itself would print.
+    handler: logging.Handler = logging.NullHandler()
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handler = _Log(path, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     with ExitStack() as stack:
-        with suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handler = _Log(path, encoding="utf-8", delay=True)
-            handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-            stack.callback(handler.close)
-            before = package.level
-            package.setLevel(logging.DEBUG)
-            stack.callback(package.setLevel, before)
-            package.addHandler(handler)
-            stack.callback(package.removeHandler, handler)
+        stack.callback(handler.close)
+        before = package.level
+        package.setLevel(logging.DEBUG)
+        stack.callback(package.setLevel, before)
+        package.addHandler(handler)
+        stack.callback(package.removeHandler, handler)
         yield time.monotonic()

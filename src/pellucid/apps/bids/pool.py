@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import torch
-
+from pellucid.apps.bids.gpus import CHOOSING, seen, shared_out, take
 from pellucid.apps.bids.logs import worded, write_crash
 from pellucid.apps.bids.scan import Unit
 from pellucid.apps.bids.study import Study
@@ -172,11 +171,10 @@ def _problem(future: "Future[Outcome]") -> BaseException | None:
 def _processes(count: int, device: str) -> Iterator[Executor]:
     """Spawned processes that end with this one; each has a GPU of its own where there are several."""
     spawn = multiprocessing.get_context("spawn")
-    gpus: Any = None
-    if device in ("auto", "cuda") and torch.cuda.device_count() > 1:
-        gpus = spawn.Queue()
-        for number in range(count):
-            gpus.put(number % torch.cuda.device_count())
+    shares = shared_out(seen(), count) if device in CHOOSING else []
+    gpus: Any = spawn.Queue() if shares else None
+    for gpu in shares:
+        gpus.put(gpu)
     pool = ProcessPoolExecutor(count, mp_context=spawn, initializer=_begin, initargs=(gpus,))
     try:
         yield pool
@@ -196,7 +194,7 @@ def _begin(gpus: Any) -> None:
     """Prepare a process of the pool."""
     obey()
     if gpus is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpus.get())
+        take(gpus.get())
 
 
 def free_gb() -> float:

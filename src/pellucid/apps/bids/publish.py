@@ -14,23 +14,33 @@ from pellucid import weights
 from pellucid.apps.bids.scan import Unit
 from pellucid.apps.bids.study import Study
 from pellucid.apps.bids.tasks import Product
-from pellucid.errors import wrong
 from pellucid.io import nifti
+from pellucid.io.disk import unwritable
 
 RECORD, IQM = "_record.json", "_iqm.json"
 """Endings of the two files that every unit has."""
 
 
-def dump(path: Path, content: Mapping[str, Any] | list[Any]) -> None:
-    """Write JSON that is the same for the same content.
+def as_json(content: Mapping[str, Any]) -> str:
+    """JSON that is the same for the same content.
+
+    Args:
+        content: Plain data.
+
+    Returns:
+        Text with a line end.
+    """
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def dump(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON into a folder that is not public yet.
 
     Args:
         path: Where to.
         content: Plain data.
     """
-    path.write_text(
-        json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-    )
+    path.write_text(as_json(content), encoding="utf-8")
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -62,7 +72,7 @@ def write_whole(path: Path, text: str) -> None:
 
 @contextmanager
 def speaking(path: Path) -> Iterator[None]:
-    """Turn what the system says of a place into one sentence.
+    """Turn what the system says of a place to be written into one sentence.
 
     Args:
         path: The place.
@@ -73,8 +83,8 @@ def speaking(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as problem:
-        need, got = "a place that can be written, with room", (problem.strerror or str(problem)).lower()
-        raise wrong(problem.filename or str(path), need=need, got=got) from problem
+        # Of a move, the second place is the one that refused.
+        raise unwritable(Path(problem.filename2 or problem.filename or path), problem) from problem
 
 
 def write_product(product: Product, folder: Path) -> None:
@@ -145,7 +155,7 @@ def publish(staged: Path, record: dict[str, Any], unit: Unit, study: Study) -> N
         for name in set((before or {}).get("outputs", ())) - set(outputs):
             (out / name).unlink(missing_ok=True)
     record = {**record, "outputs": outputs}
-    write_whole(place, json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_whole(place, as_json(record))
 
 
 def read_record(path: Path) -> dict[str, Any] | None:

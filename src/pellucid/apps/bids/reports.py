@@ -107,7 +107,7 @@ def _page(
     try:
         for record in units_of(root, out, subject):
             who = _who(record)
-            for story in _stories(record, root, out):
+            for story in stories_of(record, root, out):
                 sections.append(section(story, group=group))
                 link = f"{page.name}#scan-{len(sections)}"
                 rows.append(scan_row(story, group=group, page=link, **who))
@@ -118,8 +118,20 @@ def _page(
     return page, rows, ""
 
 
-def _stories(record: Mapping[str, Any], root: Path, out: Path) -> Iterator[ScanStory]:
-    """What became of a unit: what was made, then what failed."""
+def stories_of(record: Mapping[str, Any], root: Path, out: Path) -> Iterator[ScanStory]:
+    """Tell what became of a unit: what was made, then what failed.
+
+    Args:
+        record: From `units_of`.
+        root: Folder of the scans' dataset.
+        out: Folder of the derivatives.
+
+    Yields:
+        A story for each image that was made, with its images, and one for each failure.
+
+    Raises:
+        PellucidError: If an image cannot be read.
+    """
     parts, gone = checked(recorded(record, root, out), record, out)
     odd = [note for entry in record["inputs"] for note in entry["notes"]]
     facts = [{"code": "dataset", "level": "info", "message": words} for words in (*_told(record), *odd)]

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pellucid.apps.bids import validator
+from pellucid.apps.bids.closed import closed_folders, forget, refuse, units_of_closed
 from pellucid.apps.bids.cluster import run_on_cluster
 from pellucid.apps.bids.dataset import write_dataset_files
 from pellucid.apps.bids.found import subjects_of
@@ -62,23 +63,30 @@ def participant(
         logger.warning(
             "%s lies in the dataset: the validator wants results in derivatives/ or elsewhere", out
         )
-    scans = find_scans(root, options)
+    check_dataset(root)
+    scans = find_scans(root, options, closed := closed_folders(root))
     study = Study(str(root), str(out), options, command)
     planned = units(scans, options)
+    shut = units_of_closed(root, closed, options)
     if not planned:
         fix = "Every session has a T1w: --synthesize all makes one of each scan."
         raise wrong("--task", need="something to do", got=", ".join(options.task), fix=fix)
     for folder in (out, study.work):
         make_folder(folder)
-    subjects = sorted({unit.scan.subject for unit in planned})
+    subjects = sorted({unit.scan.subject for unit in (*planned, *shut)})
     with locked(study.locks, [f"sub-{subject}" for subject in subjects]):
         _check_free(planned, study)
         _tidy(study, subjects)
+        forget(study, subjects)
         write_dataset_files(root, out)
         if not options.skip_bids_validation:
             _validate(root, out)
         run = run_local if options.executor == "local" else run_on_cluster
-        outcomes = run(planned, study, begun(len(planned)))
+        tell = begun(len(planned) + len(shut))
+        refused = [refuse(unit, study) for unit in shut]
+        for outcome in refused:
+            tell(outcome)
+        outcomes = [*refused, *run(planned, study, tell)]
         participant_pages(root, out, subjects, nprocs=options.nprocs)
         if not options.keep_work:
             _tidy(study, subjects)

@@ -17,7 +17,7 @@ from typing import Any, cast
 import nibabel as nib
 
 from pellucid import config, runtime, weights
-from pellucid.apps.bids.logs import CRASH, logged, worded, write_crash, write_times
+from pellucid.apps.bids.logs import forget_crash, logged, worded, write_crash, write_times
 from pellucid.apps.bids.options import StudyOptions
 from pellucid.apps.bids.publish import (
     IQM,
@@ -33,7 +33,7 @@ from pellucid.apps.bids.publish import (
 from pellucid.apps.bids.scan import Unit
 from pellucid.apps.bids.study import Study
 from pellucid.apps.bids.tasks import load, steps
-from pellucid.errors import PellucidError
+from pellucid.errors import PellucidError, wrong
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ def do(unit: Unit, study: Study) -> Outcome:
             found = _done(unit, study)
         except (PellucidError, OSError, MemoryError, RuntimeError) as problem:
             # The disk, or what nobody foresaw; failures of tasks do not come here.
-            found = _failed(unit, study, "study", problem, again=True)
+            found = _failed(unit, study, "study", problem, again=_may_pass(problem))
         logger.info("%s: %s after %.1f s", found.name, found.status, time.monotonic() - began)
         return Outcome(**{**vars(found), "seconds": round(time.monotonic() - began, 2)})
 
@@ -92,7 +92,7 @@ def _done(unit: Unit, study: Study) -> Outcome:
     told, fingerprint = identity(unit, study.options)
     if study.options.resume and is_whole(read_record(study.place(unit, RECORD)), fingerprint, study):
         # A try to make it anew may have failed; what is here is right all the same.
-        study.log(unit, CRASH).unlink(missing_ok=True)
+        forget_crash(unit, study)
         return Outcome(unit.name, unit.scan.subject, "kept")
     runtime.reset_peak_memory()
     began, start = datetime.now(UTC), time.perf_counter()
@@ -114,9 +114,8 @@ def _done(unit: Unit, study: Study) -> Outcome:
     write_times(
         unit, study, {"date": began.isoformat(timespec="seconds"), "seconds": seconds, "tasks": times}
     )
-    crash = study.log(unit, CRASH)
     if problem is None:
-        crash.unlink(missing_ok=True)
+        forget_crash(unit, study)
         return Outcome(unit.name, unit.scan.subject, "ok")
     return _failed(unit, study, record["failures"][-1]["task"], problem, again=_may_pass(problem))
 
@@ -165,9 +164,14 @@ def identity(unit: Unit, options: StudyOptions) -> tuple[dict[str, Any], str]:
     """
     inputs = []
     for scan in unit.scans:
-        with speaking(Path(scan.path)):
-            digest = weights.file_digest(Path(scan.path)) if Path(scan.path).is_file() else None
-        inputs.append({"uri": scan.uri, "sha256": digest, "facts": scan.facts, "notes": list(scan.notes)})
+        inputs.append(
+            {
+                "uri": scan.uri,
+                "sha256": _digest(Path(scan.path)),
+                "facts": scan.facts,
+                "notes": list(scan.notes),
+            }
+        )
     names = sorted({name for task in unit.tasks for name in USED[task]})
     told = {
         "name": unit.name,
@@ -182,6 +186,16 @@ def identity(unit: Unit, options: StudyOptions) -> tuple[dict[str, Any], str]:
     }
     text = json.dumps(told, sort_keys=True, default=str)
     return told, hashlib.sha256(text.encode()).hexdigest()
+
+
+def _digest(path: Path) -> str | None:
+    """Hash of a scan; None where there is nothing that we may read, of which its first task speaks."""
+    try:
+        return weights.file_digest(path) if path.is_file() else None
+    except PermissionError:
+        return None
+    except OSError as problem:
+        raise wrong(str(path), need="a file we may read", got=worded(problem)) from problem
 
 
 def options_of(unit: Unit, options: StudyOptions) -> dict[str, Any]:
@@ -211,8 +225,9 @@ def _has_frames(path: str) -> bool:
 
 def _may_pass(problem: Exception) -> bool:
     """Whether another try may help: a disk may have room again, bad input stays bad."""
-    full = isinstance(problem.__cause__, OSError) and not isinstance(problem.__cause__, FileNotFoundError)
-    return full or not isinstance(problem, PellucidError)
+    cause = problem.__cause__
+    passing = isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError | PermissionError)
+    return passing or not isinstance(problem, PellucidError)
 
 
 def _failed(unit: Unit, study: Study, task: str, problem: Exception, *, again: bool) -> Outcome:
