@@ -1,4 +1,4 @@
-"""What becomes of lesions: `enhance` is to keep them, `synthesize` paints over them.
+"""What becomes of lesions: `enhance` keeps or fills them, `synthesize` heals or draws them.
 
 Contrast is the mean of the lesions minus that of the white matter within 6 mm of them, as a share of the latter. For
 `enhance` it is that of the enhanced scan (as it is, and with noise) against the scan's own; for `synthesize` that
@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--scans", type=Path, nargs="+", required=True, help="the first is the real T1w")
     parser.add_argument("--noise", default="rician-0.05")
     parser.add_argument("--weights", default="t1w")
+    parser.add_argument("--given", action="store_true", help="give the mask to pellucid, too")
     parser.add_argument("--anatomy-weights", default="anatomy")
     given = parser.parse_args()
     scans = [resample.to_canonical(nifti.load(path)) for path in given.scans]
@@ -52,20 +53,38 @@ def main() -> None:
     )
     around = wide & ~near & (labels == 3)
     print(f"{int(lesions.sum())} voxels of lesions, {int(around.sum())} of white matter around them\n")
-    print("| scan | contrast | enhanced, change | with noise and enhanced, change |\n|---|--:|--:|--:|")
+    print("| scan | contrast | enhanced, change | with noise and enhanced, change | inpainted, change |")
+    print("|---|--:|--:|--:|--:|")
+    mask = {"lesion_mask": given.lesions} if given.given else {}
     own = {}
     for path, scan in zip(given.scans, scans, strict=True):
         first = own[path.name] = contrast(scan, lesions, around, grid)
         noisy = pellucid.degrade(scan, preset=given.noise, seed=0).volume
-        after = [contrast(pellucid.enhance(one).volume, lesions, around, grid) for one in (scan, noisy)]
+        made = [*map(pellucid.enhance, (scan, noisy)), pellucid.enhance(scan, lesions="inpaint", **mask)]
+        after = [contrast(one.volume, lesions, around, grid) for one in made]
         changes = " | ".join(f"{100 * (value / first - 1):+.1f} %" for value in after)
         print(f"| {path.name.split('.')[0]} | {first:+.3f} | {changes} |", flush=True)
     real = own[given.scans[0].name]
-    print("\n| T1w from | contrast | less than in the real T1w by |\n|---|--:|--:|")
+    print(
+        "\n| T1w from | contrast, inpaint | less than in the real T1w by | contrast, keep | of the real one |"
+    )
+    print("|---|--:|--:|--:|--:|")
     for path, scan in zip(given.scans, scans, strict=True):
-        made = pellucid.synthesize(scan, weights=given.weights, anatomy_weights=given.anatomy_weights).volume
-        value = contrast(made, lesions, around, grid)
-        print(f"| {path.name.split('.')[0]} | {value:+.3f} | {100 * (1 - value / real):.0f} % |", flush=True)
+        values = []
+        for way in ("inpaint", "keep"):
+            options = {
+                "weights": given.weights,
+                "anatomy_weights": given.anatomy_weights,
+                "lesions": way,
+                **mask,
+            }
+            values.append(contrast(pellucid.synthesize(scan, **options).volume, lesions, around, grid))
+        shares = [100 * value / real for value in values]
+        print(
+            f"| {path.name.split('.')[0]} | {values[0]:+.3f} | {100 - shares[0]:.0f} % | "
+            f"{values[1]:+.3f} | {shares[1]:.0f} % |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -66,7 +66,8 @@ def test_the_input_is_built_in_place_as_it_would_be_in_pieces(known) -> None:
     assert near.shape != fine.shape
     guide[box] = network.guide(plain(known, image[box], near)[None])[0]
     wanted = predictor.pad_to_multiple(torch.cat([image, guide]), 16)
-    got, brain = _seen(network, known, image, fine)
+    got, brain, lesion = _seen(network, known, image, fine)
+    assert lesion is None
     assert got.shape == (8, 48, 64, 48)
     torch.testing.assert_close(got, wanted, atol=1e-5, rtol=0)
     assert brain.shape == fine.shape and bool(brain.any())

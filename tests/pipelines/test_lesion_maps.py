@@ -52,7 +52,7 @@ class Strange(LesionNet):
 
     def forward(self, batch: Tensor) -> Tensor:
         strange, white = batch[:, 1:2].abs(), batch[:, 5:6]
-        return 60 * (strange - 0.6) * (white > 0.5) - 20 * (white <= 0.5)
+        return 60 * (strange - 0.6) * (white > 0.9) - 20 * (white <= 0.9)
 
 
 SPOT = (3.0, -2.0, 1.0)

@@ -43,7 +43,7 @@ class Enhance(Command):
     def run(self) -> int:
         """Enhance one scan after another."""
         options = self.enhancement
-        others = [] if options.mask is None else [Path(options.mask)]
+        others = [Path(path) for path in (options.mask, options.lesion_mask) if path is not None]
         jobs = plan(self.inputs, self.out, "enhanced", extras=options.save, others=others)
         _check_once(options, options.weights, options.slice_weights, options.anatomy_weights)
 
@@ -105,7 +105,8 @@ class Synthesize(Command):
         options = self.synthesis
         sources = find_inputs(self.inputs) if self.fuse else []
         inputs, others = (sources[:1], sources[1:]) if self.fuse else (self.inputs, [])
-        jobs = plan(inputs, self.out, "synthetic", kind="T1w", extras=options.save, others=others)
+        masks = [] if options.lesion_mask is None else [Path(options.lesion_mask)]
+        jobs = plan(inputs, self.out, "synthetic", kind="T1w", extras=options.save, others=[*others, *masks])
         _check_once(options, options.weights, options.anatomy_weights)
 
         def work(job: Job) -> None:

@@ -16,11 +16,13 @@ from pellucid.ops.intensity import IntensityRange
 from pellucid.ops.labels import bounding_box, largest_component
 from pellucid.ops.mixture import LEAST_PRIOR, factors
 from pellucid.pipelines import space
-from pellucid.pipelines.lesions import LIKELY, NEAR_VOXELS, chances, without
+from pellucid.pipelines.lesions import LIKELY, NEAR_VOXELS, chances, spread, without
 from pellucid.pipelines.options import ScanOptions
 from pellucid.synthesis.structures import BRAIN, GROUPS
 from pellucid.types import Batch, Image
 
+FIRST_TISSUE = 2
+"""Group from which on there are no fluid and no air."""
 LEAST_LESION = 1e-6
 """Nor is it ever so sure that there is no lesion, or nothing else."""
 
@@ -144,32 +146,49 @@ def around_brain(found: Posteriors, grid: Grid) -> tuple[Grid, tuple[slice, slic
     return overlap(found.grid, grid, near)
 
 
-def drawn(found: Posteriors, image: Image, grid: Grid) -> Drawn:
+def drawn(
+    found: Posteriors, image: Image, grid: Grid, *, lesion: Float[Tensor, "1 x y z"] | None = None
+) -> Drawn:
     """Probabilities with borders where the scan has its edges.
 
     Args:
         found: What the network says.
         image: The scan, on `grid`; 0 is air and 1 the brightest tissue.
         grid: A finer one, with parallel axes.
+        lesion: Where lesions are known to be, on `grid`, instead of what the network says of them: 1 inside.
 
     Returns:
         Probabilities on the finer grid.
     """
     near = _around(found, grid)
     grouped, total = _grouped(near, grid)
-    lesion = None
-    if near.lesion is not None:
+    beneath = None
+    if lesion is not None:
+        beneath = _beneath(grouped)
+        change = factors(image, grouped.clone(), spacing=grid.spacing)
+    elif near.lesion is not None:
+        beneath = _beneath(grouped)
         # Lesions are a group of their own: what is not one goes to the others.
         chance = space.transfer(near.lesion, near.grid, grid, order=1).clamp_(LEAST_LESION, 1 - LEAST_LESION)
-        grouped = torch.cat([grouped.mul_(1 - chance), chance])
-    change = factors(image, grouped, spacing=grid.spacing)
-    if near.lesion is not None:
+        change = factors(image, torch.cat([grouped * (1 - chance), chance]), spacing=grid.spacing)
         lesion = change[-1:] * chance
-        change = change[:-1].mul_(1 - chance).add_(lesion)  # in a lesion, the classes are what they were
+        change = change[:-1].mul_(1 - chance).div_((1 - lesion).clamp_min_(LEAST_LESION))
+    else:
+        change = factors(image, grouped, spacing=grid.spacing)
+    if lesion is not None and beneath is not None:
+        # In a lesion the classes are not what the scan shows, but what it has replaced.
+        change.lerp_(beneath.div_(grouped), lesion)
     change.div_(total)
     runtime.trim_memory()
     right, brain = (space.transfer(values, near.grid, grid, order=1) for values in (near.right, near.brain))
     return Drawn(near, change, right, grid, brain, lesion)
+
+
+def _beneath(grouped: Float[Tensor, "g x y z"]) -> Float[Tensor, "g x y z"]:
+    """Chance of each group where a lesion is: tissue, and rather the likelier one, for lesions lie in white matter."""
+    solid = grouped.square()
+    solid[:FIRST_TISSUE] = 0
+    return solid.div_(solid.sum(0).clamp_min_(LEAST_LESION))
 
 
 def healed(found: Drawn, image: Image) -> Image:
@@ -185,6 +204,7 @@ def healed(found: Drawn, image: Image) -> Image:
     if found.lesion is None:
         return image
     grouped, _ = _grouped(found.coarse, found.grid)
+    grouped.lerp_(_beneath(grouped), spread(found.lesion))
     return without(image, grouped, found.lesion, spacing=found.grid.spacing)
 
 

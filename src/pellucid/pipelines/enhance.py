@@ -64,10 +64,11 @@ def enhance(source: str | Path | Volume | Any, options: EnhanceOptions | None = 
     with run.step("load"):
         volume = read(source, frame=options.frame)
         mask = None if options.mask is None else read_mask(options.mask)
+        lesions = None if options.lesion_mask is None else read_mask(options.lesion_mask)
     with run.listening(), run.step("weights"):
         network, metadata = weights.load(options.weights, runtime.device(options.device), kind=KINDS)
         run.notes["weights"] = describe_weights(options.weights, metadata)
-    return enhance_volume(volume, network, options, mask=mask, run=run)
+    return enhance_volume(volume, network, options, mask=mask, lesions=lesions, run=run)
 
 
 def enhance_volume(
@@ -76,6 +77,7 @@ def enhance_volume(
     options: EnhanceOptions,
     *,
     mask: Volume | None = None,
+    lesions: Volume | None = None,
     grid: Grid | None = None,
     run: Run | None = None,
 ) -> Result:
@@ -86,6 +88,7 @@ def enhance_volume(
         network: A two-stage network: returns, among other things, the image in the same contrast.
         options: `frame`, `mask`, `weights` and `threads` have done their work and are only recorded.
         mask: The user's brain mask, used instead of the predicted one.
+        lesions: The user's mask of lesions, used instead of looking for them if they are to be filled in.
         grid: Where the output is wanted, instead of what `options.spacing` says.
         run: Clock and notebook to go on with.
 
@@ -120,7 +123,7 @@ def enhance_volume(
             image = image.clamp_(min=min(levels.low, float(volume.data.min())))
         if options.lesions == "inpaint":
             with run.step("fill"):
-                image = filled(target.with_data(image), levels, options, run)
+                image = filled(target.with_data(image), levels, options, run, lesions=lesions)
         with run.step("back"):
             same = resample.back_to(target.with_data(image), template)
             error = _error(doubt, levels, place, target, template, options)
@@ -137,7 +140,7 @@ def enhance_volume(
             "changed_by_network": changed,
         },
     }
-    record = run.record(volume, config.to_dict(options), *filter(None, [mask]))
+    record = run.record(volume, config.to_dict(options), *filter(None, [mask, lesions]))
     tissue, brain = (None, None) if found is None else (found.tissue, found.brain)
     return Result(same, tissue, brain, record=record, uncertainty=error, extras=options.save)
 

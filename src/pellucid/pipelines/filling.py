@@ -8,13 +8,18 @@ from pellucid.io.volume import Volume
 from pellucid.ops.intensity import IntensityRange
 from pellucid.pipelines import volumes
 from pellucid.pipelines.anatomy import around_brain, coarse, drawn, healed
-from pellucid.pipelines.lesions import lesion_network
+from pellucid.pipelines.lesions import lesion_network, masked
 from pellucid.pipelines.options import EnhanceOptions
 from pellucid.pipelines.record import Run, describe_weights
 
 
 def filled(
-    scan: Volume, levels: IntensityRange, options: EnhanceOptions, run: Run
+    scan: Volume,
+    levels: IntensityRange,
+    options: EnhanceOptions,
+    run: Run,
+    *,
+    lesions: Volume | None = None,
 ) -> Float[Tensor, "1 x y z"]:
     """Put what its tissue looks like around a lesion in its place.
 
@@ -23,6 +28,7 @@ def filled(
         levels: Values of the scan that become 0 and 1.
         options: Device, precision and weights.
         run: Is told how much was filled in.
+        lesions: A mask of them in the scan's space, instead of what a network says.
 
     Returns:
         The scan's values, those in lesions changed.
@@ -34,10 +40,11 @@ def filled(
     anatomy = weights.shared(options.anatomy_weights, where, kind="anatomy")
     run.notes["anatomy_weights"] = describe_weights(options.anatomy_weights)
     image = levels.scale(scan.data)
-    network = lesion_network(options.lesion_weights, where, run)
+    network = None if lesions is not None else lesion_network(options.lesion_weights, where, run)
     known = coarse(scan.with_data(image), anatomy, options, lesions=network)
     near, box = around_brain(known, scan.grid)
-    found = drawn(known, image[box], near)
+    given = None if lesions is None else masked(lesions, scan.grid)[box]
+    found = drawn(known, image[box], near, lesion=given)
     run.notes["lesion_ml"] = volumes.of_lesions(found.lesion, found.brain, found.grid)
     if found.lesion is None:
         return scan.data

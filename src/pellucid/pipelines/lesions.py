@@ -9,7 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pellucid import runtime, weights
+from pellucid.errors import wrong
 from pellucid.inference.predictor import predict
+from pellucid.io import resample
+from pellucid.io.volume import Grid, Volume
 from pellucid.models import LesionNet
 from pellucid.ops.filters import gaussian_blur
 from pellucid.ops.labels import bounding_box, largest_component
@@ -49,6 +52,26 @@ def lesion_network(name: str, where: torch.device, run: Run) -> LesionNet:
     network = weights.shared(name, where, kind="lesions")
     run.notes["lesion_weights"] = describe_weights(name)
     return cast(LesionNet, network)
+
+
+def masked(mask: Volume, grid: Grid) -> Float[Tensor, "1 x y z"]:
+    """A mask of lesions on a grid.
+
+    Args:
+        mask: Above 0 inside; on any grid of the scan's space.
+        grid: In canonical orientation.
+
+    Returns:
+        Share of each voxel that is lesion.
+
+    Raises:
+        PellucidError: If no lesion lies in the grid.
+    """
+    there = resample.to_grid(mask.with_data((mask.data[:1] > 0).float()), grid, order=1).data
+    if not bool((there > 0.5).any()):
+        fix = "It must lie in the space of the scan; leave it away if there are none."
+        raise wrong(mask.name, need="lesions inside the scan", got="none", fix=fix)
+    return there.clamp_(0, 1)
 
 
 def chances(
@@ -108,11 +131,23 @@ def without(
     Reference:
         The purpose is that of lesion filling: Battaglini et al. 2012, Human Brain Mapping 33:2062.
     """
-    wide = F.max_pool3d(lesion, 3, 1, 1)  # a lesion's border is a mixture of both
+    wide = spread(lesion)
     widths = (FEATHER_MM / spacing[0], FEATHER_MM / spacing[1], FEATHER_MM / spacing[2])
     share = gaussian_blur((wide > 0.5).float(), sigma=widths).clamp_(0, 1)
     healthy = expected(image, classes, spacing=spacing, known=1 - wide)
     return torch.lerp(image, healthy.mean, share)
+
+
+def spread(lesion: Float[Tensor, "1 x y z"]) -> Float[Tensor, "1 x y z"]:
+    """A lesion with its border, where the scan shows a mixture of both.
+
+    Args:
+        lesion: Probability of a voxel being in one.
+
+    Returns:
+        The largest one within a voxel.
+    """
+    return F.max_pool3d(lesion, 3, 1, 1)
 
 
 class _Logits(nn.Module):

@@ -14,6 +14,7 @@ from pellucid.ops.head import head_box
 from pellucid.ops.labels import grown, one_piece
 from pellucid.pipelines import space
 from pellucid.pipelines.anatomy import Posteriors, around_brain, coarse, drawn, healed
+from pellucid.pipelines.lesions import masked
 from pellucid.pipelines.options import ScanOptions
 from pellucid.types import Image, Mask
 
@@ -29,7 +30,7 @@ class Networks(NamedTuple):
     synthesizer: Synthesizer
     """Makes the image."""
     lesions: LesionNet | None = None
-    """Finds lesions; without it, they are shown as any tissue."""
+    """Finds lesions; without it, and without a mask of them, they are shown as any tissue."""
 
 
 class Look(NamedTuple):
@@ -47,7 +48,9 @@ class Look(NamedTuple):
     """Probability of being in a lesion, if there are some."""
 
 
-def look(volume: Volume, networks: Networks, options: ScanOptions, target: Grid) -> Look:
+def look(
+    volume: Volume, networks: Networks, options: ScanOptions, target: Grid, *, lesions: Volume | None = None
+) -> Look:
     """Everything that comes before the synthesizer.
 
     Args:
@@ -55,6 +58,7 @@ def look(volume: Volume, networks: Networks, options: ScanOptions, target: Grid)
         networks: All of them.
         options: Device and precision.
         target: Where the image will be wanted: in canonical orientation, with the axes of the scan.
+        lesions: A mask of them, on any grid of the scan's space, instead of what a network says.
 
     Returns:
         What the network is shown, on a grid of about 1 mm around the head.
@@ -70,19 +74,24 @@ def look(volume: Volume, networks: Networks, options: ScanOptions, target: Grid)
     image = work.data[box.slices]
     shown = grown(image[0].abs() > 1e-4, SHOWN_VOXELS)
     known = coarse(scan, networks.anatomy, options, lesions=networks.lesions)
-    seen, brain, lesion = _seen(networks.synthesizer, known, image, part)
+    given = None if lesions is None else masked(lesions, part)
+    seen, brain, lesion = _seen(networks.synthesizer, known, image, part, given)
     return Look(seen, brain, shown, part, lesion)
 
 
 def _seen(
-    network: Synthesizer, known: Posteriors, image: Image, grid: Grid
+    network: Synthesizer,
+    known: Posteriors,
+    image: Image,
+    grid: Grid,
+    lesion: Float[Tensor, "1 x y z"] | None = None,
 ) -> tuple[Float[Tensor, "8 i j k"], Mask, Float[Tensor, "1 x y z"] | None]:
     """Image and guide, the anatomy drawn sharp around the brain, coarse beyond; where the brain is, and lesions.
 
     One channel, then one class at a time: all of them would be most of what a run holds.
     """
     near, box = around_brain(known, grid)
-    found = drawn(known, image[box], near)
+    found = drawn(known, image[box], near, lesion=None if lesion is None else lesion[box])
     lesion = None
     if found.lesion is not None:
         lesion = torch.zeros_like(image)

@@ -101,6 +101,9 @@ class EnhanceOptions(ScanOptions):
     lesions: Lesions = "keep"
     """What becomes of lesions: they stay, or what their tissue looks like around them is put in their place."""
 
+    lesion_mask: str | None = None
+    """Mask of the lesions, to use instead of finding them: an image of the scan's space, above zero inside."""
+
     mask: str | None = None
     """Brain mask to use instead of our own: an image of the scan's space, above zero inside."""
 
@@ -145,6 +148,9 @@ class SynthesizeOptions(ScanOptions):
 
     lesions: Lesions = "inpaint"
     """What becomes of lesions: healthy tissue is put in their place, or they are drawn as dark as they usually are."""
+
+    lesion_mask: str | None = None
+    """Mask of the lesions, to use instead of finding them: an image of the scan's space, above zero inside."""
 
     flip: bool = True
     """Synthesize the mirrored scan too, and take the mean: slower, and a little better."""
@@ -221,7 +227,7 @@ def from_keywords(kind: type[Options], options: Mapping[str, Any]) -> Options:
     if isinstance(save, str) and "save" in get_type_hints(kind):
         choices = get_args(get_args(get_type_hints(kind)["save"])[0])
         values["save"] = split_choices(save, choices)
-    for name in ("mask", "weights", "slice_weights", "anatomy_weights", "lesion_weights"):
+    for name in ("mask", "weights", "slice_weights", "anatomy_weights", "lesion_weights", "lesion_mask"):
         if isinstance(values.get(name), Path):
             values[name] = str(values[name])
     if "device" in values:
