@@ -16,6 +16,7 @@ from pellucid.config import from_dict, to_dict
 from pellucid.errors import wrong
 from pellucid.models.anatomy import AnatomyConfig, AnatomyNet
 from pellucid.models.dunet import DUNet, DUNetConfig
+from pellucid.models.linear_head import LinearHead, LinearHeadConfig
 from pellucid.models.official.bmex import BMEXConfig, BMEXNet
 from pellucid.models.official.brainid import BrainIDConfig, BrainIDNet
 from pellucid.models.official.seventesla import SevenTeslaConfig, SevenTeslaNet
@@ -39,6 +40,7 @@ MODELS: dict[str, ModelEntry] = {
     "anatomy": ModelEntry(AnatomyNet, AnatomyConfig),
     "efficient_unet": ModelEntry(EfficientUNet, EfficientUNetConfig),
     "dunet": ModelEntry(DUNet, DUNetConfig),
+    "linear_head": ModelEntry(LinearHead, LinearHeadConfig),
     "restorer": ModelEntry(Restorer, RestorerConfig),
     "slice_filler": ModelEntry(SliceFiller, SliceFillerConfig),
     "synthesizer": ModelEntry(Synthesizer, SynthesizerConfig),

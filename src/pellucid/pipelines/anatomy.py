@@ -34,6 +34,8 @@ class Posteriors(NamedTuple):
     """Canonical orientation."""
     brain: Float[Tensor, "1 x y z"]
     """Probability of being brain or the CSF around it, as the network gave it."""
+    features: Float[Tensor, "w x y z"] | None = None
+    """What the network's last layer reads, if it was asked for."""
 
 
 def posteriors(
@@ -58,26 +60,28 @@ def posteriors(
     return _sharp(coarse(scan, network, options), scan)
 
 
-def coarse(scan: Volume, network: nn.Module, options: ScanOptions) -> Posteriors:
+def coarse(scan: Volume, network: nn.Module, options: ScanOptions, *, features: bool = False) -> Posteriors:
     """What the network itself says, before it is drawn sharp.
 
     Args:
         scan: In canonical orientation; 0 is air and 1 the brightest tissue.
         network: An anatomy network.
         options: Device and precision.
+        features: Whether those of the last layer are wanted too.
 
     Returns:
         Probabilities in a box around the head, in voxels of about 2 mm.
     """
     image, grid = _shown(scan)
     answer = predict(
-        _Chances(network).eval(),
+        _Chances(network, features=features).eval(),
         image,
         device=runtime.device(options.device),
         precision=options.precision,
     )
-    brain = answer[BRAIN:-1].sum(0, keepdim=True)
-    return Posteriors(answer[:-1], answer[-1:], grid, brain)
+    chances, right, deep = answer.tensor_split([len(STRUCTURES), len(STRUCTURES) + 1])
+    brain = chances[BRAIN:].sum(0, keepdim=True)
+    return Posteriors(chances, right, grid, brain, deep if features else None)
 
 
 def around_brain(found: Posteriors, grid: Grid) -> tuple[Grid, tuple[slice, slice, slice, slice]]:
@@ -136,15 +140,16 @@ def overlap(
 
 
 class _Chances(nn.Module):
-    """The network with its answers in one tensor: probabilities of classes, and of being on the right."""
+    """The network with its answers in one tensor: probabilities of classes, and of being on the right; features."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, *, features: bool = False) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.features = network, features
 
     def forward(self, batch: Batch) -> Float[Tensor, "b k x y z"]:
-        answer = self.network(batch)
-        return torch.cat([answer.structures.float().softmax(1), answer.side.float().sigmoid()], dim=1)
+        answer, *more = self.network.explain(batch) if self.features else (self.network(batch),)
+        chances = [answer.structures.float().softmax(1), answer.side.float().sigmoid()]
+        return torch.cat([*chances, *(features.float() for features in more)], dim=1)
 
 
 def _shown(scan: Volume) -> tuple[Float[Tensor, "1 x y z"], Grid]:
