@@ -15,7 +15,7 @@ from pellucid.pipelines.feature_options import AdaptOptions, FeaturesOptions
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Features(Command):
-    """Write features of every voxel in which the contrast hardly shows, or what a head makes of them. Research only."""
+    """Write features in which the contrast hardly shows, or what a layer makes of them. For research only."""
 
     inputs: Positional[Annotated[tuple[Path, ...], arg(metavar="IN ...")]]
     """Scans, or folders of scans (NIfTI, MGH, NRRD)."""
@@ -53,7 +53,7 @@ class Features(Command):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Adapt(Command):
-    """Fit one linear layer over features to labels or images that you have, for `features --head`. Research only."""
+    """Fit one linear layer over features to labels or images, for `features --head`. For research only."""
 
     pairs: Positional[Annotated[tuple[str, ...], arg(metavar="SCAN=TARGET ...")]]
     """Scans with what is to be found in them, in the same place by their headers."""
@@ -98,14 +98,12 @@ def _table(scores: Sequence[dict[str, Any]]) -> str:
     """What the layer is worth on scans that it did not learn from."""
     lines = []
     for score in scores:
-        values = {"Dice": score["dice"], "mean Dice": score["mean_dice"]} if "dice" in score else score
+        if "dice" in score:
+            rows = {f"label {number}": value for number, value in score["dice"].items()}
+            rows["mean Dice"] = score["mean_dice"]
+        else:
+            names = ("correlation", "mean_absolute_error", "explained")
+            rows = {name.replace("_", " "): score[name] for name in names}
         lines.append(score["scan"]["file"])
-        for name, value in values.items():
-            each = value.items() if name == "Dice" else [(name, value)]
-            prefix = "label " if name == "Dice" else ""
-            lines += [
-                f"  {prefix + key.replace('_', ' '):<24}{number:>9.4f}"
-                for key, number in each
-                if isinstance(number, float)
-            ]
+        lines += [f"  {name:<24}{value:>9.4f}" for name, value in rows.items()]
     return "\n".join(lines) if lines else "Not judged: no pairs were given with --validate."

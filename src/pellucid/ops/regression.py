@@ -53,11 +53,12 @@ class Ridge:
             rows = torch.cat([x[part], y[part], torch.ones(len(part), 1)], dim=1).double()
             self.products += weight * (rows.T @ rows)
 
-    def solve(self, *, penalty: float) -> Linear:
+    def solve(self, *, penalty: float, least_std: float = LEAST_STD) -> Linear:
         """The layer that fits best.
 
         Args:
             penalty: Of the squared weights, where inputs have a standard deviation of 1 and the error is a mean.
+            least_std: Inputs that vary less are not brought to 1, or they would get large weights.
 
         Returns:
             Weights and bias for inputs as they came.
@@ -71,7 +72,7 @@ class Ridge:
         means = self.products[-1, :-1] / total
         spread = self.products[:-1, :-1] / total - means[:, None] * means[None]
         c = self.inputs
-        std = spread.diagonal()[:c].clamp_min(0).sqrt().clamp_min(LEAST_STD)
+        std = spread.diagonal()[:c].clamp_min(0).sqrt().clamp_min(least_std)
         matrix = spread[:c, :c] / (std[:, None] * std[None])
         # A trace of penalty, so that inputs that say the same share the weight.
         matrix += (penalty + 1e-9) * torch.eye(c, dtype=torch.float64)
@@ -86,6 +87,7 @@ def logistic(
     classes: int,
     weights: Float[Tensor, " n"],
     penalty: float,
+    least_std: float = LEAST_STD,
     steps: int = 200,
 ) -> Linear:
     """Multinomial logistic regression by L-BFGS: the problem is convex, so where it begins does not matter.
@@ -96,6 +98,7 @@ def logistic(
         classes: How many there are.
         weights: How much each sample counts.
         penalty: Of the squared weights, where inputs have a standard deviation of 1 and the loss is a mean.
+        least_std: Inputs that vary less are not brought to 1, or they would get large weights.
         steps: Most steps.
 
     Returns:
@@ -108,7 +111,7 @@ def logistic(
         raise wrong("logistic", need="samples", got="none")
     share = (weights / weights.sum())[:, None]
     mean = (share * x).sum(0)
-    std = (share * (x - mean).square()).sum(0).sqrt().clamp_min(LEAST_STD)
+    std = (share * (x - mean).square()).sum(0).sqrt().clamp_min(least_std)
     scaled = (x - mean) / std
     weight = torch.zeros(classes, x.shape[1], requires_grad=True)
     bias = torch.zeros(classes, requires_grad=True)

@@ -26,6 +26,10 @@ logger = logging.getLogger(__name__)
 MOST_LABELS = 200
 """Label maps with more numbers than this are taken for images."""
 
+LEAST_STD = 0.1
+"""Features have units such that they vary by about 1. One that hardly does in the scans learnt from says nothing of
+them, and would be all the louder in others."""
+
 FEW = 100
 """Voxels of a label below which it can hardly be learnt."""
 
@@ -171,7 +175,7 @@ def _learn(learnt: "Labels | Values", sample: Sample) -> dict[str, Any]:
     return sample.source
 
 
-def _inputs(options: AdaptOptions, values: Float[Tensor, "c x y z"]) -> Float[Tensor, "c x y z"]:
+def _inputs(options: AdaptOptions, values: Float[Tensor, "c x y z"]) -> Float[Tensor, "seen x y z"]:
     """What the layer sees: the image is the last channel."""
     return values if options.image else values[:-1]
 
@@ -235,6 +239,7 @@ class Labels:
             classes=len(numbers),
             weights=torch.cat(self.weights),
             penalty=self.options.penalty,
+            least_std=LEAST_STD,
         )
 
     def facts(self) -> dict[str, Any]:
@@ -279,7 +284,7 @@ class Values:
         """
         if self.sums is None:
             raise wrong("adapt", need="at least one pair", got="none")
-        return self.sums.solve(penalty=self.options.penalty)
+        return self.sums.solve(penalty=self.options.penalty, least_std=LEAST_STD)
 
     def facts(self) -> dict[str, Any]:
         """What to tell of it.

@@ -1,4 +1,4 @@
-"""Any brain scan in, features of every voxel out in which its contrast hardly shows; or what one layer makes of them."""
+"""Any brain scan in, features out in which its contrast hardly shows; or what one linear layer makes of them."""
 
 import logging
 from dataclasses import replace
@@ -15,7 +15,7 @@ from pellucid.inference.predictor import VOXEL_BYTES, fitting, predict
 from pellucid.io import resample
 from pellucid.io.nifti_file import undisplayed
 from pellucid.io.volume import Grid, Volume
-from pellucid.models import AnatomyNet, Synthesizer
+from pellucid.models import Synthesizer
 from pellucid.ops.labels import one_piece
 from pellucid.pipelines import space
 from pellucid.pipelines.anatomy import around_brain, coarse, overlap
@@ -53,7 +53,7 @@ AROUND_MM = 5
 class FeatureNetworks(NamedTuple):
     """Whose features they are."""
 
-    anatomy: AnatomyNet
+    anatomy: nn.Module
     """Sees the whole head in voxels of about 2 mm."""
     synthesizer: Synthesizer
     """Sees the scan in voxels of 1 mm, and what the other one says."""
@@ -122,7 +122,7 @@ def load_networks(options: FeaturesOptions) -> FeatureNetworks:
     where = runtime.device(options.device)
     anatomy = weights.shared(options.anatomy_weights, where, kind="anatomy")
     synthesizer = weights.shared(options.weights, where, kind="synthesizer")
-    return FeatureNetworks(cast(AnatomyNet, anatomy), cast(Synthesizer, synthesizer))
+    return FeatureNetworks(anatomy, cast(Synthesizer, synthesizer))
 
 
 def identity(options: FeaturesOptions) -> dict[str, Any]:
