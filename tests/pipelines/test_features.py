@@ -19,8 +19,9 @@ from pellucid.io.volume import Volume
 from pellucid.models import AnatomyConfig, AnatomyNet
 from pellucid.pipelines import adapt as fitting
 from pellucid.pipelines.adapt import adapt, judge, look
+from pellucid.pipelines.feature_map import UNITS, FeatureNetworks
 from pellucid.pipelines.feature_options import AdaptOptions, FeaturesOptions
-from pellucid.pipelines.features import UNITS, FeatureNetworks, features_volume
+from pellucid.pipelines.features import features_volume
 from pellucid.pipelines.heads import Head, load_head
 from pellucid.pipelines.result import Result
 
@@ -49,11 +50,11 @@ def test_features_overlay_the_scan(networks) -> None:
     for spacing, sides in (("1", (1, 1, 1)), ("native", (1, 2, 1)), ("2", (2, 2, 2))):
         result = run(networks, volume, spacing=spacing)
         names = result.record["channels"]
-        assert len(names) == result.volume.data.shape[0] == 3 + 4 + 1 + 1 + 6 + 1
-        assert names[0] == "anatomy1" and names[-1] == "right"
+        assert len(names) == result.volume.data.shape[0] == 3 + 20 + 4 + 1 + 1 + 6 + 1
+        assert names[0] == "anatomy1" and names[-1] == "right1" and names[3] == "Background"
         grid = result.volume.grid
         assert grid.orientation == "PIL" and sorted(grid.spacing) == pytest.approx(sorted(sides))
-        t1w = result.volume.data[names.index("t1w")].numpy() * UNITS["t1w"]
+        t1w = result.volume.data[names.index("t1w1")].numpy() * UNITS["t1w"]
         radius = np.linalg.norm(world(grid), axis=-1)
         assert np.median(t1w[radius < 6]) == pytest.approx(0.9, abs=0.06)
         assert not result.volume.data[:, torch.from_numpy(radius > RADII[0] + 12)].any()
@@ -68,7 +69,7 @@ def test_a_box_around_the_brain_is_written(networks, tmp_path: Path) -> None:
     assert max(result.volume.grid.shape) < 60
     files = result.save(tmp_path / "x.nii.gz")
     image = nib.load(files[0])
-    assert image.shape == (*result.volume.grid.shape, 16) and image.get_data_dtype() == np.int16
+    assert image.shape == (*result.volume.grid.shape, 36) and image.get_data_dtype() == np.int16
     np.testing.assert_allclose(image.affine, result.volume.grid.affine)
     kept = np.moveaxis(image.get_fdata(), -1, 0)
     assert np.abs(kept - result.volume.data.numpy()).max() < 1e-3 * float(result.volume.data.abs().max())
@@ -186,11 +187,11 @@ def test_a_head_knows_whose_features_it_was_fitted_on(networks, tmp_path: Path) 
     path = head.save(tmp_path / "head.safetensors")
     again = load_head(path, head.facts["features"])
     assert again.facts == json.loads(json.dumps(head.facts)) and again.digest
-    values = torch.rand(17, 5, 6, 7)
+    values = torch.rand(37, 5, 6, 7)
     torch.testing.assert_close(again.answer(values), head.answer(values))
     with pytest.raises(PellucidError, match="need the features it was fitted on, got those of other weights"):
         load_head(path, {**head.facts["features"], "layout": 0})
-    with pytest.raises(PellucidError, match="need 16 features, got 3"):
+    with pytest.raises(PellucidError, match="need 36 features, got 3"):
         head.answer(values[:4])
     with pytest.raises(PellucidError, match=r"need a name ending in \.safetensors"):
         head.save(tmp_path / "head.pt")

@@ -8,6 +8,9 @@ from torch import Tensor
 
 from pellucid.errors import wrong
 
+AT_ONCE = 100_000
+"""Samples that are brought to double precision together."""
+
 LEAST_STD = 1e-6
 """An input that varies less is taken as constant."""
 
@@ -49,8 +52,9 @@ class Ridge:
             y: What is to be told.
             weight: How much each counts.
         """
-        for part in torch.arange(len(x)).split(100_000):
-            rows = torch.cat([x[part], y[part], torch.ones(len(part), 1)], dim=1).double()
+        for start in range(0, len(x), AT_ONCE):
+            part = slice(start, start + AT_ONCE)
+            rows = torch.cat([x[part], y[part], torch.ones_like(y[part, :1])], dim=1).double()
             self.products += weight * (rows.T @ rows)
 
     def solve(self, *, penalty: float, least_std: float = LEAST_STD) -> Linear:

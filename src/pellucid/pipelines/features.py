@@ -1,84 +1,34 @@
 """Any brain scan in, features out in which its contrast hardly shows; or what one linear layer makes of them."""
 
-import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from jaxtyping import Float
+from torch import Tensor
 
-from pellucid import config, runtime, weights
-from pellucid.inference.predictor import VOXEL_BYTES, fitting, predict
+from pellucid import config, runtime
 from pellucid.io import resample
 from pellucid.io.nifti_file import undisplayed
-from pellucid.io.volume import Grid, Volume
-from pellucid.models import Synthesizer
-from pellucid.ops.labels import one_piece
+from pellucid.io.volume import Volume
 from pellucid.pipelines import space
-from pellucid.pipelines.anatomy import around_brain, coarse, overlap
+from pellucid.pipelines.anatomy import overlap
+from pellucid.pipelines.feature_map import FeatureNetworks, Features, compute, identity, load_networks
 from pellucid.pipelines.feature_options import FeaturesOptions
 from pellucid.pipelines.heads import Head, as_labels, load_head
 from pellucid.pipelines.record import Run, describe, describe_weights, read, used
 from pellucid.pipelines.result import Result
-from pellucid.pipelines.synthesize import guidance
-from pellucid.types import Batch
-
-logger = logging.getLogger(__name__)
-
-LAYOUT = 1
-"""Changes when the channels, their order or their units do: heads fitted on other ones are refused."""
-
-UNITS = {
-    "anatomy": 5.0,
-    "synthesizer": 0.1,
-    "t1w": 0.2,
-    "error": 0.5,
-    "group": 0.3,
-    "right": 0.5,
-    "image": 0.2,
-}
-"""What the channels are divided by, in their order: about their standard deviations in a brain, so that 16 bits in a
-file serve all of them. The image is no feature, and only given to layers that ask for it."""
-
-WORKING_MM = 1.0
-"""Side of the voxels in which features are worked out, whatever is asked for: layers are fitted in them."""
-
-AROUND_MM = 5
-"""Features reach this far beyond the brain and the fluid around it."""
-
-
-class FeatureNetworks(NamedTuple):
-    """Whose features they are."""
-
-    anatomy: nn.Module
-    """Sees the whole head in voxels of about 2 mm."""
-    synthesizer: Synthesizer
-    """Sees the scan in voxels of 1 mm, and what the other one says."""
-
-
-class Features(NamedTuple):
-    """What is known of every voxel of a scan, in a box around its brain."""
-
-    values: Float[Tensor, "c x y z"]
-    """Features, and the image as the last channel."""
-    names: tuple[str, ...]
-    """Of the channels."""
-    near: Bool[Tensor, "x y z"]
-    """The brain and what is within `AROUND_MM` of it."""
-    grid: Grid
-    """Canonical orientation, voxels of 1 mm."""
 
 
 def features(source: str | Path | Volume | Any, options: FeaturesOptions | None = None) -> Result:
     """Describe every voxel of a brain by numbers that depend on the anatomy and hardly on the contrast.
 
-    The numbers are what the last layers of two networks read that were trained on contrasts of all kinds, and what they
-    say: 16 features of the anatomy network (of 2 mm), 32 of the synthesizer, its T1w image, the logarithm of its
-    expected error, its probabilities of six groups of tissue, and the probability of being on the right.
-    With `head`, one linear layer makes labels or an image of them.
+    The numbers are what the last layers of two networks read that were trained on contrasts of all kinds, and what
+    they say. Of the anatomy network (2 mm): 16 features, the probabilities of twenty classes, drawn sharp, and that of
+    being on the right. Of the synthesizer (1 mm): 32 features, the T1w image, the logarithm of its expected error, and
+    the probabilities of six groups of tissue. With `head`, one linear layer makes labels or an image of them.
 
     Args:
         source: A file, a nibabel image or a Volume.
@@ -105,41 +55,6 @@ def features(source: str | Path | Volume | Any, options: FeaturesOptions | None 
         networks = load_networks(options)
         head = None if options.head is None else load_head(options.head, identity(options))
     return features_volume(volume, networks, options, head=head, run=run)
-
-
-def load_networks(options: FeaturesOptions) -> FeatureNetworks:
-    """Read both networks, once in each process.
-
-    Args:
-        options: Their weights, and the device.
-
-    Returns:
-        The networks.
-
-    Raises:
-        PellucidError: As `weights.load`.
-    """
-    where = runtime.device(options.device)
-    anatomy = weights.shared(options.anatomy_weights, where, kind="anatomy")
-    synthesizer = weights.shared(options.weights, where, kind="synthesizer")
-    return FeatureNetworks(anatomy, cast(Synthesizer, synthesizer))
-
-
-def identity(options: FeaturesOptions) -> dict[str, Any]:
-    """Say whose features they are: a layer that was fitted on them fits no others.
-
-    Args:
-        options: The weights.
-
-    Returns:
-        Plain data.
-
-    Raises:
-        PellucidError: If weights cannot be found.
-    """
-    names = {"anatomy": options.anatomy_weights, "synthesizer": options.weights}
-    files = {kind: weights.file_digest(weights.path(name)) for kind, name in names.items()}
-    return {"layout": LAYOUT, "weights_sha256": files}
 
 
 def features_volume(
@@ -193,86 +108,6 @@ def features_volume(
         header = replace(header, dtype=np.dtype(np.float32), slope=1.0, inter=0.0)
     record = run.record(volume, config.to_dict(options))
     return Result(replace(out, header=header), None, None, record=record, description=description, kind=kind)
-
-
-def compute(
-    volume: Volume, networks: FeatureNetworks, options: FeaturesOptions, *, near: Grid | None = None
-) -> Features:
-    """Features of a scan where they are worked out.
-
-    Args:
-        volume: The scan in its stored orientation, one channel.
-        networks: Both networks.
-        options: Device, precision and memory.
-        near: A grid with the axes of the scan, in canonical orientation; its own voxels are taken if they are
-            of 1 mm.
-
-    Returns:
-        The features in a box around the brain.
-
-    Raises:
-        PellucidError: If the scan has several channels or is constant.
-    """
-    scan = resample.to_canonical(volume)
-    scan = scan.with_data(space.levels_of(volume).scale(scan.data))
-    known = coarse(scan, networks.anatomy, options, features=True)
-    spacing = (WORKING_MM,) * 3
-    fits = [
-        grid for grid in (near, scan.grid) if grid is not None and space.same_spacing(grid.spacing, spacing)
-    ]
-    grid = fits[0] if fits else resample.spaced_grid(scan.grid, spacing)
-    part, box = around_brain(known, grid)
-    same = grid.distance_mm(scan.grid) < 1e-3
-    image = scan.data[box] if same else space.transfer(scan.data, scan.grid, part, order=3, average=True)
-    seen = torch.cat([image, guidance(networks.synthesizer, known, image, part)])
-    most, tile = fitting(seen.shape[1:], voxel_bytes=VOXEL_BYTES, memory=options.memory_bytes)
-    where = runtime.device(options.device)
-    said = predict(
-        _Said(networks.synthesizer).eval(),
-        seen,
-        tile=tile,
-        max_voxels=most,
-        device=where,
-        precision=options.precision,
-    )
-    deep = known.features if known.features is not None else torch.zeros(0, *known.grid.shape)
-    rows = len(deep), len(said) - 8
-    kinds = ["anatomy"] * rows[0] + ["synthesizer"] * rows[1] + ["t1w", "error"] + ["group"] * 6
-    kinds += ["right", "image"]
-    values = torch.empty(len(kinds), *part.shape)
-    for index, channel in enumerate(deep):
-        values[index] = space.transfer(channel[None], known.grid, part, order=1)[0]
-    values[rows[0] : -2] = said
-    values[-2] = space.transfer(known.right, known.grid, part, order=1)[0]
-    values[-1] = image[0]
-    for channel, kind in zip(values, kinds, strict=True):
-        channel /= UNITS[kind]
-    inside = one_piece(space.transfer(known.brain, known.grid, part, order=1)[0] > 0.5)
-    if not inside.any():
-        logger.warning("%s: no brain is found in it; its features are of little use", volume.name)
-        inside = torch.ones_like(inside)
-    around = torch.nn.functional.max_pool3d(inside[None].float(), 2 * AROUND_MM + 1, 1, AROUND_MM)[0] > 0
-    return Features(values, _numbered(kinds), around, part)
-
-
-class _Said(nn.Module):
-    """The synthesizer's features and answers in one tensor: T1w, logarithm of its error, probabilities of groups."""
-
-    def __init__(self, network: Synthesizer) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, batch: Batch) -> Float[Tensor, "b k x y z"]:
-        answer, deep = self.network.explain(batch)
-        return torch.cat([deep.float(), answer.t1w, answer.log_scale, answer.groups.softmax(1)], dim=1)
-
-
-def _numbered(kinds: list[str]) -> tuple[str, ...]:
-    """Names of channels: those of a kind that has several get numbers from 1."""
-    return tuple(
-        f"{kind}{kinds[: place + 1].count(kind)}" if kinds.count(kind) > 1 else kind
-        for place, kind in enumerate(kinds)
-    )
 
 
 def _notes(options: FeaturesOptions, head: Head | None) -> dict[str, Any]:

@@ -177,7 +177,7 @@ def make(volume: Volume, networks: Networks, options: SynthesizeOptions, target:
     box = head_box(work.data, spacing)
     part = space.crop_grid(grid, box)
     image = work.data[box.slices]
-    seen = torch.cat([image, guidance(networks.synthesizer, known, image, part)])
+    seen = torch.cat([image, _guide(networks.synthesizer, known, image, part)])
     answer = _predict(networks.synthesizer, seen, options)
     brain = one_piece(space.transfer(known.brain, known.grid, part, order=1)[0] > 0.5)[None].float()
     white = answer[:1][(answer[2:] > 0.9) & (brain > 0)]
@@ -186,18 +186,8 @@ def make(volume: Volume, networks: Networks, options: SynthesizeOptions, target:
     return Made((answer[:1] * factor).clamp_(0, 255), answer[1:2] * factor, brain, shown, part)
 
 
-def guidance(network: Synthesizer, known: Posteriors, image: Image, grid: Grid) -> Float[Tensor, "7 x y z"]:
-    """What the network is told of the anatomy: drawn sharp around the brain, coarse beyond.
-
-    Args:
-        network: The synthesizer.
-        known: What the anatomy network says.
-        image: The scan on `grid`; 0 is air and 1 the brightest tissue.
-        grid: Of about 1 mm, with axes parallel to those of `known`.
-
-    Returns:
-        The sketch and the six groups (`Synthesizer.guide`).
-    """
+def _guide(network: Synthesizer, known: Posteriors, image: Image, grid: Grid) -> Float[Tensor, "7 x y z"]:
+    """What the network is told of the anatomy: drawn sharp around the brain, coarse beyond."""
 
     def guide(classes: Float[Tensor, "k x y z"]) -> Float[Tensor, "7 x y z"]:
         with torch.inference_mode():
