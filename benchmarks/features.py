@@ -126,7 +126,7 @@ def agreement(paths: list[Path], others: list[Path], scans: Scans) -> None:
     groups = {"all features": list(range(len(names)))}
     groups |= {kind: [i for i, one in enumerate(kinds) if one == kind] for kind in dict.fromkeys(kinds)}
     pairs = [*itertools.combinations(range(len(paths)), 2)]
-    pairs += [(i, len(paths) + j) for j in range(len(others)) for i in [j]]
+    pairs += [(place, len(paths) + place) for place in range(len(others))]
     title = [path.name.split(".")[0].removeprefix("openms_") for path in [*paths, *others]]
     print(
         f"{len(rows[0])} voxels; mean over channels of the correlation / of the difference (std of the channel)\n"

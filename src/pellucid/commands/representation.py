@@ -35,7 +35,7 @@ class Features(Command):
             weights.path(name)
         kind, description, others = "feat", "features", list[Path]()
         if options.head is not None:
-            from pellucid.pipelines.features import identity
+            from pellucid.pipelines.feature_map import identity
             from pellucid.pipelines.heads import load_head
 
             head = load_head(options.head, identity(options))

@@ -1,6 +1,6 @@
 """Linear models in closed form, or nearly: ridge regression from sums, and multinomial logistic regression."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -119,7 +119,7 @@ def logistic(
     scaled = (x - mean) / std
     weight = torch.zeros(classes, x.shape[1], requires_grad=True)
     bias = torch.zeros(classes, requires_grad=True)
-    search = torch.optim.LBFGS(
+    search: Any = torch.optim.LBFGS(
         [weight, bias], max_iter=steps, history_size=20, tolerance_change=1e-7, line_search_fn="strong_wolfe"
     )
 
@@ -127,7 +127,7 @@ def logistic(
         search.zero_grad()
         logits = torch.addmm(bias, scaled, weight.T)
         each = torch.nn.functional.cross_entropy(logits, y.long(), reduction="none")
-        total = (share[:, 0] * each).sum() + 0.5 * penalty * weight.square().sum()
+        total: Any = (share[:, 0] * each).sum() + 0.5 * penalty * weight.square().sum()
         total.backward()
         return total
 

@@ -134,7 +134,7 @@ def judge(head: Head, sample: Sample) -> dict[str, Any]:
         ours = as_labels((one[None] for one in said), head.labels, sample.features.grid.shape)[0][near]
         truth = sample.target[near]
         dice = {}
-        for number in sorted({*head.labels, *truth.unique().int().tolist()} - {0}):
+        for number in sorted({*head.labels, *torch.unique(truth).int().tolist()} - {0}):
             a, b = ours == number, truth == number
             if bool(a.any() | b.any()):
                 dice[str(number)] = round(float(2 * (a & b).sum() / (a.sum() + b.sum())), 4)
@@ -163,7 +163,7 @@ def _target(source: Any, *, labels: bool) -> Volume:
     if volume.data.shape[0] != 1:
         raise wrong(volume.name, need="one image", got=f"{volume.data.shape[0]}")
     if labels:
-        numbers = volume.data.unique()
+        numbers = torch.unique(volume.data)
         whole = bool((numbers == numbers.round()).all())
         if not whole or len(numbers) > MOST_LABELS or float(numbers.abs().max()) > 32767:
             got = f"{len(numbers)} numbers from {numbers[0]:g} to {numbers[-1]:g}"

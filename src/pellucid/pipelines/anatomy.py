@@ -1,6 +1,6 @@
 """What the anatomy network says of a scan, and where its borders lie."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -147,7 +147,8 @@ class _Chances(nn.Module):
         self.network, self.features = network, features
 
     def forward(self, batch: Batch) -> Float[Tensor, "b k x y z"]:
-        answer, *more = self.network.explain(batch) if self.features else (self.network(batch),)
+        network: Any = self.network
+        answer, *more = network.explain(batch) if self.features else (network(batch),)
         chances = [answer.structures.float().softmax(1), answer.side.float().sigmoid()]
         return torch.cat([*chances, *(features.float() for features in more)], dim=1)
 

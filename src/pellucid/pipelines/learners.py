@@ -60,7 +60,7 @@ class Labels:
         """
         near = sample.features.near.flatten().nonzero()[:, 0]
         truth = sample.target.flatten()[near]
-        numbers, counts = truth.unique(return_counts=True)
+        numbers, counts = torch.unique(truth, return_counts=True)
         seen = _inputs(self.options, sample.features.values).flatten(1)
         most = max(1, self.share // len(numbers))
         for number, count in zip(numbers, counts.tolist(), strict=True):
@@ -84,7 +84,7 @@ class Labels:
         Raises:
             PellucidError: If there is only one label.
         """
-        numbers, y = torch.cat(self.y).unique(return_inverse=True)
+        numbers, y = torch.unique(torch.cat(self.y), return_inverse=True)
         if len(numbers) < 2:
             raise wrong(
                 "adapt", need="at least two labels near the brain, 0 among them", got=f"{len(numbers)}"
