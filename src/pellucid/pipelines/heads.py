@@ -123,7 +123,6 @@ def load_head(path: str | Path, features: dict[str, Any]) -> Head:
     Raises:
         PellucidError: If the file is none of a head, or of one fitted on the features of other weights.
     """
-    file = weights.path(str(path)) if str(path).endswith(weights.SUFFIX) else Path(path)
     network, facts = weights.load(str(path), kind="linear_head")
     if not {"target", "name", "image", "features"} <= set(facts):
         raise wrong(f"head {path}", need="a file that pellucid adapt made", got="one that says too little")
@@ -134,7 +133,7 @@ def load_head(path: str | Path, features: dict[str, Any]) -> Head:
             got="those of other weights, or of another version of pellucid",
             fix="Fit it again with pellucid adapt, or give the same --weights and --anatomy-weights.",
         )
-    return Head(cast(LinearHead, network), facts, weights.file_digest(file))
+    return Head(cast(LinearHead, network), facts, weights.file_digest(weights.path(str(path))))
 
 
 def as_labels(
