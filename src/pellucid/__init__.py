@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from pellucid.io.audit import audit as audit
@@ -19,17 +20,21 @@ if TYPE_CHECKING:
     from pellucid.io.nifti import save as save
     from pellucid.io.volume import Volume as Volume
     from pellucid.pipelines.degrade import degrade as degrade
+    from pellucid.pipelines.heads import Head as Head
     from pellucid.pipelines.result import Result as Result
 
     __version__: str
 
 __all__ = [
+    "Head",
     "Result",
     "Volume",
     "__version__",
+    "adapt",
     "audit",
     "degrade",
     "enhance",
+    "features",
     "load",
     "save",
     "segment",
@@ -38,6 +43,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Head": "pellucid.pipelines.heads",
     "Result": "pellucid.pipelines.result",
     "Volume": "pellucid.io.volume",
     "audit": "pellucid.io.audit",
@@ -69,6 +75,59 @@ def enhance(source: "str | Path | Volume | Any", **options: Any) -> "Result":
     from pellucid.pipelines.options import EnhanceOptions, from_keywords
 
     return pipeline.enhance(source, from_keywords(EnhanceOptions, options))
+
+
+def features(source: "str | Path | Volume | Any", **options: Any) -> "Result":
+    """Describe every voxel of a brain by numbers in which the contrast of the scan hardly shows.
+
+    Args:
+        source: A file, a nibabel image or a `Volume`.
+        **options: The fields of `pellucid.pipelines.feature_options.FeaturesOptions`, the same as those of
+            `pellucid features --help`; `spacing` also takes numbers.
+
+    Returns:
+        The features as frames (`.image`, a nibabel image), or what the head of the option `head` makes of them;
+        `.record`, which names the frames, and `.save(out)`.
+
+    Raises:
+        PellucidError: If an option or the scan cannot be used; the message says what to do.
+
+    Example:
+        >>> features("scan.nii.gz").save("features/")  # doctest: +SKIP
+        >>> features("scan.nii.gz", head="nuclei.safetensors").save("nuclei.nii.gz")  # doctest: +SKIP
+    """
+    from pellucid.pipelines import features as pipeline
+    from pellucid.pipelines.feature_options import FeaturesOptions
+    from pellucid.pipelines.options import from_keywords
+
+    return pipeline.features(source, from_keywords(FeaturesOptions, options))
+
+
+def adapt(
+    pairs: "Sequence[tuple[Any, Any]]", *, validate: "Sequence[tuple[Any, Any]]" = (), **options: Any
+) -> "Head":
+    """Fit one linear layer that finds what targets show in the features of scans.
+
+    Args:
+        pairs: A scan and its target each: files, nibabel images or Volumes.
+        validate: Further pairs to judge by.
+        **options: The fields of `pellucid.pipelines.feature_options.AdaptOptions`, the same as those of
+            `pellucid adapt --help`; `target` is needed: "labels", "image" or "values".
+
+    Returns:
+        The head: `.facts` (scores among them), and `.save("head.safetensors")`, for the option `head` of `features`.
+
+    Raises:
+        PellucidError: If an option, a scan or a target cannot be used; the message says what to do.
+
+    Example:
+        >>> adapt([("01_T1w.nii.gz", "01_dseg.nii.gz")], target="labels").save("it.safetensors")  # doctest: +SKIP
+    """
+    from pellucid.config import from_dict
+    from pellucid.pipelines import adapt as pipeline
+    from pellucid.pipelines.feature_options import AdaptOptions
+
+    return pipeline.adapt(pairs, from_dict(AdaptOptions, options, "adapt"), validate=validate)
 
 
 def segment(source: "str | Path | Volume | Any", **options: Any) -> "Result":

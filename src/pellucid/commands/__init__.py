@@ -10,6 +10,7 @@ from pellucid.commands.evaluation import (
 )
 from pellucid.commands.house import Demo, Info, Report, Weights
 from pellucid.commands.official import Official, WeightsImport
+from pellucid.commands.representation import Adapt, Features
 from pellucid.commands.scans import Audit, Degrade, Enhance, Segment, SuperResolve, Synthesize
 from pellucid.commands.study import Bids
 from pellucid.commands.workshop import Pack, Train
@@ -19,6 +20,8 @@ COMMANDS: dict[str, type[Command]] = {
     "synthesize": Synthesize,
     "segment": Segment,
     "super-resolve": SuperResolve,
+    "features": Features,
+    "adapt": Adapt,
     "official": Official,
     "bids": Bids,
     "degrade": Degrade,

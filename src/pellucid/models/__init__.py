@@ -3,6 +3,7 @@
 from pellucid.models.anatomy import Anatomy, AnatomyConfig, AnatomyNet
 from pellucid.models.checkpoint import MODELS, ModelEntry, load, save
 from pellucid.models.lesions import LesionNet, LesionNetConfig
+from pellucid.models.linear_head import LinearHead, LinearHeadConfig
 from pellucid.models.restorer import Restoration, Restorer, RestorerConfig
 from pellucid.models.slice_filler import SliceFiller, SliceFillerConfig
 from pellucid.models.synthesizer import Synthesis, Synthesizer, SynthesizerConfig
@@ -19,6 +20,8 @@ __all__ = [
     "Enhancement",
     "LesionNet",
     "LesionNetConfig",
+    "LinearHead",
+    "LinearHeadConfig",
     "ModelEntry",
     "Restoration",
     "Restorer",

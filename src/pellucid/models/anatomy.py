@@ -56,5 +56,20 @@ class AnatomyNet(nn.Module):
         Returns:
             Logits of classes and side.
         """
-        answer = self.body(batch)
-        return Anatomy(answer[:, :-1], answer[:, -1:])
+        return _named(self.body(batch))
+
+    def explain(self, batch: Float[Tensor, "b 1 x y z"]) -> tuple[Anatomy, Float[Tensor, "b w x y z"]]:
+        """The answer, and the features it is a linear function of (`EfficientUNet.explain`).
+
+        Args:
+            batch: As for `forward`.
+
+        Returns:
+            What `forward` gives, and `channels[0]` features.
+        """
+        answer, features = self.body.explain(batch)
+        return _named(answer), features
+
+
+def _named(answer: Float[Tensor, "b k x y z"]) -> Anatomy:
+    return Anatomy(answer[:, :-1], answer[:, -1:])

@@ -17,6 +17,7 @@ from pellucid.errors import wrong
 from pellucid.models.anatomy import AnatomyConfig, AnatomyNet
 from pellucid.models.dunet import DUNet, DUNetConfig
 from pellucid.models.lesions import LesionNet, LesionNetConfig
+from pellucid.models.linear_head import LinearHead, LinearHeadConfig
 from pellucid.models.official.bmex import BMEXConfig, BMEXNet
 from pellucid.models.official.brainid import BrainIDConfig, BrainIDNet
 from pellucid.models.official.seventesla import SevenTeslaConfig, SevenTeslaNet
@@ -41,6 +42,7 @@ MODELS: dict[str, ModelEntry] = {
     "efficient_unet": ModelEntry(EfficientUNet, EfficientUNetConfig),
     "dunet": ModelEntry(DUNet, DUNetConfig),
     "lesions": ModelEntry(LesionNet, LesionNetConfig),
+    "linear_head": ModelEntry(LinearHead, LinearHeadConfig),
     "restorer": ModelEntry(Restorer, RestorerConfig),
     "slice_filler": ModelEntry(SliceFiller, SliceFillerConfig),
     "synthesizer": ModelEntry(Synthesizer, SynthesizerConfig),

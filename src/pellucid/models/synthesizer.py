@@ -104,7 +104,24 @@ class Synthesizer(nn.Module):
         Returns:
             T1w, the scale of its error, and groups.
         """
-        out = self.body(batch).float()
-        sketch, grouped = batch[:, 1:2], batch[:, 2:]
-        logits = grouped.clamp_min(1e-3).log() + out[:, 2:]
-        return Synthesis(sketch + RESIDUAL * out[:, :1], out[:, 1:2] + FIRST_LOG_SCALE, logits)
+        return _named(batch, self.body(batch))
+
+    def explain(self, batch: Float[Tensor, "b 8 x y z"]) -> tuple[Synthesis, Float[Tensor, "b w x y z"]]:
+        """The answer, and the features that correct the sketch (`EfficientUNet.explain`).
+
+        Args:
+            batch: As for `forward`.
+
+        Returns:
+            What `forward` gives, and `channels[0]` features.
+        """
+        answer, features = self.body.explain(batch)
+        return _named(batch, answer), features
+
+
+def _named(batch: Float[Tensor, "b 8 x y z"], answer: Float[Tensor, "b 8 x y z"]) -> Synthesis:
+    """Add what the network says to what it was told."""
+    out = answer.float()
+    sketch, grouped = batch[:, 1:2], batch[:, 2:]
+    logits = grouped.clamp_min(1e-3).log() + out[:, 2:]
+    return Synthesis(sketch + RESIDUAL * out[:, :1], out[:, 1:2] + FIRST_LOG_SCALE, logits)

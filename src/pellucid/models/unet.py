@@ -87,8 +87,41 @@ class EfficientUNet(nn.Module):
 
     def forward(self, batch: Batch) -> Float[Tensor, "b k x y z"]:
         """(b, in, x, y, z) -> (b, out, x, y, z)."""
-        padded = pad_to_multiple(batch, 2 ** len(self.config.channels))
-        folded = haar(space_to_depth(padded))
+        return self._answer(*self._last(self._folded(batch)), batch)
+
+    def explain(self, batch: Batch) -> tuple[Float[Tensor, "b k x y z"], Float[Tensor, "b w x y z"]]:
+        """The answer, and the features that its last convolution reads.
+
+        Args:
+            batch: Images, (b, in, x, y, z).
+
+        Returns:
+            What `forward` gives; and `channels[0]` features, worked out for blocks of 2 x 2 x 2 voxels and
+            interpolated linearly between the blocks' centers.
+        """
+        image, last = self._last(self._folded(batch))
+        fine = torch.nn.functional.interpolate(last, scale_factor=2.0, mode="trilinear")
+        return self._answer(image, last, batch), crop_like(fine, batch)
+
+    def _answer(
+        self, image: Float[Tensor, "b 8 u v w"] | None, last: Float[Tensor, "b h u v w"], batch: Batch
+    ) -> Float[Tensor, "b k x y z"]:
+        """The last convolution, and from blocks back to voxels."""
+        out: Tensor = self.head(last)
+        if image is not None:
+            change = self.experts(image, GATE_UNIT * self.gate(last))
+            out = torch.cat([out[:, :8] + change, out[:, 8:]], dim=1)
+        # Unnormalized: a coefficient of 1 changes each voxel of its block by 1.
+        return crop_like(depth_to_space(8 * haar(out)), batch)
+
+    def _folded(self, batch: Batch) -> Float[Tensor, "b c8 u v w"]:
+        """Blocks of voxels as their means and differences."""
+        return haar(space_to_depth(pad_to_multiple(batch, 2 ** len(self.config.channels))))
+
+    def _last(
+        self, folded: Float[Tensor, "b c8 u v w"]
+    ) -> tuple[Float[Tensor, "b 8 u v w"] | None, Float[Tensor, "b h u v w"]]:
+        """The folded image, for the experts if there are some, and all but the last convolution."""
         x = self.stem(folded * self.gains)
         # As large as the input: held on to only where it is needed again.
         image = folded[:, :8] if self.config.experts else None
@@ -103,12 +136,7 @@ class EfficientUNet(nn.Module):
             # The 1 x 1 convolution first, at the lower resolution: an eighth of the work.
             x = torch.nn.functional.interpolate(self.grow[level](x), scale_factor=2.0).add_(skips[level])
             x = self.up[level](x)
-        out: Tensor = self.head(x)
-        if image is not None:
-            change = self.experts(image, GATE_UNIT * self.gate(x))
-            out = torch.cat([out[:, :8] + change, out[:, 8:]], dim=1)
-        # Unnormalized: a coefficient of 1 changes each voxel of its block by 1.
-        return crop_like(depth_to_space(8 * haar(out)), batch)
+        return image, x
 
 
 def _gains(config: EfficientUNetConfig) -> Float[Tensor, "1 c8 1 1 1"]:

@@ -1,6 +1,6 @@
 """What the anatomy network says of a scan, and where its borders lie."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -18,7 +18,7 @@ from pellucid.ops.mixture import LEAST_PRIOR, factors
 from pellucid.pipelines import space
 from pellucid.pipelines.lesions import LIKELY, NEAR_VOXELS, chances, spread, without
 from pellucid.pipelines.options import ScanOptions
-from pellucid.synthesis.structures import BRAIN, GROUPS
+from pellucid.synthesis.structures import BRAIN, GROUPS, STRUCTURES
 from pellucid.types import Batch, Image
 
 FIRST_TISSUE = 2
@@ -40,6 +40,8 @@ class Posteriors(NamedTuple):
     """Probability of being brain or the CSF around it, as the network gave it."""
     lesion: Float[Tensor, "1 x y z"] | None = None
     """Probability of being in a lesion; none if nobody was asked, or the scan shows none."""
+    features: Float[Tensor, "w x y z"] | None = None
+    """What the network's last layer reads, if it was asked for."""
 
 
 class Drawn(NamedTuple):
@@ -102,7 +104,12 @@ def posteriors(
 
 
 def coarse(
-    scan: Volume, network: nn.Module, options: ScanOptions, *, lesions: LesionNet | None = None
+    scan: Volume,
+    network: nn.Module,
+    options: ScanOptions,
+    *,
+    lesions: LesionNet | None = None,
+    features: bool = False,
 ) -> Posteriors:
     """What the network itself says, before it is drawn sharp.
 
@@ -111,20 +118,22 @@ def coarse(
         network: An anatomy network.
         options: Device and precision.
         lesions: A network that finds them, if they are wanted.
+        features: Whether those of the last layer are wanted too.
 
     Returns:
         Probabilities in a box around the head, in voxels of about 2 mm.
     """
     image, grid = _shown(scan)
     answer = predict(
-        _Chances(network).eval(),
+        _Chances(network, features=features).eval(),
         image,
         device=runtime.device(options.device),
         precision=options.precision,
     )
-    brain = answer[BRAIN:-1].sum(0, keepdim=True)
-    # A copy of its own, lest it hold on to the classes.
-    found = Posteriors(answer[:-1], answer[-1:].clone(), grid, brain)
+    classes, right, deep = answer.tensor_split([len(STRUCTURES), len(STRUCTURES) + 1])
+    brain = classes[BRAIN:].sum(0, keepdim=True)
+    # Copies, lest they hold on to the classes.
+    found = Posteriors(classes, right.clone(), grid, brain, features=deep.clone() if features else None)
     if lesions is None:
         return found
     chance = chances(image, found.classes, lesions, options, spacing=grid.spacing)
@@ -259,15 +268,17 @@ def overlap(
 
 
 class _Chances(nn.Module):
-    """The network with its answers in one tensor: probabilities of classes, and of being on the right."""
+    """The network with its answers in one tensor: probabilities of classes, and of being on the right; features."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, *, features: bool = False) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.features = network, features
 
     def forward(self, batch: Batch) -> Float[Tensor, "b k x y z"]:
-        answer = self.network(batch)
-        return torch.cat([answer.structures.float().softmax(1), answer.side.float().sigmoid()], dim=1)
+        network: Any = self.network
+        answer, *more = network.explain(batch) if self.features else (network(batch),)
+        chances = [answer.structures.float().softmax(1), answer.side.float().sigmoid()]
+        return torch.cat([*chances, *(features.float() for features in more)], dim=1)
 
 
 def _shown(scan: Volume) -> tuple[Float[Tensor, "1 x y z"], Grid]:

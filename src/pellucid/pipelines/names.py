@@ -16,6 +16,9 @@ EXTRAS = {
 }
 """Description and kind in the name of each extra output, in an output folder."""
 
+FRAMES = "feat"
+"""Kind of an image that is many frames, which not all formats hold."""
+
 
 def split_kind(stem: str) -> tuple[str, str]:
     """Split off the last word of a stem, BIDS's "suffix", which says what kind of image it is.
@@ -110,20 +113,25 @@ def output_paths(
         Paths of the "image", of each extra, of the "table", and of the "record".
 
     Raises:
-        PellucidError: As `is_file`.
+        PellucidError: As `is_file`; or if the format of the file cannot hold what it is to hold.
 
     Example:
         >>> paths = output_paths("sub-01_T2w.nii", Path("out.nii.gz"), "enhanced", extras=["mask"])
         >>> [str(path) for path in paths.values()]
         ['out.nii.gz', 'out_mask.nii.gz', 'out.json']
     """
-    if is_file(out):
+    single = is_file(out)
+    if single:
         stem, ending = endings.split_suffix(out)
         image = out
         more = {name: out.with_name(f"{stem}_{name}{ending}") for name in extras}
     else:
         image = out / output_name(source, description, kind=kind)
         more = {name: out / output_name(source, EXTRAS[name][0], kind=EXTRAS[name][1]) for name in extras}
+    if kind == FRAMES and endings.split_suffix(image)[1].lower() in endings.ONE_IMAGE:
+        if single:
+            raise wrong(str(out), need="NIfTI or MGH for many frames", got=f"'{out.suffix}'")
+        image = image.with_name(f"{endings.split_suffix(image)[0]}.nii.gz")
     if "probseg" in more and endings.split_suffix(image)[1].lower() in endings.ONE_IMAGE:
         # Several frames in one file: NIfTI where the format of the image has none.
         more["probseg"] = more["probseg"].with_name(f"{endings.split_suffix(more['probseg'])[0]}.nii.gz")

@@ -227,7 +227,8 @@ def from_keywords(kind: type[Options], options: Mapping[str, Any]) -> Options:
     if isinstance(save, str) and "save" in get_type_hints(kind):
         choices = get_args(get_args(get_type_hints(kind)["save"])[0])
         values["save"] = split_choices(save, choices)
-    for name in ("mask", "weights", "slice_weights", "anatomy_weights", "lesion_weights", "lesion_mask"):
+    paths = ("mask", "head", "weights", "slice_weights", "anatomy_weights", "lesion_weights", "lesion_mask")
+    for name in paths:
         if isinstance(values.get(name), Path):
             values[name] = str(values[name])
     if "device" in values:
