@@ -25,7 +25,7 @@ from pellucid.types import Batch, Image, Spacing
 LIKELY, NEAR_VOXELS = 0.2, 3
 """The network is shown the box of what is brain with this probability, and some voxels around it."""
 
-RARITY = 12.0
+RARITY = 1.0
 """How many times as much a lesion counted in training as its share of the brain: the odds are divided by it."""
 
 SEEN = 0.05
