@@ -13,7 +13,7 @@ from pellucid.errors import wrong
 from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
 from pellucid.ops.labels import bounding_box, one_piece
-from pellucid.pipelines import space, volumes
+from pellucid.pipelines import prepare, space, volumes
 from pellucid.pipelines.anatomy import Posteriors, overlap, posteriors
 from pellucid.pipelines.options import SegmentOptions
 from pellucid.pipelines.record import Run, describe, describe_weights, read, used
@@ -92,11 +92,18 @@ def segment_volume(
     """
     run = run or Run("segment")
     with run.listening():
+        prepare.warn_of_ct(
+            volume, words="a CT needs synthesize --ct first, then its T1w image can be segmented"
+        )
+        scan = prepare.straight(prepare.without_loud_background(volume, options, run), run)
         with run.step("predict"):
-            found = posteriors(volume, network, options)
+            found = posteriors(scan, network, options)
         with run.step("label"):
-            template = volume.blank(space.wanted_grid(volume.grid, options.spacing_mm))
-            labels, tissue, brain, chances = labels_on(template, found, chances="probseg" in options.save)
+            template = scan.blank(space.wanted_grid(scan.grid, options.spacing_mm))
+            maps = labels_on(template, found, chances="probseg" in options.save)
+            if scan.grid != volume.grid and options.spacing == "native":
+                maps = _back_on(maps, volume.grid)
+            labels, tissue, brain, chances = maps
         table = volumes.table(found.classes, found.right, found.brain, found.grid)
         certainty = round(volumes.certainty(table), 3)
         if certainty < UNSURE:
@@ -109,7 +116,7 @@ def segment_volume(
     run.notes |= {
         "certainty": certainty,
         "working_grid": describe(found.grid),
-        "output_grid": describe(template.grid),
+        "output_grid": describe(labels.grid),
         "tissue_ml": volumes.of_tissues(table),
         "intracranial_ml": round(sum(row["volume_ml"] for row in table), 2),
         "used": used(options),
@@ -156,6 +163,13 @@ def labels_on(
         if chances
         else None
     )
+    return Labels(back[0], back[1], back[2], more)
+
+
+def _back_on(maps: Labels, grid: Grid) -> Labels:
+    """Maps of a straightened scan on its own, sheared grid."""
+    back = [prepare.back_on(volume, grid, order=0) for volume in maps[:3]]
+    more = None if maps.chances is None else prepare.back_on(maps.chances, grid, order=1)
     return Labels(back[0], back[1], back[2], more)
 
 

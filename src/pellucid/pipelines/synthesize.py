@@ -20,7 +20,7 @@ from pellucid.io.volume import Grid, Volume
 from pellucid.models import Synthesizer
 from pellucid.ops.head import head_box
 from pellucid.ops.labels import one_piece
-from pellucid.pipelines import space
+from pellucid.pipelines import prepare, space
 from pellucid.pipelines.anatomy import Posteriors, around_brain, coarse, drawn
 from pellucid.pipelines.fusion import Made, fused
 from pellucid.pipelines.options import SynthesizeOptions
@@ -32,9 +32,6 @@ logger = logging.getLogger(__name__)
 
 WHITE_MATTER = 110.0
 """Median of white matter in a T1w image, on the 0 to 255 scale FreeSurfer uses."""
-
-CT_WINDOW = (0.0, 80.0)
-"""Hounsfield units between which soft tissue and fluid lie (SynthSR's window)."""
 
 SMALL_ML = 450.0
 """Brains below this size are of fetuses and newborns, whose T1w images the network never saw."""
@@ -117,23 +114,27 @@ def synthesize_volumes(
     run = run or Run("synthesize")
     first = volumes[0]
     with run.listening():
-        templates = [one.blank(space.wanted_grid(one.grid, options.spacing_mm)) for one in volumes]
+        with run.step("prepare"):
+            scans = [_ready(volume, options, run) for volume in volumes]
+        templates = [one.blank(space.wanted_grid(one.grid, options.spacing_mm)) for one in scans]
         targets = [resample.to_canonical(template) for template in templates]
         template, target = templates[0], targets[0]
         with run.step("predict"):
-            pairs = zip(volumes, targets, strict=True)
-            made = [make(volume, networks, options, there.grid) for volume, there in pairs]
+            pairs = zip(scans, targets, strict=True)
+            made = [make(scan, networks, options, there.grid) for scan, there in pairs]
         with run.step("place"):
             t1w, error, notes = fused(made, [volume.name for volume in volumes], target.grid)
         if len(made) > 1:
             run.notes["fusion"] = notes
         _note_quality(run, made, volumes)
         out, doubt = (resample.back_to(target.with_data(data), template) for data in (t1w, error))
+        if scans[0].grid != first.grid and options.spacing == "native":
+            out, doubt = (prepare.back_on(one, first.grid, order=1) for one in (out, doubt))
         # The header says how the scan looked, and of which sequence it was.
         out = replace(out, header=undisplayed(out.header))
     run.notes |= {
         "t1w_scale": {"range": [0, 255], "white_matter_median": WHITE_MATTER},
-        "output_grid": describe(template.grid),
+        "output_grid": describe(out.grid),
         "used": used(options),
     }
     record = run.record(first, config.to_dict(options), *volumes[1:])
@@ -153,9 +154,9 @@ def make(volume: Volume, networks: Networks, options: SynthesizeOptions, target:
     """Synthesize one scan, on a grid of its own.
 
     Args:
-        volume: The scan in its stored orientation, one channel.
+        volume: The scan in its stored orientation, one channel; a CT is cut to its window.
         networks: Both networks.
-        options: Device, precision, flip and CT.
+        options: Device, precision and flip.
         target: Where it will be wanted: in canonical orientation, with the axes of the scan.
 
     Returns:
@@ -164,9 +165,6 @@ def make(volume: Volume, networks: Networks, options: SynthesizeOptions, target:
     Raises:
         PellucidError: If the scan has several channels or is constant.
     """
-    _check_units(volume, ct=options.ct)
-    if options.ct:
-        volume = volume.with_data(volume.data.clamp(*CT_WINDOW))
     scan = resample.to_canonical(volume)
     scan = scan.with_data(space.levels_of(volume).scale(scan.data))
     known = coarse(scan, networks.anatomy, options)
@@ -184,6 +182,15 @@ def make(volume: Volume, networks: Networks, options: SynthesizeOptions, target:
     factor = WHITE_MATTER / max(float(white.median()) if white.numel() >= 100 else 0.9, 1e-3)
     shown = torch.nn.functional.max_pool3d((image.abs() > 1e-4).float(), SHOWN_VOXELS, 1, SHOWN_VOXELS // 2)
     return Made((answer[:1] * factor).clamp_(0, 255), answer[1:2] * factor, brain, shown, part)
+
+
+def _ready(volume: Volume, options: SynthesizeOptions, run: Run) -> Volume:
+    """A scan without what would mislead the networks: bone, a background of noise, a tilted gantry."""
+    if options.ct:
+        # Before it is straightened: interpolation would carry bone into brain.
+        return prepare.straight(prepare.in_window(volume), run)
+    prepare.warn_of_ct(volume)
+    return prepare.straight(prepare.without_loud_background(volume, options, run), run)
 
 
 def _guide(network: Synthesizer, known: Posteriors, image: Image, grid: Grid) -> Float[Tensor, "7 x y z"]:
@@ -256,14 +263,3 @@ def _note_quality(run: Run, made: Sequence[Made], volumes: Sequence[Volume]) -> 
                 size,
             )
     run.notes["quality"] = notes
-
-
-def _check_units(volume: Volume, *, ct: bool) -> None:
-    """Warn of a CT that is not said to be one, and of one that is not in Hounsfield units."""
-    lowest = float(volume.data.min())
-    if ct and lowest > -200:
-        logger.warning(
-            "%s: nothing is below %.0f, so it is hardly a CT in Hounsfield units", volume.name, lowest
-        )
-    elif not ct and lowest < -500:
-        logger.warning("%s: values down to %.0f: a CT needs --ct", volume.name, lowest)
