@@ -15,6 +15,7 @@ from pellucid.errors import PellucidError, wrong
 from pellucid.io import disk, mgh_file, nifti_file, nrrd_file
 from pellucid.io.finding import Finding, raise_first
 from pellucid.io.geometry import describe_grid
+from pellucid.io.kinds import DICOM_FIX
 from pellucid.io.numbers import Storage, choose, decode, encode
 from pellucid.io.values import check_values
 from pellucid.io.volume import Format, Grid, Header, Volume, shape_text
@@ -158,7 +159,8 @@ def _ending(path: Path) -> str:
         return ending
     got = f"'{path.suffix}'" if path.suffix else "no ending"
     need = "a name ending in " + ", ".join(FORMATS)
-    raise wrong(str(path), need=need, got=got, fix="DICOM folders: convert them first (dcm2niix).")
+    fix = f"DICOM: {DICOM_FIX}" if path.suffix.lower() in ("", ".dcm", ".ima") else ""
+    raise wrong(str(path), need=need, got=got, fix=fix)
 
 
 def _describe_image(image: nib.spatialimages.SpatialImage, frame: int | None) -> disk.Described:
