@@ -47,6 +47,6 @@ def other_kind(head: bytes) -> tuple[str, str]:
         return got, "Convert it to NIfTI from the original."
     start = head.lstrip(b"\xef\xbb\xbf \r\n\t")
     for magic, words, fix in _STARTS:
-        if head.startswith(magic) or (len(magic) > 4 and start.startswith(magic)):
+        if head.startswith(magic) or (magic[0] > 32 and start.startswith(magic)):
             return words, fix
     return "a file of another kind", FIX

@@ -92,11 +92,12 @@ def in_window(volume: Volume) -> Volume:
     low, high = CT_WINDOW
     lowest = float(volume.data.min())
     if lowest > -200:
-        inside, above = (
-            float(((volume.data > low + by) & (volume.data < high + by)).float().mean())
-            for by in (0.0, CT_OFFSET)
+        # Much tissue in a window so narrow, and little between it and air: no other image has that.
+        tissue, between = (
+            float(((volume.data > start) & (volume.data < stop)).float().mean())
+            for start, stop in ((low + CT_OFFSET, high + CT_OFFSET), (high + 100, CT_OFFSET - 200))
         )
-        if above > max(5 * inside, 0.02):
+        if tissue > max(0.02, between):
             got = f"values from {lowest:g}, most tissue between {low + CT_OFFSET:g} and {high + CT_OFFSET:g}"
             fix = "1024 was added: convert the scan again with its rescale intercept, or subtract it."
             raise wrong(volume.name, need="a CT in Hounsfield units (air near -1000)", got=got, fix=fix)
