@@ -129,28 +129,25 @@ def ratio(given: argparse.Namespace) -> None:
     plain = pellucid.segment(scan, save="tissue,mask")
     uni = ratio_image(scan, plain.mask.data, std=given.std)
     calm = uni.with_data(torch.where(robust_range(scan.data).scale(scan.data) > 0.03, uni.data, 0.0))
-    truth = plain.tissue.data
+    truth, inside = plain.tissue.data, plain.mask.data > 0.5
     shown = {"ratio image": uni}
-    print("| | brain | CSF | GM | WM | certainty | noise, % | T1w: correlation |")
+    print(
+        "| background | brain | CSF | GM | WM | certainty | noise found, % | T1w with the scan: correlation |"
+    )
     print("|---|--:|--:|--:|--:|--:|--:|--:|")
-    first = None
-    cases = {"without noise in air": (calm, "keep"), "kept": (uni, "keep"), "darkened": (uni, "auto")}
-    for name, (image, background) in cases.items():
-        found = pellucid.segment(image, save="tissue", background=background)
-        clear = pellucid.enhance(image, background=background)
-        t1w = pellucid.synthesize(image, background=background, flip=not given.no_flip)
-        first = t1w.volume.data if first is None else first
-        inside = resample.to_grid(plain.mask, t1w.volume.grid, order=0).data > 0.5
-        pair = torch.stack([first[inside], t1w.volume.data[inside]])
-        notes = (found.record["certainty"], 100 * clear.record["noise"]["share"])
-        row(
-            name,
-            found.tissue.data,
-            truth,
-            f"{notes[0]:.2f}",
-            f"{notes[1]:.1f}",
+    found = pellucid.segment(calm, save="tissue")
+    row("dark", found.tissue.data, truth, f"{found.record['certainty']:.2f}", "", "")
+    for background, name in (("keep", "noise"), ("auto", "noise, darkened")):
+        found = pellucid.segment(uni, save="tissue", background=background)
+        clear = pellucid.enhance(uni, background=background)
+        t1w = pellucid.synthesize(uni, background=background, spacing="native", flip=not given.no_flip)
+        pair = torch.stack([scan.data[inside], t1w.volume.data[inside]])
+        more = (
+            f"{found.record['certainty']:.2f}",
+            f"{100 * clear.record['noise']['share']:.1f}",
             f"{float(torch.corrcoef(pair)[0, 1]):.3f}",
         )
+        row(name, found.tissue.data, truth, *more)
         shown |= {f"{name}: enhanced": clear.volume, f"{name}: T1w": t1w.volume}
     if given.pictures:
         window = {name: (0.0, 255.0 if "T1w" in name else 4095.0) for name in shown}

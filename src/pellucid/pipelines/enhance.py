@@ -96,6 +96,7 @@ def enhance_volume(
     """
     run = run or Run("enhance")
     with run.listening():
+        prepare.warn_of_ct(volume, words="it seems to be a CT, and enhance was made for MRI")
         with run.step("denoise"):
             scan = prepare.without_loud_background(volume, options, run)
             given = space.levels_of(scan)
