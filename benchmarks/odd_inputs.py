@@ -131,23 +131,21 @@ def ratio(given: argparse.Namespace) -> None:
     calm = uni.with_data(torch.where(robust_range(scan.data).scale(scan.data) > 0.03, uni.data, 0.0))
     truth, inside = plain.tissue.data, plain.mask.data > 0.5
     shown = {"ratio image": uni}
-    print(
-        "| background | brain | CSF | GM | WM | certainty | noise found, % | T1w with the scan: correlation |"
-    )
-    print("|---|--:|--:|--:|--:|--:|--:|--:|")
-    found = pellucid.segment(calm, save="tissue")
-    row("dark", found.tissue.data, truth, f"{found.record['certainty']:.2f}", "", "")
-    for background, name in (("keep", "noise"), ("auto", "noise, darkened")):
-        found = pellucid.segment(uni, save="tissue", background=background)
-        clear = pellucid.enhance(uni, background=background)
+    print("| background | brain | CSF | GM | WM | certainty |\n|---|--:|--:|--:|--:|--:|")
+    for name, image, background in (
+        ("noise", uni, "keep"),
+        ("noise, darkened", uni, "auto"),
+        ("dark", calm, "keep"),
+    ):
+        found = pellucid.segment(image, save="tissue", background=background)
+        row(name, found.tissue.data, truth, f"{found.record['certainty']:.2f}")
+    print("\n| background | noise that enhance found, % | T1w with the scan: correlation |\n|---|--:|--:|")
+    for name, background in (("noise, darkened", "auto"), ("noise", "keep")):
         t1w = pellucid.synthesize(uni, background=background, spacing="native", flip=not given.no_flip)
         pair = torch.stack([scan.data[inside], t1w.volume.data[inside]])
-        more = (
-            f"{found.record['certainty']:.2f}",
-            f"{100 * clear.record['noise']['share']:.1f}",
-            f"{float(torch.corrcoef(pair)[0, 1]):.3f}",
-        )
-        row(name, found.tissue.data, truth, *more)
+        clear = pellucid.enhance(uni, background=background)
+        found_noise = 100 * clear.record["noise"]["share"]
+        print(f"| {name} | {found_noise:.1f} | {float(torch.corrcoef(pair)[0, 1]):.3f} |", flush=True)
         shown |= {f"{name}: enhanced": clear.volume, f"{name}: T1w": t1w.volume}
     if given.pictures:
         window = {name: (0.0, 255.0 if "T1w" in name else 4095.0) for name in shown}

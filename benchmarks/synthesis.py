@@ -169,12 +169,10 @@ def low_field(given: argparse.Namespace) -> None:
     grid = resample.to_canonical(best.volume).grid
     whole, mask = resample.to_canonical(best.volume).data, inside.data > 0.5
     names = [path.name.split(".")[0].split("_")[-1] for path in given.low_field]
-    sets = {
-        f"{names[0]}, whole": scans[:1],
-        **{f"{n}, whole": [s] for n, s in zip(names[1:], scans[1:], strict=True)},
-    }
+    sets = {f"{names[0]}, whole": scans[:1]}
     sets |= {f"{name}, low field": [scan] for name, scan in zip(names, coarse, strict=True)}
-    sets |= {"all, low field, fused": coarse}
+    sets |= {"all, low field, fused": coarse} if len(coarse) > 1 else {}
+    sets |= {f"{name}, whole": [scan] for name, scan in zip(names[1:], scans[1:], strict=True)}
     sides = " x ".join(f"{mm:g}" for mm in coarse[0].grid.spacing)
     print(f"Low field: {sides} mm\n\n| T1w from | correlation | CSF, ml | GM, ml | WM, ml | certainty |")
     print("|---|--:|--:|--:|--:|--:|")

@@ -73,3 +73,9 @@ def test_chance_does_not_decide() -> None:
     made, _ = darkened(image, loud_background(image), spacing=SPACING)
     assert float(made[:, 2:5, 2:5, 2:5].max()) < 200
     torch.testing.assert_close(made[:, 20:24, 22:26, 18:22], image[:, 20:24, 22:26, 18:22])
+
+
+def test_a_loud_image_in_dark_air_is_not_meant() -> None:
+    image = ratio_image()
+    striped = torch.where(torch.arange(SHAPE[0]).view(-1, 1, 1) % 16 < 8, image[0], 0.0)
+    assert loud_background((striped * (head() == 0))[None]) is None

@@ -23,6 +23,8 @@ PATCH, PATCHES = 8, 8
 """Voxels of a patch along each axis, and patches of the lattice that is looked at."""
 FEWEST, MOST = 0.08, 0.92
 """Share of loud patches between which an image is a head in noise, neither an ordinary one nor noise alone."""
+BRIGHT, HEAD = 0.15, 0.02
+"""Share of the range above which a quiet patch is no air, and least share of such patches."""
 WINDOW_VOXELS = 6
 """Side of the neighborhood in which noise is measured."""
 EDGE = 0.65
@@ -74,10 +76,15 @@ def loud_background(image: Float[Tensor, "c x y z"]) -> Loud | None:
     a, b, c = sides
     patches = torch.stack([volume[x : x + a, y : y + b, z : z + c] for x, y, z in corners])
     # By the median, as an edge is loud in a few places only.
-    stds = _details(patches).abs().flatten(1).median(1).values / 0.6745
+    details = _details(patches).flatten(1)
+    stds = details.abs().median(1).values / 0.6745
     loud = stds > LOUD * (high - low)
     share = float(loud.float().mean())
-    return Loud(float(stds[loud].median()), low) if FEWEST <= share <= MOST else None
+    # The head is what is quiet: where that is dark air, it is the image itself that is loud.
+    bright = patches.flatten(1).mean(1) > low + BRIGHT * (high - low)
+    quiet = details.square().mean(1).sqrt() < LOUD * (high - low)
+    head = float((bright & quiet).float().mean())
+    return Loud(float(stds[loud].median()), low) if FEWEST <= share <= MOST and head >= HEAD else None
 
 
 def darkened(image: Image, loud: Loud, *, spacing: Spacing) -> tuple[Image, Float[Tensor, "1 x y z"]]:
