@@ -8,6 +8,7 @@ rigid registration of the synthetic images. Scans are also stored in all 48 orde
     python benchmarks/synthesis.py --truth p19_T1.nii.gz --scans p19_T2.nii.gz --lesions p19_lesion.nii.gz
     python benchmarks/synthesis.py --agree p04_T1W.nii.gz p04_T2W.nii.gz p04_FLAIR.nii.gz
     python benchmarks/synthesis.py --orders scan.nii.gz
+    python benchmarks/synthesis.py --low-field p19_T1.nii.gz p19_T2.nii.gz
 """
 
 import argparse
@@ -26,9 +27,16 @@ from pellucid.io import nifti, resample
 from pellucid.io.volume import Grid, Volume
 from pellucid.metrics import ssim
 from pellucid.pipelines import registration
+from pellucid.pipelines.degrade import degrade
 from pellucid.pipelines.result import Result
 
 OBLIQUE = Rotation.from_euler("xyz", [12, -7, 9], degrees=True).as_matrix()
+
+
+LOW_FIELD_MM = (1.5, 1.5, 5.0)
+"""Voxels of a portable scanner of 64 mT, as Hyperfine's."""
+LOW_FIELD_NOISE = 0.05
+"""Standard deviation of its noise, as a share of the intensity range."""
 
 
 def made(scans: list[Path] | list[Volume], given: argparse.Namespace) -> Result:
@@ -144,6 +152,39 @@ def orders(given: argparse.Namespace) -> None:
     print(f"oblique axes: correlation {value:.6f}")
 
 
+def low_field(given: argparse.Namespace) -> None:
+    """Scans as a low-field scanner would store them, alone and fused, against what is made of the whole first one."""
+    scans = [resample.to_canonical(nifti.load(path)) for path in given.low_field]
+    coarse = []
+    for seed, scan in enumerate(scans):
+        steps = [
+            {"effect": "bias_field", "strength": 0.2, "seed": 10 + seed},
+            *({"effect": "thick_slices", "axis": axis, "distance_mm": mm, "thickness_mm": mm, "profile": "box"}
+              for axis, mm in enumerate(LOW_FIELD_MM)),
+            {"effect": "rician_noise", "std": LOW_FIELD_NOISE, "seed": seed},
+        ]  # fmt: skip
+        coarse.append(degrade(scan, steps=steps, as_acquired=True).volume)
+    best = made(scans[:1], given)
+    inside = resample.to_canonical(brain(pellucid.segment(best.volume, weights=given.anatomy_weights)))
+    grid = resample.to_canonical(best.volume).grid
+    whole, mask = resample.to_canonical(best.volume).data, inside.data > 0.5
+    names = [path.name.split(".")[0].split("_")[-1] for path in given.low_field]
+    sets = {f"{names[0]}, whole": scans[:1]}
+    sets |= {f"{name}, low field": [scan] for name, scan in zip(names, coarse, strict=True)}
+    sets |= {"all, low field, fused": coarse} if len(coarse) > 1 else {}
+    sets |= {f"{name}, whole": [scan] for name, scan in zip(names[1:], scans[1:], strict=True)}
+    sides = " x ".join(f"{mm:g}" for mm in coarse[0].grid.spacing)
+    print(f"Low field: {sides} mm\n\n| T1w from | correlation | CSF, ml | GM, ml | WM, ml | certainty |")
+    print("|---|--:|--:|--:|--:|--:|")
+    for name, sources in sets.items():
+        result = best if name == f"{names[0]}, whole" else made(sources, given)
+        labels = pellucid.segment(result.volume, weights=given.anatomy_weights)
+        there = resample.to_grid(resample.to_canonical(result.volume), grid, order=1).data
+        volumes = " | ".join(f"{ml:.0f}" for ml in labels.record["tissue_ml"].values())
+        alike = correlation(there[mask], whole[mask])
+        print(f"| {name} | {alike:.3f} | {volumes} | {labels.record['certainty']:.2f} |", flush=True)
+
+
 def main() -> None:
     """Synthesize, compare, print."""
     parser = argparse.ArgumentParser(
@@ -154,6 +195,7 @@ def main() -> None:
     parser.add_argument("--lesions", type=Path, help="mask of what is not compared")
     parser.add_argument("--agree", nargs="*", default=[], type=Path)
     parser.add_argument("--orders", type=Path)
+    parser.add_argument("--low-field", nargs="*", default=[], type=Path, help="scans of 1 mm of one person")
     parser.add_argument("--weights", default="t1w")
     parser.add_argument("--anatomy-weights", default="anatomy")
     parser.add_argument("--no-flip", action="store_true")
@@ -164,6 +206,8 @@ def main() -> None:
         agreement(given)
     if given.orders:
         orders(given)
+    if given.low_field:
+        low_field(given)
 
 
 if __name__ == "__main__":

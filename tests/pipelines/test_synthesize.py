@@ -17,8 +17,9 @@ from pellucid.io.volume import Grid, Volume
 from pellucid.models import AnatomyConfig, AnatomyNet, Synthesizer, SynthesizerConfig
 from pellucid.pipelines.look import Networks
 from pellucid.pipelines.options import SynthesizeOptions
+from pellucid.pipelines.prepare import CT_WINDOW
 from pellucid.pipelines.result import Result
-from pellucid.pipelines.synthesize import CT_WINDOW, synthesize_volumes
+from pellucid.pipelines.synthesize import synthesize_volumes
 from pellucid.training.synthesis_data import MEANS, WHITE
 
 

@@ -49,7 +49,7 @@ def find_inputs(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         inside = sorted(filter(_is_scan, path.iterdir())) if path.is_dir() else [path]
         if not inside:
-            raise wrong(str(path), need=f"images ({' '.join(endings.WRITABLE)}) in the folder", got="none")
+            raise _without_images(path)
         found += inside
     return list(dict.fromkeys(found))
 
@@ -222,6 +222,19 @@ def progress(total: int, *, quiet: bool) -> Iterator[Callable[[str, int], None]]
             timer.join()
         if bar.live.is_started:
             bar.stop()
+
+
+def _without_images(folder: Path) -> PellucidError:
+    """Word the error of a folder without an image; folders of DICOM are the usual ones."""
+    from pellucid.io.dicom import dicom_files
+    from pellucid.io.kinds import DICOM_FIX
+
+    need = f"images ({' '.join(endings.WRITABLE)}) in the folder"
+    count = len(dicom_files(folder))
+    if not count:
+        return wrong(str(folder), need=need, got="none")
+    fix = f"{DICOM_FIX} `pellucid audit {folder}` says what to mind."
+    return wrong(str(folder), need=need, got=f"{count} DICOM file{'s' if count > 1 else ''}", fix=fix)
 
 
 def _is_scan(path: Path) -> bool:

@@ -207,7 +207,7 @@ class Audit(Command):
 
     def run(self) -> int:
         """Audit one file after another and print the findings."""
-        findings = {str(path): _audit(path) for path in find_inputs(self.inputs)}
+        findings = {str(path): _audit(path) for path in _to_audit(self.inputs)}
         if self.json:
             print(json.dumps(findings, indent=2))
         else:
@@ -228,6 +228,15 @@ class Audit(Command):
             for finding in found or [{"level": "ok", "message": "Nothing odd."}]:
                 table.add_row(Text(finding["level"]), Text(finding["message"], overflow="fold"))
             console.print(table)
+
+
+def _to_audit(paths: tuple[Path, ...]) -> list[Path]:
+    """What is looked at: files, and folders of DICOM as a whole."""
+    from pellucid.io.dicom import dicom_files
+
+    alone = [path for path in paths if path.is_dir() and dicom_files(path)]
+    others = [path for path in paths if path not in alone]
+    return [*alone, *(find_inputs(others) if others or not alone else [])]
 
 
 def _audit(path: Path) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pellucid.errors import PellucidError
+from pellucid.io.dicom import begins_as_dicom, dicom_files, look_at
 from pellucid.io.finding import Finding
 from pellucid.io.nifti import inspect
 
@@ -13,7 +14,7 @@ def audit(path: str | Path, *, frame: int | None = None) -> list[Finding]:
     """List everything odd about a file, the worst first; also what `load` would refuse it for.
 
     Args:
-        path: Any file.
+        path: Any file, or a folder of DICOM, which is looked at but not read.
         frame: Which image of a 4-D file to look at; without it such a file is listed as refused.
 
     Returns:
@@ -25,9 +26,20 @@ def audit(path: str | Path, *, frame: int | None = None) -> list[Finding]:
         ['unreadable']
     """
     try:
-        found = inspect(Path(path), frame)
+        found = _of_dicom(Path(path)) or inspect(Path(path), frame)
     except PellucidError as error:
         message = str(error).removeprefix(f"{path}: ")
         return [Finding("unreadable", "refuse", message)]
     order = {"refuse": 0, "warn": 1, "info": 2}
     return sorted(found, key=lambda finding: order[finding.level])
+
+
+def _of_dicom(path: Path) -> tuple[Finding, ...]:
+    """What is to be said of a folder with DICOM in it, or of one such file; nothing of others."""
+    if path.is_dir():
+        files = dicom_files(path)
+    elif path.is_file():
+        files = [path] if begins_as_dicom(path) else []
+    else:
+        files = []
+    return tuple(look_at(files)) if files else ()

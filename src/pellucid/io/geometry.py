@@ -10,6 +10,10 @@ SMALLEST_MM, LARGEST_MM = 0.05, 15.0
 """Voxel sizes outside this range are a wrong header, not a head."""
 SHEAR_DEG, EXTREME_SHEAR_DEG = 1.0, 40.0
 """Axes that are off a right angle by more: the first is said aloud, the second is refused."""
+SLAB = 0.35
+"""Share of the largest extent below which the smallest is that of a slab."""
+FAR_MM = 1000.0
+"""No scanner has a head this far from its middle."""
 FEWEST_IN_PLANE, FEWEST_SLICES = 16, 5
 
 
@@ -86,17 +90,24 @@ def check_affine(affine: NDArray[np.float64]) -> list[Finding]:
     if (sizes < SMALLEST_MM).any() or (sizes > LARGEST_MM).any():
         need = f"voxels of {SMALLEST_MM:g} to {LARGEST_MM:g} mm"
         return [refusal("voxel-size", need=need, got=f"{text} mm", fix=f"{fix} Are its units right?")]
-    cosines = (axes / sizes).T @ (axes / sizes)
-    off_deg = float(np.degrees(np.arcsin(np.clip(np.abs(np.triu(cosines, 1)).max(), 0, 1))))
+    off_deg = shear_deg(affine)
     if off_deg > EXTREME_SHEAR_DEG or abs(np.linalg.det(axes / sizes)) < 0.1:
         got = f"axes {off_deg:.0f} degrees off a right angle"
         return [refusal("shear", need="voxel axes at right angles", got=got, fix=fix)]
     if off_deg > SHEAR_DEG:
         message = (
-            f"Voxel axes are {off_deg:.1f} degrees off a right angle (gantry tilt or an affine registration"
+            f"Voxel axes are {off_deg:.1f} degrees off a right angle (gantry tilt or an affine registration)"
         )
-        return [Finding("shear", "warn", f"{message}); the image is handled as if they were not sheared.")]
+        done = "segment and synthesize straighten the image first, the others work along its axes."
+        return [Finding("shear", "warn", f"{message}: {done}")]
     return []
+
+
+def shear_deg(affine: NDArray[np.float64]) -> float:
+    """How far the axes of an affine are off right angles: the worst pair, in degrees."""
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    cosines = np.abs(np.triu(axes.T @ axes, 1)).max()
+    return float(np.degrees(np.arcsin(np.clip(cosines, 0, 1))))
 
 
 def describe_grid(grid: Grid) -> list[Finding]:
@@ -106,7 +117,7 @@ def describe_grid(grid: Grid) -> list[Finding]:
         grid: A grid that `check_affine` let pass.
 
     Returns:
-        Findings `thick-slices`, `axis-order`, `oblique` (info) and `extent` (warn).
+        Findings `thick-slices`, `axis-order`, `oblique` (info), `slab` (info or warn), `far` and `extent` (warn).
     """
     found = []
     low, high = min(grid.spacing), max(grid.spacing)
@@ -124,6 +135,13 @@ def describe_grid(grid: Grid) -> list[Finding]:
     if oblique_deg > 1:
         message = f"Oblique: the scan is tilted {oblique_deg:.0f} degrees against the scanner's axes."
         found.append(Finding("oblique", "info", message))
+    found += _check_slab(grid)
+    middle = float(np.linalg.norm(grid.corners().mean(axis=0)))
+    if middle > FAR_MM:
+        message = (
+            f"The middle of the image is {middle:.0f} mm from the origin: it lies beside everything else."
+        )
+        found.append(Finding("far", "warn", message))
     largest = max(grid.extent_mm)
     if not 50 <= largest <= 700:
         message = (
@@ -131,6 +149,17 @@ def describe_grid(grid: Grid) -> list[Finding]:
         )
         found.append(Finding("extent", "warn", message))
     return found
+
+
+def _check_slab(grid: Grid) -> list[Finding]:
+    """A field of view that is flat: a slab, or the distance of slices is wrong, as where 1 mm was filled in for 5."""
+    smallest, largest = min(grid.extent_mm), max(grid.extent_mm)
+    if smallest >= SLAB * largest or largest < 100:
+        return []
+    message = f"The field of view is flat ({spacing_text(grid.extent_mm)} mm): a slab"
+    if max(grid.spacing) >= 2 * min(grid.spacing):
+        return [Finding("slab", "info", f"{message}.")]
+    return [Finding("slab", "warn", f"{message}, or the distance of its slices is wrong in the header.")]
 
 
 def spacing_text(spacing: object) -> str:

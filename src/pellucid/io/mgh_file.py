@@ -14,6 +14,7 @@ from pellucid.errors import wrong
 from pellucid.io.disk import Described, read_array, reading, writing
 from pellucid.io.finding import Finding, refusal
 from pellucid.io.geometry import check_affine, check_shape, spatial_shape
+from pellucid.io.kinds import other_kind
 from pellucid.io.numbers import Storage
 from pellucid.io.volume import Grid, Header
 
@@ -40,9 +41,9 @@ def describe(path: Path, frame: int | None) -> Described:
         head = file.read(header_dtype.itemsize)
         raw = np.frombuffer(head, header_dtype)[0] if len(head) == header_dtype.itemsize else None
         if raw is None or int(raw["version"]) != 1 or (raw["dims"] < 1).any():
-            raise wrong(
-                str(path), need="an MGH file", got="a file of another kind", fix="Is the name's ending right?"
-            )
+            known = raw is not None and int(raw["version"]) == 1
+            got, fix = other_kind(b"" if known else head + file.read(540 - len(head)))
+            raise wrong(str(path), need="an MGH file", got=got, fix=fix)
         try:
             dtype = np.dtype(_DTYPES[int(raw["type"])])
         except KeyError:

@@ -13,16 +13,16 @@ from numpy.typing import DTypeLike, NDArray
 from pellucid import endings
 from pellucid.errors import PellucidError, wrong
 from pellucid.io import disk, mgh_file, nifti_file, nrrd_file
-from pellucid.io.finding import Finding, raise_first, refusal
+from pellucid.io.finding import Finding, raise_first
 from pellucid.io.geometry import describe_grid
+from pellucid.io.kinds import DICOM_FIX
 from pellucid.io.numbers import Storage, choose, decode, encode
+from pellucid.io.values import check_values
 from pellucid.io.volume import Format, Grid, Header, Volume, shape_text
 
 # nibabel's constructors are untyped.
 _NIFTI1_IMAGE: Any = nib.Nifti1Image
 _NIFTI2_IMAGE: Any = nib.Nifti2Image
-_EXACT = 2**24
-"""Largest whole number up to which float32 holds every one."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,9 @@ def load_mask(path: str | Path) -> Volume:
     if any(finding.code == "frames" for finding in described.findings):
         fix = "Save the one you mean as a file of its own."
         raise wrong(str(path), need="one 3-D mask", got=shape_text(described.header.shape), fix=fix)
-    return _checked(described, None, str(path), name=str(path), accept=("constant",))
+    volume = _checked(described, None, str(path), name=str(path), accept=("constant",))
+    # Labels are what it should hold.
+    return replace(volume, findings=tuple(found for found in volume.findings if found.code != "labels"))
 
 
 def inspect(path: Path, frame: int | None) -> tuple[Finding, ...]:
@@ -157,7 +159,8 @@ def _ending(path: Path) -> str:
         return ending
     got = f"'{path.suffix}'" if path.suffix else "no ending"
     need = "a name ending in " + ", ".join(FORMATS)
-    raise wrong(str(path), need=need, got=got, fix="DICOM folders: convert them first (dcm2niix).")
+    fix = f"DICOM: {DICOM_FIX}" if path.suffix.lower() in ("", ".dcm", ".ima") else ""
+    raise wrong(str(path), need=need, got=got, fix=fix)
 
 
 def _describe_image(image: nib.spatialimages.SpatialImage, frame: int | None) -> disk.Described:
@@ -202,22 +205,9 @@ def _read(
     if grid is None:
         raise PellucidError(f"{path}: the header describes no grid.")
     image, bad = decode(described.read(frame or 0), header.slope, header.inter)
-    low, high = float(image.min()), float(image.max())
-    found = [*described.findings, *describe_grid(grid)]
-    if bad == image.numel():
-        found.append(refusal("nan", need="numbers", got="NaN or infinity in every voxel"))
-    elif low == high:
-        got = "0 in every voxel" if low == 0 else f"the same value ({low:g}) in every voxel"
-        got += f", but for {bad} that are NaN, infinite or beyond 3.4e38" if bad else ""
-        found.append(refusal("constant", need="an image", got=got, fix="The file is empty of content."))
-    elif bad:
-        share = f"{bad} of {image.numel()} voxels"
-        found.append(
-            Finding("nan", "warn", f"{share} were NaN, infinite or beyond 3.4e38, and are taken as 0.")
-        )
-    if header.dtype.kind in "iu" and header.slope == 1 and max(-low, high) > _EXACT:
-        found.append(Finding("precision", "info", "Numbers above 2^24 are rounded to seven digits."))
-    return Volume(image[None], grid, header, path, tuple(found)), tuple(found)
+    values = check_values(image[None], bad, header, grid)
+    found = (*described.findings, *describe_grid(grid), *values)
+    return Volume(image[None], grid, header, path, found), found
 
 
 def save(volume: Volume, path: str | Path, *, dtype: DTypeLike | None = None, force: bool = False) -> Path:

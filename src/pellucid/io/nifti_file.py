@@ -16,6 +16,7 @@ from pellucid.errors import wrong
 from pellucid.io.disk import Described, read_array, reading, writing
 from pellucid.io.finding import Finding, refusal
 from pellucid.io.geometry import check_shape, spatial_shape
+from pellucid.io.kinds import other_kind
 from pellucid.io.nifti_geometry import read_affine, write_affine
 from pellucid.io.numbers import Storage
 from pellucid.io.volume import Grid, Header
@@ -81,12 +82,7 @@ def _parse(path: Path, file: io.BufferedIOBase) -> tuple[Any, list[Finding]]:
     magic = head[344:347] if head[344:347] in _KINDS else head[4:7]
     kind = _KINDS.get(magic)
     if kind is None or len(head) < kind.template_dtype.itemsize:
-        analyze = len(head) >= 348 and 348 in (
-            int.from_bytes(head[:4], "little"),
-            int.from_bytes(head[:4], "big"),
-        )
-        got = "an Analyze 7.5 header, which has no orientation" if analyze else "a file of another kind"
-        fix = "Convert it to NIfTI from the original." if analyze else "Is the name's ending right?"
+        got, fix = other_kind(head) if kind is None else ("one that ends in its header", "Copy it again.")
         raise wrong(str(path), need="a NIfTI file", got=got, fix=fix)
     size = kind.template_dtype.itemsize
     order = {size.to_bytes(4, "little"): "<", size.to_bytes(4, "big"): ">"}.get(head[:4])
@@ -145,11 +141,21 @@ def describe_fields(fields: Any, frame: int | None) -> tuple[Header, list[Findin
     header = Header("nifti", fields, dtype, slope, inter, shape, None)
     found += check_shape(header, frame)
     affine, geometry = read_affine(fields, spatial_shape(header))
-    found += geometry
+    found += geometry + _intent(fields)
     if affine is None or any(finding.level == "refuse" for finding in geometry):
         return header, found
     grid = Grid(spatial_shape(header), affine)
     return Header("nifti", fields, dtype, slope, inter, shape, grid), found
+
+
+def _intent(fields: Any) -> list[Finding]:
+    """Say so if the header names something other than an image: a statistic, labels, vectors."""
+    code = int(fields["intent_code"])
+    if not (2 <= code <= 24 or 1002 <= code <= 1011):
+        return []
+    known: Any = nifti1.intent_codes
+    name = known.label.get(code, f"intent code {code}")
+    return [Finding("intent", "warn", f"The header says that it holds {name}, not a scan.")]
 
 
 def _dtype(fields: Any) -> tuple[np.dtype[Any], list[Finding]]:

@@ -14,6 +14,7 @@ from pellucid.errors import wrong
 from pellucid.io.disk import Described, reading
 from pellucid.io.finding import Finding, refusal
 from pellucid.io.geometry import check_affine, check_shape, spatial_shape
+from pellucid.io.kinds import FIX, other_kind
 from pellucid.io.numbers import Storage
 from pellucid.io.volume import Grid, Header
 
@@ -71,8 +72,11 @@ def describe(path: Path, frame: int | None) -> Described:
             shape = tuple(int(size) for size in fields["sizes"])
             dtype = np.dtype(nrrd.reader._determine_datatype(fields))
         except _DAMAGE as error:
-            got = f"a file that cannot be read as one ({error})"
-            fix = "Is the name's ending right?"
+            got, fix = f"a file that cannot be read as one ({error})", FIX
+            file.seek(0)
+            head = file.read(540)
+            if not head.startswith(b"NRRD"):
+                got, fix = other_kind(head)
             raise wrong(str(path), need="an NRRD file", got=got, fix=fix) from error
         start = file.tell()
     header, found = _describe_fields(fields, shape, dtype, frame)

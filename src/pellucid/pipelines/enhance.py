@@ -17,7 +17,7 @@ from pellucid.io.volume import Grid, Volume
 from pellucid.models import Restorer, SliceFiller, TwoStage
 from pellucid.ops.head import Box, head_box
 from pellucid.ops.intensity import IntensityRange, robust_range
-from pellucid.pipelines import slices, space
+from pellucid.pipelines import prepare, slices, space
 from pellucid.pipelines.anatomy import posteriors
 from pellucid.pipelines.filling import filled
 from pellucid.pipelines.noise import without_noise
@@ -100,9 +100,11 @@ def enhance_volume(
     """
     run = run or Run("enhance")
     with run.listening():
+        prepare.warn_of_ct(volume, words="it seems to be a CT, and enhance was made for MRI")
         with run.step("denoise"):
-            given = space.levels_of(volume)
-            quiet = without_noise(volume, given, run, allowed=options.denoise == "auto")
+            scan = prepare.without_loud_background(volume, options, run)
+            given = space.levels_of(scan)
+            quiet = without_noise(scan, given, run, allowed=options.denoise == "auto")
         with run.step("prepare"):
             levels = robust_range(resample.to_canonical(quiet).data)
             grid = space.wanted_grid(quiet.grid, options.spacing_mm) if grid is None else grid
@@ -128,7 +130,7 @@ def enhance_volume(
             same = resample.back_to(target.with_data(image), template)
             error = _error(doubt, levels, place, target, template, options)
         with run.step("segment"):
-            found = _anatomy(volume, given, template, mask, options, run)
+            found = _anatomy(scan, given, template, mask, options, run)
     run.notes |= {
         "intensity": {"zero": levels.low, "one": levels.high},
         "mask": "predicted" if mask is None else "given",

@@ -39,6 +39,9 @@ class ScanOptions:
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Arithmetic of the network; auto is bf16 where the machine has it in hardware."""
 
+    background: Literal["auto", "keep"] = "auto"
+    """Background full of noise, as in ratio images of MP2RAGE (UNI): darkened before anything else, or kept."""
+
     memory: str | None = None
     """Memory to stay under, for instance 1.5GB: networks then work on tiles of the image."""
 

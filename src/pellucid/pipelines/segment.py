@@ -14,7 +14,7 @@ from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
 from pellucid.models import LesionNet
 from pellucid.ops.labels import bounding_box, one_piece
-from pellucid.pipelines import space, volumes
+from pellucid.pipelines import prepare, space, volumes
 from pellucid.pipelines.anatomy import Drawn, overlap, posteriors
 from pellucid.pipelines.lesions import lesion_network
 from pellucid.pipelines.options import SegmentOptions
@@ -103,11 +103,17 @@ def segment_volume(
     """
     run = run or Run("segment")
     with run.listening():
+        prepare.warn_of_ct(
+            volume, words="a CT needs synthesize --ct first, then its T1w image can be segmented"
+        )
+        scan = prepare.straight(prepare.without_loud_background(volume, options, run), run)
         with run.step("predict"):
-            found = posteriors(volume, network, options, lesions=lesions)
+            found = posteriors(scan, network, options, lesions=lesions)
         with run.step("label"):
-            template = volume.blank(space.wanted_grid(volume.grid, options.spacing_mm))
+            template = scan.blank(space.wanted_grid(scan.grid, options.spacing_mm))
             made = labels_on(template, found, chances="probseg" in options.save, lesion=lesions is not None)
+            if scan.grid != volume.grid and options.spacing == "native":
+                made = _back_on(made, volume.grid)
         table = volumes.table(found.chance, found.right, found.brain, found.grid)
         certainty = round(volumes.certainty(table), 3)
         if certainty < UNSURE:
@@ -120,7 +126,7 @@ def segment_volume(
     run.notes |= {
         "certainty": certainty,
         "working_grid": describe(found.grid),
-        "output_grid": describe(template.grid),
+        "output_grid": describe(made.structures.grid),
         "tissue_ml": volumes.of_tissues(table),
         "intracranial_ml": round(sum(row["volume_ml"] for row in table), 2),
         "lesion_ml": None if lesions is None else volumes.of_lesions(found.lesion, found.brain, found.grid),
@@ -179,6 +185,16 @@ def labels_on(
         resample.back_to(target.with_data(_lesions(found, target.grid) * brain), template) if lesion else None
     )
     return Labels(back[0], back[1], back[2], more, inside)
+
+
+def _back_on(maps: Labels, grid: Grid) -> Labels:
+    """Maps of a straightened scan on its own, sheared grid."""
+
+    def back(volume: Volume | None, *, order: int = 0) -> Volume | None:
+        return None if volume is None else prepare.back_on(volume, grid, order=order)
+
+    labels = [prepare.back_on(volume, grid, order=0) for volume in maps[:3]]
+    return Labels(labels[0], labels[1], labels[2], back(maps.chances, order=1), back(maps.lesion))
 
 
 def _lesions(found: Drawn, grid: Grid) -> Float[Tensor, "1 i j k"]:

@@ -17,7 +17,7 @@ from pellucid.models import SliceFiller
 from pellucid.ops.head import Box, head_box
 from pellucid.ops.intensity import robust_range
 from pellucid.ops.resize import apply_along
-from pellucid.pipelines import space
+from pellucid.pipelines import prepare, space
 from pellucid.pipelines.noise import without_noise
 from pellucid.pipelines.options import SuperResolveOptions
 from pellucid.pipelines.record import Run, describe, describe_weights, read, used
@@ -89,7 +89,7 @@ def super_resolve_volume(
     with run.listening():
         grid = finer_grid(volume, options.sides_mm)
         with run.step("denoise"):
-            quiet = _quiet(volume, options, run)
+            quiet = _quiet(prepare.without_loud_background(volume, options, run), options, run)
         with run.step("prepare"):
             canonical = resample.to_canonical(quiet)
             levels = robust_range(canonical.data)

@@ -18,7 +18,7 @@ from pellucid.io import resample
 from pellucid.io.nifti_file import undisplayed
 from pellucid.io.volume import Grid, Volume
 from pellucid.models import Synthesizer
-from pellucid.pipelines import space
+from pellucid.pipelines import prepare, space
 from pellucid.pipelines.fusion import Made, fused
 from pellucid.pipelines.lesions import lesion_network
 from pellucid.pipelines.look import Look, Networks, look
@@ -31,9 +31,6 @@ logger = logging.getLogger(__name__)
 
 WHITE_MATTER = 110.0
 """Median of white matter in a T1w image, on the 0 to 255 scale FreeSurfer uses."""
-
-CT_WINDOW = (0.0, 80.0)
-"""Hounsfield units between which soft tissue and fluid lie (SynthSR's window)."""
 
 SMALL_ML = 450.0
 """Brains below this size are of fetuses and newborns, whose T1w images the network never saw."""
@@ -120,23 +117,27 @@ def synthesize_volumes(
     run = run or Run("synthesize")
     first = volumes[0]
     with run.listening():
-        templates = [one.blank(space.wanted_grid(one.grid, options.spacing_mm)) for one in volumes]
+        with run.step("prepare"):
+            scans = [_ready(volume, options, run) for volume in volumes]
+        templates = [one.blank(space.wanted_grid(one.grid, options.spacing_mm)) for one in scans]
         targets = [resample.to_canonical(template) for template in templates]
         template, target = templates[0], targets[0]
         with run.step("predict"):
-            pairs = zip(volumes, targets, strict=True)
-            made = [make(volume, networks, options, there.grid, lesions=lesions) for volume, there in pairs]
+            pairs = zip(scans, targets, strict=True)
+            made = [make(scan, networks, options, there.grid, lesions=lesions) for scan, there in pairs]
         with run.step("place"):
             t1w, error, notes = fused(made, [volume.name for volume in volumes], target.grid)
         if len(made) > 1:
             run.notes["fusion"] = notes
         _note_quality(run, made, volumes)
         out, doubt = (resample.back_to(target.with_data(data), template) for data in (t1w, error))
+        if scans[0].grid != first.grid and options.spacing == "native":
+            out, doubt = (prepare.back_on(one, first.grid, order=1) for one in (out, doubt))
         # The header says how the scan looked, and of which sequence it was.
         out = replace(out, header=undisplayed(out.header))
     run.notes |= {
         "t1w_scale": {"range": [0, 255], "white_matter_median": WHITE_MATTER},
-        "output_grid": describe(template.grid),
+        "output_grid": describe(out.grid),
         "used": used(options),
     }
     record = run.record(first, config.to_dict(options), *volumes[1:], *filter(None, [lesions]))
@@ -163,9 +164,9 @@ def make(
     """Synthesize one scan, on a grid of its own.
 
     Args:
-        volume: The scan in its stored orientation, one channel.
+        volume: The scan in its stored orientation, one channel; a CT is cut to its window.
         networks: All of them.
-        options: Device, precision, flip and CT.
+        options: Device, precision, flip and lesions.
         target: Where it will be wanted: in canonical orientation, with the axes of the scan.
         lesions: A mask of them in the scan's space, instead of what a network says.
 
@@ -175,9 +176,6 @@ def make(
     Raises:
         PellucidError: If the scan has several channels or is constant.
     """
-    _check_units(volume, ct=options.ct)
-    if options.ct:
-        volume = volume.with_data(volume.data.clamp(*CT_WINDOW))
     seen = look(volume, networks, options, target, lesions=lesions)
     answer = _predict(networks.synthesizer, seen, options)
     white = answer[:1][(answer[2:] > 0.9) & seen.brain]
@@ -190,6 +188,15 @@ def make(
         if options.lesions == "keep":
             t1w.sub_(depth)
     return Made(t1w, error, seen.brain[None].float(), seen.shown[None].float(), seen.grid)
+
+
+def _ready(volume: Volume, options: SynthesizeOptions, run: Run) -> Volume:
+    """A scan without what would mislead the networks: bone, a background of noise, a tilted gantry."""
+    if options.ct:
+        # Before it is straightened: interpolation would carry bone into brain.
+        return prepare.straight(prepare.in_window(volume), run)
+    prepare.warn_of_ct(volume)
+    return prepare.straight(prepare.without_loud_background(volume, options, run), run)
 
 
 def _read(source: Any, options: SynthesizeOptions, *, alone: bool) -> Volume:
@@ -247,14 +254,3 @@ def _note_quality(run: Run, made: Sequence[Made], volumes: Sequence[Volume]) -> 
                 size,
             )
     run.notes["quality"] = notes
-
-
-def _check_units(volume: Volume, *, ct: bool) -> None:
-    """Warn of a CT that is not said to be one, and of one that is not in Hounsfield units."""
-    lowest = float(volume.data.min())
-    if ct and lowest > -200:
-        logger.warning(
-            "%s: nothing is below %.0f, so it is hardly a CT in Hounsfield units", volume.name, lowest
-        )
-    elif not ct and lowest < -500:
-        logger.warning("%s: values down to %.0f: a CT needs --ct", volume.name, lowest)
