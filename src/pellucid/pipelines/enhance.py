@@ -19,6 +19,8 @@ from pellucid.ops.head import Box, head_box
 from pellucid.ops.intensity import IntensityRange, robust_range
 from pellucid.pipelines import slices, space
 from pellucid.pipelines.anatomy import posteriors
+from pellucid.pipelines.bias import bias_field, without_bias
+from pellucid.pipelines.consistency import consistency
 from pellucid.pipelines.noise import without_noise
 from pellucid.pipelines.options import EnhanceOptions
 from pellucid.pipelines.record import Run, describe, describe_weights, read, read_mask, used
@@ -120,6 +122,14 @@ def enhance_volume(
         with run.step("back"):
             same = resample.back_to(target.with_data(image), template)
             error = _error(doubt, levels, place, target, template, options)
+        with run.step("check"):
+            residual = consistency(volume, same, given, run)
+        with run.step("bias"):
+            # Last, so that the check compares what the scanner saw.
+            remove = options.bias == "remove"
+            wanted = remove or "bias" in options.save
+            field = bias_field(volume, given, template, options, run) if wanted else None
+            even = without_bias(same, field, given) if field is not None and remove else same
         with run.step("segment"):
             found = _anatomy(volume, given, template, mask, options, run)
     run.notes |= {
@@ -135,7 +145,16 @@ def enhance_volume(
     }
     record = run.record(volume, config.to_dict(options), *filter(None, [mask]))
     tissue, brain = (None, None) if found is None else (found.tissue, found.brain)
-    return Result(same, tissue, brain, record=record, uncertainty=error, extras=options.save)
+    return Result(
+        even,
+        tissue,
+        brain,
+        record=record,
+        uncertainty=error,
+        consistency=residual if "consistency" in options.save else None,
+        bias=field,
+        extras=options.save,
+    )
 
 
 def _geometry(template: Volume, work: Volume, box: Box) -> dict[str, Any]:

@@ -7,13 +7,15 @@ from pathlib import Path
 from pellucid import endings
 from pellucid.errors import wrong
 
-EXTRAS = {
+EXTRAS: dict[str, tuple[str, str | None]] = {
     "mask": ("brain", "mask"),
     "tissue": ("tissue", "dseg"),
     "probseg": ("tissue", "probseg"),
-    "uncertainty": ("uncertainty", "T1w"),
+    "uncertainty": ("uncertainty", None),
+    "consistency": ("consistency", None),
+    "bias": ("bias", None),
 }
-"""Description and kind in the name of each extra output, in an output folder."""
+"""Description and kind in the name of each extra output, in an output folder; without a kind, that of the image."""
 
 
 def split_kind(stem: str) -> tuple[str, str]:
@@ -122,7 +124,9 @@ def output_paths(
         more = {name: out.with_name(f"{stem}_{name}{ending}") for name in extras}
     else:
         image = out / output_name(source, description, kind=kind)
-        more = {name: out / output_name(source, EXTRAS[name][0], kind=EXTRAS[name][1]) for name in extras}
+        more = {
+            name: out / output_name(source, EXTRAS[name][0], kind=EXTRAS[name][1] or kind) for name in extras
+        }
     if "probseg" in more and endings.split_suffix(image)[1].lower() in endings.ONE_IMAGE:
         # Several frames in one file: NIfTI where the format of the image has none.
         more["probseg"] = more["probseg"].with_name(f"{endings.split_suffix(more['probseg'])[0]}.nii.gz")

@@ -1,0 +1,103 @@
+"""The bias field of a scan: how much brighter tissue of one kind is in one place than in another."""
+
+import logging
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pellucid import runtime, weights
+from pellucid.io import resample
+from pellucid.io.volume import Volume
+from pellucid.ops.field import log_field
+from pellucid.ops.intensity import IntensityRange
+from pellucid.pipelines import space
+from pellucid.pipelines.anatomy import coarse
+from pellucid.pipelines.options import EnhanceOptions
+from pellucid.pipelines.record import Run, describe_weights
+from pellucid.synthesis.structures import STRUCTURES
+
+logger = logging.getLogger(__name__)
+
+TISSUES = 6
+"""Groups of classes that look alike; the first one is not brain."""
+
+WHITE_GROUP = 3
+
+LEAST_VOXELS = 500
+"""Voxels (of about 2 mm) of white matter that are certain, for its brightness to be measured."""
+
+
+def bias_field(
+    volume: Volume, levels: IntensityRange, template: Volume, options: EnhanceOptions, run: Run
+) -> Volume:
+    """Estimate the multiplicative field of a scan from the tissues that the anatomy network finds in it.
+
+    Args:
+        volume: The scan as it was read.
+        levels: Its values of 0 and 1; the field multiplies what is above 0.
+        template: The grid that the field is wanted on.
+        options: Weights, device, precision.
+        run: Its notebook gets what was found (`bias`).
+
+    Returns:
+        The field, a positive number for each voxel, whose geometric mean in white matter is 1; 1 everywhere, with a
+        warning, if there is no brain to see it in.
+    """
+    name = options.anatomy_weights
+    network = weights.shared(name, runtime.device(options.device), kind="anatomy")
+    run.notes["anatomy_weights"] = describe_weights(name)
+    scan = resample.to_canonical(volume)
+    scan = scan.with_data(levels.scale(scan.data))
+    known = coarse(scan, network, options)
+    image = space.transfer(scan.data, scan.grid, known.grid, order=3, average=True)
+    groups = torch.tensor([structure.group for structure in STRUCTURES])
+    tissues = known.classes.new_zeros(TISSUES, *known.classes.shape[1:]).index_add_(0, groups, known.classes)
+    logs = log_field(image, tissues[1:], spacing=known.grid.spacing)
+    white = tissues[WHITE_GROUP, None] > 0.9
+    brain = known.brain > 0.5
+    if not bool(logs.any()):
+        logger.warning("%s: no brain is found in it, so neither is a bias field", volume.name)
+    elif int(white.sum()) >= LEAST_VOXELS:
+        logs -= logs[white].mean()
+    else:
+        logs -= logs[brain].mean()
+    run.notes["bias"] = {"removed": options.bias == "remove", **_numbers(image, logs, brain, white)}
+    target = resample.to_canonical(template.blank(template.grid))
+    field = space.transfer(logs, known.grid, target.grid, order=3).exp_()
+    return resample.back_to(target.with_data(field), template)
+
+
+def without_bias(image: Volume, field: Volume, levels: IntensityRange) -> Volume:
+    """Divide an image by a field.
+
+    Args:
+        image: In the unit of the scan.
+        field: On its grid.
+        levels: Of the scan: what is 0 stays as it is.
+
+    Returns:
+        The even image.
+    """
+    return image.with_data((image.data - levels.low) / field.data + levels.low)
+
+
+def _numbers(
+    image: Float[Tensor, "1 x y z"],
+    logs: Float[Tensor, "1 x y z"],
+    brain: Tensor,
+    white: Tensor,
+) -> dict[str, float | list[float] | None]:
+    """How strong the field is in the brain, and how even white matter is before and after."""
+    inside = logs[brain] if bool(brain.any()) else logs.flatten()
+    least, most = (float(value) for value in torch.aminmax(inside.exp()))
+    before, after = (
+        float(values[white].std() / values[white].mean()) if int(white.sum()) >= LEAST_VOXELS else None
+        for values in (image, image * (-logs).exp())
+    )
+    return {
+        "strength": float(inside.std()),
+        "range_in_brain": [least, most],
+        "white_matter_variation": before,
+        "white_matter_variation_without": after,
+    }

@@ -1,0 +1,157 @@
+"""Whether an output still is the scan it was made from: acquired once more, it must give what was measured."""
+
+import logging
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+
+from pellucid.degradation.resolution import slice_matrix
+from pellucid.io import resample
+from pellucid.io.volume import Grid, Volume
+from pellucid.metrics.residual import residual_numbers
+from pellucid.ops.filters import gaussian_blur
+from pellucid.ops.intensity import IntensityRange
+from pellucid.ops.resize import apply_along, interpolation_matrix
+from pellucid.pipelines import space
+from pellucid.pipelines.noise import FAR_APART, Noise
+from pellucid.pipelines.record import Run, describe
+from pellucid.types import Image
+
+logger = logging.getLogger(__name__)
+
+HEAD = 0.1
+"""Share of the range above which a scan, blurred a little, shows a head and not air."""
+
+AIR = 2.0
+"""The same in standard deviations of the noise: noisy air has a mean of 1.25."""
+
+MOST = 0.035
+"""Residual, beyond what noise and blur explain, above which an output contradicts its scan: share of the range. This and
+the next two lie between what outputs of validation scans have and what contradictions have: docs/results/consistency.md.
+"""
+
+MOST_BLOCK = 0.06
+"""The same for the mean over a block of 8 mm, beyond five standard errors of the noise that was taken away."""
+
+SMOOTHED = (0.7, 0.01)
+"""Correlation with detail, and unexplained residual, above both of which anatomy was smoothed away."""
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """What is left between a scan and the output as the scanner would have seen it; shares of the range."""
+
+    residual: float
+    """Root mean square in the head."""
+    noise: float
+    """What the noise that was taken away explains of it; 0 if none was."""
+    ratio: float | None
+    """Residual over the noise that was measured; about 1 if that noise is all that went, none without noise."""
+    unexplained: float
+    """What neither noise nor, where the output is sharper, a blurred acquisition explains: the root of a difference of
+    squares."""
+    neighbours: float
+    """Correlation of touching voxels of the residual: about 0 if it is noise."""
+    edges: float
+    """Correlation of its absolute value with the steepness of the image."""
+    detail: float
+    """Correlation with the image's detail: above 0 the output is smoother than the scan, below 0 sharper."""
+    largest_block: float
+    """Largest absolute mean over a block of 8 mm: what appeared or vanished in one place."""
+    agrees: bool
+    """Whether the output does not contradict the scan."""
+
+
+def consistency(scan: Volume, output: Volume, levels: IntensityRange, run: Run) -> Volume:
+    """Acquire an output once more, compare it with the scan, and say so if they contradict each other.
+
+    The acquisition is what is known of it: every voxel of the scan is the mean of the output over a box as large as
+    voxels are apart (`degradation.resolution.slice_matrix`), and, if Rician noise was taken away, magnitudes are as
+    much brighter as that noise makes them. Along axes where the output is coarser, the scan is averaged instead.
+
+    Args:
+        scan: As it was read, one channel.
+        output: On any grid, in the unit of the scan.
+        levels: Values of the scan that are 0 and 1.
+        run: Its notebook has the noise (`noise.without_noise`), and gets what was found (`consistency`).
+
+    Returns:
+        The residual, scan minus output, in the unit of the scan, with the scan's axes; on its grid unless the output is
+        coarser.
+    """
+    noise = Noise(**run.notes["noise"])
+    measured, made = resample.to_canonical(scan), resample.to_canonical(output)
+    grid = _compared(measured.grid, made.grid)
+    seen, again = (levels.scale(_acquired(one, grid)) for one in (measured, made))
+    std = noise.share if noise.removed else 0.0
+    if std and noise.rician:
+        # The mean of magnitudes, to a hundredth of the noise where the signal is twice as strong.
+        again = again.square().add_(std**2).sqrt_()
+    axes = [axis for axis in range(3) if grid.spacing[axis] < FAR_APART * min(grid.spacing)]
+    sigma = [1.0 if axis in axes else 0.0 for axis in range(3)]
+    head = gaussian_blur(seen, sigma=(sigma[0], sigma[1], sigma[2])) > max(HEAD, AIR * noise.share)
+    residual = seen - again
+    found = residual_numbers(residual, again, head, spacing=grid.spacing, axes=axes)
+    # The scan is blurrier than a box of its voxels explains, by an amount that nobody knows: to first order a Gaussian
+    # blur takes away a multiple of the detail, and that multiple is granted. Smoothing is not.
+    blurred = found.detail**2 if found.detail < 0 else 0.0
+    unexplained = max(0.0, found.rms**2 * (1 - blurred) - std**2) ** 0.5
+    smoothed = found.detail > SMOOTHED[0] and unexplained > SMOOTHED[1]
+    blocks = found.block <= MOST_BLOCK + 5 * std * found.block_voxels**-0.5
+    numbers = Consistency(
+        residual=found.rms,
+        noise=std,
+        ratio=found.rms / noise.share if noise.share > 0 else None,
+        unexplained=unexplained,
+        neighbours=found.neighbours,
+        edges=found.edges,
+        detail=found.detail,
+        largest_block=found.block,
+        agrees=unexplained <= MOST and blocks and not smoothed,
+    )
+    run.notes["consistency"] = {**asdict(numbers), "grid": describe(grid)}
+    if not numbers.agrees:
+        logger.warning(
+            "%s: the output contradicts the scan: acquired once more it differs by %.1f %% of the range "
+            "(noise explains %.1f %%), by %.1f %% on average in one place of 8 mm; look at --save consistency",
+            scan.name,
+            100 * found.rms,
+            100 * std,
+            100 * found.block,
+        )
+    left = measured.with_data(residual * (levels.high - levels.low), grid)
+    return resample.back_to(left, scan)
+
+
+def _compared(scan: Grid, output: Grid) -> Grid:
+    """The grid of the scan, but coarse where the output is."""
+    change = np.linalg.inv(scan.affine) @ output.affine
+    steps = np.diag(change)[:3]
+    if np.abs(change[:3, :3] - np.diag(steps)).max() > 1e-3 * np.abs(steps).max() or steps.max() < 1.01:
+        return scan
+    shape = list(scan.shape)
+    for axis in range(3):
+        if steps[axis] > 1.01:
+            shape[axis] = output.shape[axis]
+        else:
+            change[axis, axis], change[axis, 3] = 1.0, 0.0
+    return Grid((shape[0], shape[1], shape[2]), scan.affine @ change)
+
+
+def _acquired(volume: Volume, grid: Grid) -> Image:
+    """Means over the voxels of a grid; cubic interpolation where its axes are not parallel."""
+    if volume.grid.distance_mm(grid) < 1e-3:
+        return volume.data
+    change = np.linalg.inv(volume.grid.affine) @ grid.affine
+    if np.abs(change[:3, :3] - np.diag(np.diag(change)[:3])).max() > 1e-3 * np.abs(change[:3, :3]).max():
+        return resample.to_grid(volume, grid, order=3).data
+    out = volume.data
+    for axis, at in enumerate(space.positions(volume.grid, grid)):
+        size, step = volume.grid.shape[axis], float(change[axis, axis])
+        if len(at) == size and torch.allclose(at, torch.arange(size, dtype=at.dtype), atol=1e-4):
+            continue
+        box = step > 1.01
+        matrix = slice_matrix(size, at, width=step, profile="box") if box else interpolation_matrix(size, at)
+        out = apply_along(out, matrix, axis + 1)
+    return out
