@@ -69,7 +69,7 @@ def test_an_uneven_scan_becomes_even_and_its_white_matter_stays_as_bright() -> N
     assert torch.corrcoef(found)[0, 1] > 0.95
     told = result.record["bias"]
     assert told["removed"] is True
-    assert told["white_matter_variation_without"] < 0.5 * told["white_matter_variation"]
+    assert told["white_matter_variation_without"] < 0.7 * told["white_matter_variation"]
     # What the check compares is what the scanner saw.
     assert result.record["consistency"]["agrees"]
 

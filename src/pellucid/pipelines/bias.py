@@ -2,6 +2,7 @@
 
 import logging
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -82,6 +83,19 @@ def without_bias(image: Volume, field: Volume, levels: IntensityRange) -> Volume
     return image.with_data((image.data - levels.low) / field.data + levels.low)
 
 
+def variation(values: Float[Tensor, " n"]) -> float:
+    """Spread of a tissue's brightness as a share of it, which lesions in it hardly change.
+
+    Args:
+        values: Brightness of its voxels, above 0.
+
+    Returns:
+        Distance of the quartiles over that of a normal distribution of standard deviation 1, over the median.
+    """
+    low, middle, high = np.quantile(values.numpy(), (0.25, 0.5, 0.75))
+    return float((high - low) / 1.349 / max(middle, 1e-6))
+
+
 def _numbers(
     image: Float[Tensor, "1 x y z"],
     logs: Float[Tensor, "1 x y z"],
@@ -91,10 +105,8 @@ def _numbers(
     """How strong the field is in the brain, and how even white matter is before and after."""
     inside = logs[brain] if bool(brain.any()) else logs.flatten()
     least, most = (float(value) for value in torch.aminmax(inside.exp()))
-    before, after = (
-        float(values[white].std() / values[white].mean()) if int(white.sum()) >= LEAST_VOXELS else None
-        for values in (image, image * (-logs).exp())
-    )
+    known = int(white.sum()) >= LEAST_VOXELS
+    before, after = (variation(values[white]) if known else None for values in (image, image * (-logs).exp()))
     return {
         "strength": float(inside.std()),
         "range_in_brain": [least, most],

@@ -27,9 +27,9 @@ AIR = 2.0
 """The same in standard deviations of the noise: noisy air has a mean of 1.25."""
 
 MOST = 0.035
-"""Residual, beyond what noise and blur explain, above which an output contradicts its scan: share of the range. This and
-the next two lie between what outputs of validation scans have and what contradictions have: docs/results/consistency.md.
-"""
+"""Residual, beyond what noise and blur explain, above which an output contradicts its scan: share of the range. This
+and the next two lie between what outputs of validation scans have and what contradictions have
+(docs/results/consistency.md)."""
 
 MOST_BLOCK = 0.06
 """The same for the mean over a block of 8 mm, beyond five standard errors of the noise that was taken away."""
