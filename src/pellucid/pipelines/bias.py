@@ -29,6 +29,26 @@ LEAST_VOXELS = 500
 """Voxels (of about 2 mm) of white matter that are certain, for its brightness to be measured."""
 
 
+def field_wanted(
+    volume: Volume, levels: IntensityRange, template: Volume, options: EnhanceOptions, run: Run
+) -> Volume | None:
+    """`bias_field`, if it is to be removed or saved.
+
+    Args:
+        volume: See `bias_field`.
+        levels: See `bias_field`.
+        template: See `bias_field`.
+        options: `bias` and `save` say what is wanted.
+        run: See `bias_field`.
+
+    Returns:
+        The field, or none.
+    """
+    if options.bias == "keep" and "bias" not in options.save:
+        return None
+    return bias_field(volume, levels, template, options, run)
+
+
 def bias_field(
     volume: Volume, levels: IntensityRange, template: Volume, options: EnhanceOptions, run: Run
 ) -> Volume:
@@ -69,18 +89,18 @@ def bias_field(
     return resample.back_to(target.with_data(field), template)
 
 
-def without_bias(image: Volume, field: Volume, levels: IntensityRange) -> Volume:
+def without_bias(image: Volume, field: Volume, *, zero: float = 0.0) -> Volume:
     """Divide an image by a field.
 
     Args:
         image: In the unit of the scan.
         field: On its grid.
-        levels: Of the scan: what is 0 stays as it is.
+        zero: Value that stays as it is: that of air.
 
     Returns:
         The even image.
     """
-    return image.with_data((image.data - levels.low) / field.data + levels.low)
+    return image.with_data((image.data - zero) / field.data + zero)
 
 
 def variation(values: Float[Tensor, " n"]) -> float:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pellucid.degradation.resolution import slice_matrix
 from pellucid.io import resample
@@ -33,6 +34,9 @@ and the next two lie between what outputs of validation scans have and what cont
 
 MOST_BLOCK = 0.06
 """The same for the mean over a block of 8 mm, beyond five standard errors of the noise that was taken away."""
+
+COARSER = 1.01
+"""Voxels per voxel from which on a grid is coarser."""
 
 SMOOTHED = (0.7, 0.01)
 """Correlation with detail, and unexplained residual, above both of which anatomy was smoothed away."""
@@ -124,15 +128,31 @@ def consistency(scan: Volume, output: Volume, levels: IntensityRange, run: Run) 
     return resample.back_to(left, scan)
 
 
+def steps_between(grid: Grid, other: Grid) -> NDArray[np.float64] | None:
+    """How many voxels of a grid make one of another, along each axis.
+
+    Args:
+        grid: Any grid.
+        other: Another one.
+
+    Returns:
+        Three numbers; none if the axes are not parallel.
+    """
+    change = (np.linalg.inv(grid.affine) @ other.affine)[:3, :3]
+    steps: NDArray[np.float64] = np.diag(change).copy()
+    apart = np.abs(change - np.diag(steps)).max() > 1e-3 * np.abs(steps).max()
+    return None if apart or steps.min() <= 0 else steps
+
+
 def _compared(scan: Grid, output: Grid) -> Grid:
     """The grid of the scan, but coarse where the output is."""
-    change = np.linalg.inv(scan.affine) @ output.affine
-    steps = np.diag(change)[:3]
-    if np.abs(change[:3, :3] - np.diag(steps)).max() > 1e-3 * np.abs(steps).max() or steps.max() < 1.01:
+    steps = steps_between(scan, output)
+    if steps is None or steps.max() < COARSER:
         return scan
+    change = np.linalg.inv(scan.affine) @ output.affine
     shape = list(scan.shape)
     for axis in range(3):
-        if steps[axis] > 1.01:
+        if steps[axis] > COARSER:
             shape[axis] = output.shape[axis]
         else:
             change[axis, axis], change[axis, 3] = 1.0, 0.0
@@ -143,15 +163,15 @@ def _acquired(volume: Volume, grid: Grid) -> Image:
     """Means over the voxels of a grid; cubic interpolation where its axes are not parallel."""
     if volume.grid.distance_mm(grid) < 1e-3:
         return volume.data
-    change = np.linalg.inv(volume.grid.affine) @ grid.affine
-    if np.abs(change[:3, :3] - np.diag(np.diag(change)[:3])).max() > 1e-3 * np.abs(change[:3, :3]).max():
+    steps = steps_between(volume.grid, grid)
+    if steps is None:
         return resample.to_grid(volume, grid, order=3).data
     out = volume.data
     for axis, at in enumerate(space.positions(volume.grid, grid)):
-        size, step = volume.grid.shape[axis], float(change[axis, axis])
+        size, step = volume.grid.shape[axis], float(steps[axis])
         if len(at) == size and torch.allclose(at, torch.arange(size, dtype=at.dtype), atol=1e-4):
             continue
-        box = step > 1.01
+        box = step > COARSER
         matrix = slice_matrix(size, at, width=step, profile="box") if box else interpolation_matrix(size, at)
         out = apply_along(out, matrix, axis + 1)
     return out

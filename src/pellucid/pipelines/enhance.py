@@ -19,8 +19,9 @@ from pellucid.ops.head import Box, head_box
 from pellucid.ops.intensity import IntensityRange, robust_range
 from pellucid.pipelines import slices, space
 from pellucid.pipelines.anatomy import posteriors
-from pellucid.pipelines.bias import bias_field, without_bias
+from pellucid.pipelines.bias import field_wanted, without_bias
 from pellucid.pipelines.consistency import consistency
+from pellucid.pipelines.doubt import gap_error
 from pellucid.pipelines.noise import without_noise
 from pellucid.pipelines.options import EnhanceOptions
 from pellucid.pipelines.record import Run, describe, describe_weights, read, read_mask, used
@@ -122,14 +123,16 @@ def enhance_volume(
         with run.step("back"):
             same = resample.back_to(target.with_data(image), template)
             error = _error(doubt, levels, place, target, template, options)
+            if doubt is None:
+                error = _gap_error(volume, same, given, options, run)
         with run.step("check"):
             residual = consistency(volume, same, given, run)
         with run.step("bias"):
             # Last, so that the check compares what the scanner saw.
-            remove = options.bias == "remove"
-            wanted = remove or "bias" in options.save
-            field = bias_field(volume, given, template, options, run) if wanted else None
-            even = without_bias(same, field, given) if field is not None and remove else same
+            field = field_wanted(volume, given, template, options, run)
+            if field is not None and options.bias == "remove":
+                same = without_bias(same, field, zero=given.low)
+                error = None if error is None else without_bias(error, field)
         with run.step("segment"):
             found = _anatomy(volume, given, template, mask, options, run)
     run.notes |= {
@@ -146,7 +149,7 @@ def enhance_volume(
     record = run.record(volume, config.to_dict(options), *filter(None, [mask]))
     tissue, brain = (None, None) if found is None else (found.tissue, found.brain)
     return Result(
-        even,
+        same,
         tissue,
         brain,
         record=record,
@@ -255,14 +258,24 @@ def _error(
     template: Volume,
     options: EnhanceOptions,
 ) -> Volume | None:
-    """The error to be expected on the output grid, in the unit of the scan, if anybody wants it."""
-    if "uncertainty" not in options.save:
+    """The error that the network expects on the output grid, in the unit of the scan, if anybody wants it."""
+    if doubt is None or "uncertainty" not in options.save:
         return None
-    if doubt is None:
-        need, fix = "weights of the network restorer", "The others do not know how far they are off."
-        raise wrong(f"weights {options.weights}: --save uncertainty", need=need, got="others", fix=fix)
     error = place.to_target(doubt, order=1).clamp_min_(0).mul_(levels.high - levels.low)
     return resample.back_to(target.with_data(error), template)
+
+
+def _gap_error(
+    volume: Volume, output: Volume, levels: IntensityRange, options: EnhanceOptions, run: Run
+) -> Volume | None:
+    """The same of what was inferred between voxels, by a network that does not say it itself."""
+    wanted = "uncertainty" in options.save
+    error = gap_error(volume, output, levels, run, wanted=wanted)
+    if wanted and error is None:
+        need = "a grid finer than the scan's (--spacing iso), or weights of the network restorer"
+        got = f"spacing {options.spacing} and weights {options.weights}"
+        raise wrong(f"{volume.name}: --save uncertainty", need=need, got=got)
+    return error
 
 
 def _same(

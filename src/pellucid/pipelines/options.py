@@ -16,7 +16,7 @@ LEAST_MEMORY = 1e9
 Extra = Literal["mask", "tissue", "uncertainty", "consistency", "bias"]
 SegmentExtra = Literal["mask", "tissue", "probseg"]
 SynthesizeExtra = Literal["uncertainty"]
-FinerExtra = Literal["consistency"]
+FinerExtra = Literal["uncertainty", "consistency"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -164,7 +164,8 @@ class SuperResolveOptions(ScanOptions):
     a scan that has none."""
 
     save: tuple[FinerExtra, ...] = ()
-    """Also write: what the scan has that the output, acquired once more, has not."""
+    """Also write: expected absolute error of each voxel, what the scan has that the output, acquired once more, has
+    not."""
 
     weights: str = "slices"
     """Name of bundled weights of a slice filler, or path of a .safetensors file."""

@@ -19,6 +19,7 @@ from pellucid.ops.intensity import robust_range
 from pellucid.ops.resize import apply_along
 from pellucid.pipelines import space
 from pellucid.pipelines.consistency import consistency
+from pellucid.pipelines.doubt import gap_error
 from pellucid.pipelines.noise import without_noise
 from pellucid.pipelines.options import SuperResolveOptions
 from pellucid.pipelines.record import Run, describe, describe_weights, read, used
@@ -111,6 +112,7 @@ def super_resolve_volume(
             same = resample.back_to(canonical.with_data(image, grid), quiet)
         with run.step("check"):
             residual = consistency(volume, same, given, run)
+            doubt = gap_error(volume, same, given, run, wanted="uncertainty" in options.save)
     run.notes |= {
         "intensity": {"zero": levels.low, "one": levels.high},
         "axes": _described(canonical.grid, grid, axes),
@@ -126,6 +128,7 @@ def super_resolve_volume(
         None,
         record=record,
         description="superresolved",
+        uncertainty=doubt,
         consistency=residual if "consistency" in options.save else None,
         extras=options.save,
     )
