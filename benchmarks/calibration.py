@@ -1,9 +1,9 @@
 """How far expected errors are from errors: fits what `pipelines/calibration.py` holds, and judges it.
 
 Finer grids: blocks of 72 voxels of scans whose voxels are averaged, over 2 to 5 along one axis or over 2 along all,
-with noise or without, brought back by `enhance` or `super-resolve`, and compared with the scan. Synthesis: heads of a person
-with labels and a T1w scan, painted in random contrasts and corrupted as in training, synthesized, and compared with
-the T1w in the brain after linear scaling. Subjects must be ones that the network did not learn from.
+with noise or without, brought back by `enhance` or `super-resolve`, and compared with the scan. Synthesis: heads of a
+person with labels and a T1w scan, painted in random contrasts and corrupted as in training, synthesized, and compared
+with the T1w in the brain after linear scaling. Subjects must be ones that the network did not learn from.
 
     python benchmarks/calibration.py --fit-gaps packed/train.zip --people openms_p07 sbatlas_GA28_operated
     python benchmarks/calibration.py --fit-synthesis packed/synthesis.zip --people vxm_test
@@ -124,7 +124,7 @@ def synthesis(path: Path, people: list[str], heads: int) -> Iterator[Case]:
     stream = SynthesisStream(subjects, SynthesisDataConfig(), anatomy, seed=11).streams[0]
     for step in range(heads) if stream is not None else ():
         head = stream.example(step, 0)
-        side = head.spacing / 2
+        side = head.spacing
         shape = head.image.shape
         grid = Grid((shape[1], shape[2], shape[3]), np.diag([side, side, side, 1.0]))
         options = SynthesizeOptions(spacing="native", flip=True, save=("uncertainty",))
