@@ -80,7 +80,7 @@ def painted(path: Path) -> Volume:
     return labels.with_data((image + noise).abs())
 
 
-def rows(scan: Volume, name: str, strengths: list[float]) -> None:
+def rows(scan: Volume, name: str, strengths: list[float], methods: list[str]) -> None:
     """Print what each method finds at each strength."""
     scan = resample.to_canonical(scan)
     scaled = scan.with_data(space.levels_of(scan).scale(scan.data))
@@ -88,8 +88,8 @@ def rows(scan: Volume, name: str, strengths: list[float]) -> None:
     there = space.transfer(known.classes[WHITE].sum(0, keepdim=True), known.grid, scan.grid, order=1)
     white = there > 0.9
     brain = space.transfer(known.brain, known.grid, scan.grid, order=1) > 0.5
-    for method, find in METHODS.items():
-        own = None
+    for method in methods:
+        find, own = METHODS[method], None
         for strength in strengths:
             truth = simulated(torch.ones_like(scan.data), strength=strength, generator=seeded(7)).log()
             biased = scan.with_data(scan.data * truth.exp())
@@ -117,6 +117,7 @@ def main() -> None:
     parser.add_argument("scans", nargs="*", type=Path)
     parser.add_argument("--labels", nargs="*", default=[], type=Path)
     parser.add_argument("--strengths", nargs="*", default=[0.0, 0.1, 0.3], type=float)
+    parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=list(METHODS))
     given = parser.parse_args()
     print(
         "| scan | method | strength | field in the brain | found | correlation | off by | white matter before, % "
@@ -124,9 +125,9 @@ def main() -> None:
     )
     strengths = sorted({0.0, *given.strengths})
     for path in given.scans:
-        rows(nifti.load(path), path.name.split(".")[0], strengths)
+        rows(nifti.load(path), path.name.split(".")[0], strengths, given.methods)
     for path in given.labels:
-        rows(painted(path), f"{path.name.split('.')[0]}, painted", strengths)
+        rows(painted(path), f"{path.name.split('.')[0]}, painted", strengths, given.methods)
 
 
 if __name__ == "__main__":

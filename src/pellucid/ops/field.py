@@ -22,6 +22,8 @@ ROUNDS = 8
 """Of tissues and field in turn."""
 FIT_MM = 5.0
 """Voxels that are this far apart are enough."""
+CERTAIN = 0.8
+"""Probability of one tissue above which a voxel counts: at borders, where tissues mix, it would be taken for field."""
 DARK = 0.03
 """Share of the range below which a logarithm is that of noise."""
 LEAST_STD = 0.03
@@ -55,7 +57,7 @@ def log_field(
     x, y, z = (torch.arange(0, size, step) for size, step in zip(image.shape[1:], steps, strict=True))
     values, chance = image[0][x][:, y][:, :, z].double(), prior[:, x][:, :, y][..., z].double()
     share = chance.sum(0)
-    seen = (share > 0.3) & (values > DARK)
+    seen = (chance.amax(0) > CERTAIN) & (values > DARK)
     waves = [_cosines(size, mm) for size, mm in zip(image.shape[1:], spacing, strict=True)]
     at = seen.nonzero().T
     lines = [wave[line[place]] for wave, line, place in zip(waves, (x, y, z), at, strict=True)]
