@@ -22,8 +22,9 @@ ROUNDS = 8
 """Of tissues and field in turn."""
 FIT_MM = 5.0
 """Voxels that are this far apart are enough."""
-CERTAIN = 0.8
-"""Probability of one tissue above which a voxel counts: at borders, where tissues mix, it would be taken for field."""
+CERTAINTY = 6
+"""Power of the probability of the likeliest tissue by which a voxel counts: at borders, where tissues mix, it would be
+taken for field."""
 DARK = 0.03
 """Share of the range below which a logarithm is that of noise."""
 LEAST_STD = 0.03
@@ -56,8 +57,8 @@ def log_field(
     steps = [max(1, round(FIT_MM / mm)) for mm in spacing]
     x, y, z = (torch.arange(0, size, step) for size, step in zip(image.shape[1:], steps, strict=True))
     values, chance = image[0][x][:, y][:, :, z].double(), prior[:, x][:, :, y][..., z].double()
-    share = chance.sum(0)
-    seen = (chance.amax(0) > CERTAIN) & (values > DARK)
+    share = chance.amax(0)
+    seen = (share > 0.3) & (values > DARK)
     waves = [_cosines(size, mm) for size, mm in zip(image.shape[1:], spacing, strict=True)]
     at = seen.nonzero().T
     lines = [wave[line[place]] for wave, line, place in zip(waves, (x, y, z), at, strict=True)]
@@ -65,7 +66,9 @@ def log_field(
     if len(basis) < basis.shape[1]:
         return torch.zeros_like(image)
     penalty = _penalty([wave.shape[1] for wave in waves], image.shape[1:], spacing)
-    found = _fit(values[seen].log(), chance[:, seen].clamp_min(1e-4), share[seen], basis, penalty)
+    found = _fit(
+        values[seen].log(), chance[:, seen].clamp_min(1e-4), share[seen] ** CERTAINTY, basis, penalty
+    )
     weights = found.reshape([wave.shape[1] for wave in waves])
     return torch.einsum("ijk,xi,yj,zk->xyz", weights, *waves).to(image)[None]
 

@@ -19,9 +19,7 @@ from pellucid.ops.head import Box, head_box
 from pellucid.ops.intensity import IntensityRange, robust_range
 from pellucid.pipelines import slices, space
 from pellucid.pipelines.anatomy import posteriors
-from pellucid.pipelines.bias import field_wanted, without_bias
-from pellucid.pipelines.consistency import consistency
-from pellucid.pipelines.doubt import gap_error
+from pellucid.pipelines.judged import judged
 from pellucid.pipelines.noise import without_noise
 from pellucid.pipelines.options import EnhanceOptions
 from pellucid.pipelines.record import Run, describe, describe_weights, read, read_mask, used
@@ -123,16 +121,7 @@ def enhance_volume(
         with run.step("back"):
             same = resample.back_to(target.with_data(image), template)
             error = _error(doubt, levels, place, target, template, options)
-            if doubt is None:
-                error = _gap_error(volume, same, given, options, run)
-        with run.step("check"):
-            residual = consistency(volume, same, given, run)
-        with run.step("bias"):
-            # Last, so that the check compares what the scanner saw.
-            field = field_wanted(volume, given, template, options, run)
-            if field is not None and options.bias == "remove":
-                same = without_bias(same, field, zero=given.low)
-                error = None if error is None else without_bias(error, field)
+        out = judged(volume, same, given, options, run, own_error=error, knows=doubt is not None)
         with run.step("segment"):
             found = _anatomy(volume, given, template, mask, options, run)
     run.notes |= {
@@ -149,13 +138,13 @@ def enhance_volume(
     record = run.record(volume, config.to_dict(options), *filter(None, [mask]))
     tissue, brain = (None, None) if found is None else (found.tissue, found.brain)
     return Result(
-        same,
+        out.image,
         tissue,
         brain,
         record=record,
-        uncertainty=error,
-        consistency=residual if "consistency" in options.save else None,
-        bias=field,
+        uncertainty=out.uncertainty,
+        consistency=out.consistency,
+        bias=out.bias,
         extras=options.save,
     )
 
@@ -263,19 +252,6 @@ def _error(
         return None
     error = place.to_target(doubt, order=1).clamp_min_(0).mul_(levels.high - levels.low)
     return resample.back_to(target.with_data(error), template)
-
-
-def _gap_error(
-    volume: Volume, output: Volume, levels: IntensityRange, options: EnhanceOptions, run: Run
-) -> Volume | None:
-    """The same of what was inferred between voxels, by a network that does not say it itself."""
-    wanted = "uncertainty" in options.save
-    error = gap_error(volume, output, levels, run, wanted=wanted)
-    if wanted and error is None:
-        need = "a grid finer than the scan's (--spacing iso), or weights of the network restorer"
-        got = f"spacing {options.spacing} and weights {options.weights}"
-        raise wrong(f"{volume.name}: --save uncertainty", need=need, got=got)
-    return error
 
 
 def _same(
