@@ -7,6 +7,8 @@ with the T1w in the brain after linear scaling. Subjects must be ones that the n
 
     python benchmarks/calibration.py --fit-gaps packed/train.zip --people openms_p07 sbatlas_GA28_operated
     python benchmarks/calibration.py --fit-synthesis packed/synthesis.zip --people vxm_test
+    python benchmarks/calibration.py --fit-pairs p07_T1.nii.gz p07_T2.nii.gz p07_FLAIR.nii.gz
+    python benchmarks/calibration.py --judge-pairs p19_T1.nii.gz p19_T2.nii.gz p19_FLAIR.nii.gz
     python benchmarks/calibration.py --judge-gaps p19_T1.nii.gz p19_FLAIR.nii.gz GA24_T2w.nii.gz
 """
 
@@ -20,6 +22,7 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
+import pellucid
 from pellucid import weights
 from pellucid.degradation.noise import rician_noise
 from pellucid.io import nifti, resample
@@ -136,6 +139,20 @@ def synthesis(path: Path, people: list[str], heads: int) -> Iterator[Case]:
         yield sampled(f"head {step}", [result.uncertainty.data / SYNTHESIS.weights[0]], error, inside)
 
 
+def pairs(truth: Path, scans: list[Path]) -> Iterator[Case]:
+    """One case for each real scan of a person whose real T1w is known."""
+    real = resample.to_canonical(nifti.load(truth))
+    tissue = pellucid.segment(real).tissue
+    for path in scans:
+        result = pellucid.synthesize(path)
+        image, doubt = (resample.to_canonical(v) for v in (result.volume, result.uncertainty))
+        inside = resample.to_grid(tissue, image.grid, order=0).data > 0.5
+        there, made = resample.to_grid(real, image.grid, order=1).data, image.data
+        slope, offset = np.polyfit(there[inside].double().numpy(), made[inside].double().numpy(), 1)
+        error = (there * slope + offset - made).abs()
+        yield sampled(path.name.split(".")[0], [doubt.data / SYNTHESIS.weights[0]], error, inside)
+
+
 def fitted(cases: list[Case]) -> tuple[np.ndarray, np.ndarray]:
     """Weights that make the parts the mean absolute error, where relative errors count alike, and deciles of these."""
     parts, errors = (
@@ -182,6 +199,8 @@ def main() -> None:
     )
     parser.add_argument("--fit-gaps", type=Path)
     parser.add_argument("--fit-synthesis", type=Path)
+    parser.add_argument("--fit-pairs", nargs="*", default=[], type=Path, help="the T1w, then other scans")
+    parser.add_argument("--judge-pairs", nargs="*", default=[], type=Path, help="the same")
     parser.add_argument("--people", nargs="*", default=[])
     parser.add_argument("--heads", type=int, default=6)
     parser.add_argument("--judge-gaps", nargs="*", default=[], type=Path)
@@ -198,11 +217,17 @@ def main() -> None:
         found, deciles = fitted(cases)
         print(f"weights {found.round(3)}, deciles {deciles.round(3)}")
         report(cases, (1.0, 0.0), tuple(found), deciles)
-    if given.fit_synthesis:
-        heads = list(synthesis(given.fit_synthesis, given.people, given.heads))
+    if given.fit_synthesis or given.fit_pairs:
+        truth, *scans = given.fit_pairs or [Path()]
+        heads = list(pairs(truth, scans)) if scans else []
+        if given.fit_synthesis:
+            heads += synthesis(given.fit_synthesis, given.people, given.heads)
         found, deciles = fitted(heads)
         print(f"weights {found.round(3)}, deciles {deciles.round(3)}")
         report(heads, (1.0,), tuple(found), deciles)
+    if given.judge_pairs:
+        truth, *scans = given.judge_pairs
+        report(list(pairs(truth, scans)), (1.0,), SYNTHESIS.weights, np.array(SYNTHESIS.deciles))
     judged = []
     for path in given.judge_gaps:
         scan = resample.to_canonical(nifti.load(path))

@@ -107,6 +107,7 @@ def enhance_volume(
             target = resample.to_canonical(template)
             work = _work(quiet, target, options, run)
             thick = _is_thick(quiet, work)
+            filled = slices.thick_axis(quiet.grid, template.grid) is not None
             changed = not thick or isinstance(network, Restorer)
             box = head_box(levels.scale(work.data), work.grid.spacing)
             crop = levels.scale(work.data[box.slices])
@@ -115,9 +116,9 @@ def enhance_volume(
             clear, doubt = _predict(network, crop, options)
         with run.step("finish"):
             image = _finite(_same(clear, crop, levels, place, target.data), volume, levels)
-            image = image if changed else target.data.clone()
             # Nothing darker than air; where values are positive, 0 is.
-            image = image.clamp_(min=min(levels.low, float(volume.data.min())))
+            lowest = min(levels.low, float(volume.data.min()))
+            image = (image if changed else target.data.clone()).clamp_(min=lowest)
         with run.step("back"):
             same = resample.back_to(target.with_data(image), template)
             error = _error(doubt, levels, place, target, template, options)
@@ -129,19 +130,13 @@ def enhance_volume(
         "mask": "predicted" if mask is None else "given",
         "used": used(options),
         **_geometry(template, work, box),
-        "slices": {
-            "thick": thick,
-            "filled_in": slices.thick_axis(quiet.grid, template.grid) is not None,
-            "changed_by_network": changed,
-        },
+        "slices": {"thick": thick, "filled_in": filled, "changed_by_network": changed},
     }
-    record = run.record(volume, config.to_dict(options), *filter(None, [mask]))
-    tissue, brain = (None, None) if found is None else (found.tissue, found.brain)
     return Result(
         out.image,
-        tissue,
-        brain,
-        record=record,
+        None if found is None else found.tissue,
+        None if found is None else found.brain,
+        record=run.record(volume, config.to_dict(options), *filter(None, [mask])),
         uncertainty=out.uncertainty,
         consistency=out.consistency,
         bias=out.bias,
