@@ -51,7 +51,7 @@ class Consistency:
     noise: float
     """What the noise that was taken away explains of it; 0 if none was."""
     ratio: float | None
-    """Residual over the noise that was measured; about 1 if that noise is all that went, none without noise."""
+    """Residual over that noise; about 1 if noise is all that went, none if none was taken away."""
     unexplained: float
     """What neither noise nor, where the output is sharper, a blurred acquisition explains: the root of a difference of
     squares."""
@@ -106,7 +106,7 @@ def consistency(scan: Volume, output: Volume, levels: IntensityRange, run: Run) 
     numbers = Consistency(
         residual=found.rms,
         noise=std,
-        ratio=found.rms / noise.share if noise.share > 0 else None,
+        ratio=found.rms / std if std else None,
         unexplained=unexplained,
         neighbours=found.neighbours,
         edges=found.edges,
