@@ -1,7 +1,6 @@
 """The error to be expected of what an output shows between the voxels of its scan."""
 
 import math
-from typing import Any
 
 import torch
 
@@ -11,7 +10,7 @@ from pellucid.ops.doubt import inferred_error
 from pellucid.ops.head import Box
 from pellucid.ops.intensity import IntensityRange
 from pellucid.pipelines import space
-from pellucid.pipelines.calibration import GAPS, Calibration
+from pellucid.pipelines.calibration import GAPS, told
 from pellucid.pipelines.consistency import steps_between
 from pellucid.pipelines.record import Run
 
@@ -73,22 +72,6 @@ def gap_error(
     if whole is None:
         return None
     return resample.back_to(made.with_data(whole.mul_(levels.high - levels.low), made.grid), output)
-
-
-def told(calibration: Calibration) -> dict[str, Any]:
-    """What is to be known of expected errors, for the record.
-
-    Args:
-        calibration: By which they were made.
-
-    Returns:
-        Plain data.
-    """
-    return {
-        "half_below_times": calibration.half,
-        "nine_of_ten_below_times": calibration.most,
-        "calibrated_on": calibration.source,
-    }
 
 
 def finer_by(scan: Grid, output: Grid) -> float:

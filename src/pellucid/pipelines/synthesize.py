@@ -22,6 +22,7 @@ from pellucid.ops.head import head_box
 from pellucid.ops.labels import one_piece
 from pellucid.pipelines import space
 from pellucid.pipelines.anatomy import Posteriors, around_brain, coarse, drawn
+from pellucid.pipelines.calibration import SYNTHESIS, told
 from pellucid.pipelines.fusion import Made, fused
 from pellucid.pipelines.options import SynthesizeOptions
 from pellucid.pipelines.record import Run, describe, describe_weights, read, used
@@ -183,7 +184,8 @@ def make(volume: Volume, networks: Networks, options: SynthesizeOptions, target:
     white = answer[:1][(answer[2:] > 0.9) & (brain > 0)]
     factor = WHITE_MATTER / max(float(white.median()) if white.numel() >= 100 else 0.9, 1e-3)
     shown = torch.nn.functional.max_pool3d((image.abs() > 1e-4).float(), SHOWN_VOXELS, 1, SHOWN_VOXELS // 2)
-    return Made((answer[:1] * factor).clamp_(0, 255), answer[1:2] * factor, brain, shown, part)
+    error = answer[1:2] * (factor * SYNTHESIS.weights[0])
+    return Made((answer[:1] * factor).clamp_(0, 255), error, brain, shown, part)
 
 
 def _guide(network: Synthesizer, known: Posteriors, image: Image, grid: Grid) -> Float[Tensor, "7 x y z"]:
@@ -256,6 +258,7 @@ def _note_quality(run: Run, made: Sequence[Made], volumes: Sequence[Volume]) -> 
                 size,
             )
     run.notes["quality"] = notes
+    run.notes["uncertainty"] = told(SYNTHESIS)
 
 
 def _check_units(volume: Volume, *, ct: bool) -> None:
