@@ -1,18 +1,22 @@
 """Whether an output still is the scan it was made from: acquired once more, it must give what was measured."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Bool
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
 
 from pellucid.degradation.resolution import slice_matrix
 from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
 from pellucid.metrics.residual import residual_numbers
-from pellucid.ops.filters import gaussian_blur
 from pellucid.ops.intensity import IntensityRange
+from pellucid.ops.labels import bounding_box
 from pellucid.ops.resize import apply_along, interpolation_matrix
 from pellucid.pipelines import space
 from pellucid.pipelines.noise import FAR_APART, Noise
@@ -22,7 +26,7 @@ from pellucid.types import Image
 logger = logging.getLogger(__name__)
 
 HEAD = 0.1
-"""Share of the range above which a scan, blurred a little, shows a head and not air."""
+"""Share of the range above which a scan, in means over three voxels, shows a head and not air."""
 
 AIR = 2.0
 """The same in standard deviations of the noise: noisy air has a mean of 1.25."""
@@ -93,10 +97,10 @@ def consistency(scan: Volume, output: Volume, levels: IntensityRange, run: Run) 
         # The mean of magnitudes, to a hundredth of the noise where the signal is twice as strong.
         again = again.square().add_(std**2).sqrt_()
     axes = [axis for axis in range(3) if grid.spacing[axis] < FAR_APART * min(grid.spacing)]
-    sigma = [1.0 if axis in axes else 0.0 for axis in range(3)]
-    head = gaussian_blur(seen, sigma=(sigma[0], sigma[1], sigma[2])) > max(HEAD, AIR * noise.share)
+    head = _head(seen, axes, max(HEAD, AIR * noise.share))
     residual = seen - again
-    found = residual_numbers(residual, again, head, spacing=grid.spacing, axes=axes)
+    box = (slice(None), *bounding_box(head[0], margin=1))
+    found = residual_numbers(residual[box], again[box], head[box], spacing=grid.spacing, axes=axes)
     # The scan is blurrier than a box of its voxels explains, by an amount that nobody knows: to first order a Gaussian
     # blur takes away a multiple of the detail, and that multiple is granted. Smoothing is not.
     blurred = found.detail**2 if found.detail < 0 else 0.0
@@ -142,6 +146,15 @@ def steps_between(grid: Grid, other: Grid) -> NDArray[np.float64] | None:
     steps: NDArray[np.float64] = np.diag(change).copy()
     apart = np.abs(change - np.diag(steps)).max() > 1e-3 * np.abs(steps).max()
     return None if apart or steps.min() <= 0 else steps
+
+
+def _head(scan: Image, axes: Sequence[int], level: float) -> Bool[Tensor, "1 x y z"]:
+    """Blocks of three voxels whose mean is above a level; thick slices are not averaged."""
+    sides = [min(3, size) if axis in axes else 1 for axis, size in enumerate(scan.shape[1:])]
+    blocks = F.avg_pool3d(scan, sides, sides, ceil_mode=True) > level
+    for axis, side in enumerate(sides, start=1):
+        blocks = blocks.repeat_interleave(side, dim=axis).narrow(axis, 0, scan.shape[axis])
+    return blocks
 
 
 def _compared(scan: Grid, output: Grid) -> Grid:
