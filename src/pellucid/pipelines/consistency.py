@@ -31,13 +31,14 @@ HEAD = 0.1
 AIR = 2.0
 """The same in standard deviations of the noise: noisy air has a mean of 1.25."""
 
-MOST = 0.035
+MOST = 0.04
 """Residual, beyond what noise and blur explain, above which an output contradicts its scan: share of the range. This
 and the next two lie between what outputs of validation scans have and what contradictions have
 (docs/results/consistency.md)."""
 
 MOST_BLOCK = 0.06
-"""The same for the mean over a block of 8 mm, beyond five standard errors of the noise that was taken away."""
+"""The same for the mean over a block of 8 mm, beyond five standard errors of the noise that was taken away and beyond
+the blur that is granted."""
 
 COARSER = 1.01
 """Voxels per voxel from which on a grid is coarser."""
@@ -106,7 +107,7 @@ def consistency(scan: Volume, output: Volume, levels: IntensityRange, run: Run) 
     blurred = found.detail**2 if found.detail < 0 else 0.0
     unexplained = max(0.0, found.rms**2 * (1 - blurred) - std**2) ** 0.5
     smoothed = found.detail > SMOOTHED[0] and unexplained > SMOOTHED[1]
-    blocks = found.block <= MOST_BLOCK + 5 * std * found.block_voxels**-0.5
+    allowed = MOST_BLOCK + 5 * std * found.block_voxels**-0.5 + found.rms * blurred**0.5
     numbers = Consistency(
         residual=found.rms,
         noise=std,
@@ -116,7 +117,7 @@ def consistency(scan: Volume, output: Volume, levels: IntensityRange, run: Run) 
         edges=found.edges,
         detail=found.detail,
         largest_block=found.block,
-        agrees=unexplained <= MOST and blocks and not smoothed,
+        agrees=unexplained <= MOST and found.block <= allowed and not smoothed,
     )
     run.notes["consistency"] = {**asdict(numbers), "grid": describe(grid)}
     if not numbers.agrees:
