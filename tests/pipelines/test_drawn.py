@@ -11,7 +11,8 @@ from pellucid.inference import predictor
 from pellucid.io.volume import Grid
 from pellucid.ops.mixture import sharpen
 from pellucid.pipelines import space
-from pellucid.pipelines.anatomy import GROUPS, Posteriors, around_brain, drawn
+from pellucid.pipelines.anatomy import Posteriors, around_brain
+from pellucid.pipelines.drawing import GROUPS, drawn
 from pellucid.pipelines.look import Networks, _seen
 from pellucid.pipelines.options import SynthesizeOptions
 from pellucid.pipelines.synthesize import synthesize_volumes

@@ -244,7 +244,17 @@ def test_the_record_is_plain_data_and_complete():
     assert record["inputs"][0]["sha256"].startswith("voxels:")
     np.testing.assert_allclose(record["working_grid"]["spacing_mm"], [1, 1, 1], rtol=0.02)
     assert record["working_grid"]["orientation"] == "RAS"
-    assert set(record["seconds"]) == {"denoise", "prepare", "predict", "finish", "back", "segment", "total"}
+    assert set(record["seconds"]) == {
+        "denoise",
+        "prepare",
+        "predict",
+        "finish",
+        "back",
+        "check",
+        "bias",
+        "segment",
+        "total",
+    }
     assert record["peak_memory_mb"] > 0
     assert record["versions"]["torch"]
     assert record["used"] == {"device": "cpu", "precision": ANY, "threads": torch.get_num_threads()}

@@ -18,7 +18,7 @@ from pellucid.models import Anatomy, LesionNet, LesionNetConfig, save
 from pellucid.models.lesions import GROUPS as NETWORK_GROUPS
 from pellucid.ops.intensity import IntensityRange
 from pellucid.pipelines import filling, lesions
-from pellucid.pipelines.filling import filled
+from pellucid.pipelines.filling import fill_lesions
 from pellucid.pipelines.lesions import lesion_network
 from pellucid.pipelines.look import Networks
 from pellucid.pipelines.options import EnhanceOptions, SegmentOptions, SynthesizeOptions
@@ -137,20 +137,20 @@ def bundled(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_filling_puts_in_what_lies_around_and_leaves_the_rest(level: float) -> None:
     scan, inside = lesioned(level)
     run = Run("enhance")
-    got = filled(scan, IntensityRange(0.0, 900.0), EnhanceOptions(lesions="inpaint"), run)
-    assert float((got - ball().data)[inside].abs().max()) < 60  # of 900
+    got = fill_lesions(scan, IntensityRange(0.0, 900.0), EnhanceOptions(lesions="inpaint"), run)
+    assert float((got.data - ball().data)[inside].abs().max()) < 60  # of 900
     far = torch.from_numpy(np.linalg.norm(world(scan.grid) - SPOT, axis=-1) > 8.5)[None]
-    assert torch.equal(got[far], scan.data[far])
+    assert torch.equal(got.data[far], scan.data[far])
     assert run.notes["lesion_ml"] > 0.05
-    same = filled(ball(), IntensityRange(0.0, 900.0), EnhanceOptions(lesions="inpaint"), Run("enhance"))
-    assert torch.equal(same, ball().data)
+    same = fill_lesions(ball(), IntensityRange(0.0, 900.0), EnhanceOptions(lesions="inpaint"), Run("enhance"))
+    assert torch.equal(same.data, ball().data)
 
 
 @pytest.mark.usefixtures("bundled")
-def test_a_slab_of_thick_slices_can_be_filled() -> None:
+def test_a_slab_of_thick_slices_can_be_fill_lesions() -> None:
     scan, inside = lesioned(1.4, (1.0, 1.0, 3.0))
-    got = filled(scan, IntensityRange(0.0, 900.0), EnhanceOptions(lesions="inpaint"), Run("enhance"))
-    assert float((got - ball((1.0, 1.0, 3.0)).data)[inside].abs().mean()) < 90
+    got = fill_lesions(scan, IntensityRange(0.0, 900.0), EnhanceOptions(lesions="inpaint"), Run("enhance"))
+    assert float((got.data - ball((1.0, 1.0, 3.0)).data)[inside].abs().mean()) < 90
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:

@@ -42,7 +42,10 @@ def test_impossible_spacings_are_refused(spacing: str) -> None:
         ({"denoise": "yes"}, "enhance.denoise: need one of auto, never, got 'yes'"),
         ({"precision": "fp16"}, "enhance.precision: need one of auto, bf16, fp32"),
         ({"spacings": 1}, "enhance: unknown key 'spacings'. Did you mean 'spacing'?"),
-        ({"save": "mask,brain"}, "save: need names among mask, tissue, uncertainty, got 'mask,brain'"),
+        (
+            {"save": "mask,brain"},
+            "save: need names among mask, tissue, uncertainty, consistency, bias, got 'mask,brain'",
+        ),
         ({"save": ["brain"]}, "enhance.save[0]: need one of mask, tissue"),
     ],
 )

@@ -66,6 +66,7 @@ def test_what_does_not_know_its_error_cannot_be_asked() -> None:
     small = EfficientUNetConfig(channels=(4, 6))
     network = TwoStage(TwoStageConfig(tissue=small, enhance=small)).eval()
     with pytest.raises(
-        PellucidError, match="save uncertainty: need weights of the network restorer, got others"
+        PellucidError,
+        match="save uncertainty: need a grid finer than the scan's .* or weights of the network restorer",
     ):
         made(ball((1.0, 1.0, 1.0)), network)

@@ -145,6 +145,7 @@ def test_a_fetus_is_warned_of(networks, caplog) -> None:
     assert "never saw the T1w image of one so small" in caplog.text
     assert "a CT needs --ct" not in caplog.text
     assert result.record["quality"][0]["brain_ml"] < 100
+    assert "learnt from" in result.record["uncertainty"]["calibrated_on"]
     assert any("so small" in warning for warning in result.record["warnings"])
 
 

@@ -134,7 +134,7 @@ class SuperResolve(Command):
     def run(self) -> int:
         """Bring one scan after another to the finer grid."""
         options = self.resolution
-        jobs = plan(self.inputs, self.out, "superresolved")
+        jobs = plan(self.inputs, self.out, "superresolved", extras=options.save)
         _check_once(options, options.weights)
 
         def work(job: Job) -> None:

@@ -19,7 +19,7 @@ from pellucid.evaluation.robustness import truth_mask
 from pellucid.io.volume import Volume
 from pellucid.ops.intensity import robust_range
 from pellucid.ops.labels import are_labels, fill_holes
-from pellucid.pipelines.anatomy import posteriors
+from pellucid.pipelines.drawing import posteriors
 from pellucid.pipelines.options import EnhanceOptions
 from pellucid.pipelines.segment import labels_on
 from pellucid.synthesis.tables import TISSUES, load_table

@@ -18,8 +18,9 @@ from pellucid.models import Restorer, SliceFiller, TwoStage
 from pellucid.ops.head import Box, head_box
 from pellucid.ops.intensity import IntensityRange, robust_range
 from pellucid.pipelines import prepare, slices, space
-from pellucid.pipelines.anatomy import posteriors
-from pellucid.pipelines.filling import filled
+from pellucid.pipelines.drawing import posteriors
+from pellucid.pipelines.filling import fill_lesions
+from pellucid.pipelines.judged import judged
 from pellucid.pipelines.noise import without_noise
 from pellucid.pipelines.options import EnhanceOptions
 from pellucid.pipelines.record import Run, describe, describe_weights, read, read_mask, used
@@ -112,6 +113,7 @@ def enhance_volume(
             target = resample.to_canonical(template)
             work = _work(quiet, target, options, run)
             thick = _is_thick(quiet, work)
+            filled = slices.thick_axis(quiet.grid, template.grid) is not None
             changed = not thick or isinstance(network, Restorer)
             box = head_box(levels.scale(work.data), work.grid.spacing)
             crop = levels.scale(work.data[box.slices])
@@ -120,15 +122,13 @@ def enhance_volume(
             clear, doubt = _predict(network, crop, options)
         with run.step("finish"):
             image = _finite(_same(clear, crop, levels, place, target.data), volume, levels)
-            image = image if changed else target.data.clone()
             # Nothing darker than air; where values are positive, 0 is.
-            image = image.clamp_(min=min(levels.low, float(volume.data.min())))
-        if options.lesions == "inpaint":
-            with run.step("fill"):
-                image = filled(target.with_data(image), levels, options, run, lesions=lesions)
+            lowest = min(levels.low, float(volume.data.min()))
+            image = (image if changed else target.data.clone()).clamp_(min=lowest)
         with run.step("back"):
             same = resample.back_to(target.with_data(image), template)
             error = _error(doubt, levels, place, target, template, options)
+        out = judged(volume, same, given, options, run, own_error=error, knows=doubt is not None)
         with run.step("segment"):
             found = _anatomy(scan, given, template, mask, options, run)
     run.notes |= {
@@ -136,15 +136,23 @@ def enhance_volume(
         "mask": "predicted" if mask is None else "given",
         "used": used(options),
         **_geometry(template, work, box),
-        "slices": {
-            "thick": thick,
-            "filled_in": slices.thick_axis(quiet.grid, template.grid) is not None,
-            "changed_by_network": changed,
-        },
+        "slices": {"thick": thick, "filled_in": filled, "changed_by_network": changed},
     }
-    record = run.record(volume, config.to_dict(options), *filter(None, [mask, lesions]))
-    tissue, brain = (None, None) if found is None else (found.tissue, found.brain)
-    return Result(same, tissue, brain, record=record, uncertainty=error, extras=options.save)
+    clear_scan = out.image
+    if options.lesions == "inpaint":
+        # After the check: what is filled in contradicts the scan on purpose.
+        with run.listening(), run.step("fill"):
+            clear_scan = fill_lesions(clear_scan, levels, options, run, lesions=lesions)
+    return Result(
+        clear_scan,
+        None if found is None else found.tissue,
+        None if found is None else found.brain,
+        record=run.record(volume, config.to_dict(options), *filter(None, [mask, lesions])),
+        uncertainty=out.uncertainty,
+        consistency=out.consistency,
+        bias=out.bias,
+        extras=options.save,
+    )
 
 
 def _geometry(template: Volume, work: Volume, box: Box) -> dict[str, Any]:
@@ -245,12 +253,9 @@ def _error(
     template: Volume,
     options: EnhanceOptions,
 ) -> Volume | None:
-    """The error to be expected on the output grid, in the unit of the scan, if anybody wants it."""
-    if "uncertainty" not in options.save:
+    """The error that the network expects on the output grid, in the unit of the scan, if anybody wants it."""
+    if doubt is None or "uncertainty" not in options.save:
         return None
-    if doubt is None:
-        need, fix = "weights of the network restorer", "The others do not know how far they are off."
-        raise wrong(f"weights {options.weights}: --save uncertainty", need=need, got="others", fix=fix)
     error = place.to_target(doubt, order=1).clamp_min_(0).mul_(levels.high - levels.low)
     return resample.back_to(target.with_data(error), template)
 

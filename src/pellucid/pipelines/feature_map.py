@@ -16,7 +16,8 @@ from pellucid.models import Synthesizer
 from pellucid.models.synthesizer import GROUPS
 from pellucid.ops.labels import bounding_box, largest_component, one_piece
 from pellucid.pipelines import space
-from pellucid.pipelines.anatomy import Posteriors, coarse, drawn, overlap
+from pellucid.pipelines.anatomy import Posteriors, coarse, overlap
+from pellucid.pipelines.drawing import drawn
 from pellucid.pipelines.feature_options import FeaturesOptions
 from pellucid.synthesis.structures import STRUCTURES
 from pellucid.types import Batch

@@ -1,37 +1,36 @@
 """Healthy tissue in place of lesions, in the contrast of the scan."""
 
-from jaxtyping import Float
-from torch import Tensor
-
 from pellucid import runtime, weights
+from pellucid.io import resample
 from pellucid.io.volume import Volume
 from pellucid.ops.intensity import IntensityRange
 from pellucid.pipelines import volumes
-from pellucid.pipelines.anatomy import around_brain, coarse, drawn, healed
+from pellucid.pipelines.anatomy import around_brain, coarse
+from pellucid.pipelines.drawing import drawn, healed
 from pellucid.pipelines.lesions import lesion_network, masked
 from pellucid.pipelines.options import EnhanceOptions
 from pellucid.pipelines.record import Run, describe_weights
 
 
-def filled(
-    scan: Volume,
+def fill_lesions(
+    volume: Volume,
     levels: IntensityRange,
     options: EnhanceOptions,
     run: Run,
     *,
     lesions: Volume | None = None,
-) -> Float[Tensor, "1 x y z"]:
+) -> Volume:
     """Put what its tissue looks like around a lesion in its place.
 
     Args:
-        scan: In canonical orientation, one channel.
+        volume: The scan in its stored orientation, one channel.
         levels: Values of the scan that become 0 and 1.
         options: Device, precision and weights.
         run: Is told how much was filled in.
         lesions: A mask of them in the scan's space, instead of what a network says.
 
     Returns:
-        The scan's values, those in lesions changed.
+        The scan, its values in lesions changed.
 
     Raises:
         PellucidError: If the weights cannot be used.
@@ -39,6 +38,7 @@ def filled(
     where = runtime.device(options.device)
     anatomy = weights.shared(options.anatomy_weights, where, kind="anatomy")
     run.notes["anatomy_weights"] = describe_weights(options.anatomy_weights)
+    scan = resample.to_canonical(volume)
     image = levels.scale(scan.data)
     network = None if lesions is not None else lesion_network(options.lesion_weights, where, run)
     known = coarse(scan.with_data(image), anatomy, options, lesions=network)
@@ -47,9 +47,9 @@ def filled(
     found = drawn(known, image[box], near, lesion=given)
     run.notes["lesion_ml"] = volumes.of_lesions(found.lesion, found.brain, found.grid)
     if found.lesion is None:
-        return scan.data
+        return volume
     healthy = healed(found, image[box])
     changed = scan.data.clone()
     # Only what is filled in goes through the levels and back.
     changed[box] = healthy.sub_(image[box]).mul_(levels.high - levels.low).add_(changed[box])
-    return changed
+    return resample.back_to(scan.with_data(changed), volume)

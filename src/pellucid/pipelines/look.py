@@ -13,7 +13,8 @@ from pellucid.models import LesionNet, Synthesizer
 from pellucid.ops.head import head_box
 from pellucid.ops.labels import grown, one_piece
 from pellucid.pipelines import space
-from pellucid.pipelines.anatomy import Posteriors, around_brain, coarse, drawn, healed
+from pellucid.pipelines.anatomy import Posteriors, around_brain, coarse
+from pellucid.pipelines.drawing import drawn, healed
 from pellucid.pipelines.lesions import masked
 from pellucid.pipelines.options import ScanOptions
 from pellucid.types import Image, Mask

@@ -7,14 +7,16 @@ from pathlib import Path
 from pellucid import endings
 from pellucid.errors import wrong
 
-EXTRAS = {
+EXTRAS: dict[str, tuple[str, str | None]] = {
     "mask": ("brain", "mask"),
     "tissue": ("tissue", "dseg"),
     "probseg": ("tissue", "probseg"),
     "lesion": ("lesion", "mask"),
-    "uncertainty": ("uncertainty", "T1w"),
+    "uncertainty": ("uncertainty", None),
+    "consistency": ("consistency", None),
+    "bias": ("bias", None),
 }
-"""Description and kind in the name of each extra output, in an output folder."""
+"""Description and kind in the name of each extra output, in an output folder; without a kind, that of the image."""
 
 FRAMES = "feat"
 """Kind of an image that is many frames, which not all formats hold."""
@@ -127,7 +129,9 @@ def output_paths(
         more = {name: out.with_name(f"{stem}_{name}{ending}") for name in extras}
     else:
         image = out / output_name(source, description, kind=kind)
-        more = {name: out / output_name(source, EXTRAS[name][0], kind=EXTRAS[name][1]) for name in extras}
+        more = {
+            name: out / output_name(source, EXTRAS[name][0], kind=EXTRAS[name][1] or kind) for name in extras
+        }
     if kind == FRAMES and endings.split_suffix(image)[1].lower() in endings.ONE_IMAGE:
         if single:
             raise wrong(str(out), need="NIfTI or MGH for many frames", got=f"'{out.suffix}'")

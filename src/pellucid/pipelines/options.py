@@ -13,10 +13,11 @@ from pellucid.errors import wrong
 LEAST_MEMORY = 1e9
 """Half of it is torch and the interpreter; the rest is what smaller tiles cannot do without."""
 
-Extra = Literal["mask", "tissue", "uncertainty"]
+Extra = Literal["mask", "tissue", "uncertainty", "consistency", "bias"]
 SegmentExtra = Literal["mask", "tissue", "probseg", "lesion"]
 Lesions = Literal["keep", "inpaint"]
 SynthesizeExtra = Literal["uncertainty"]
+FinerExtra = Literal["uncertainty", "consistency"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,8 +99,12 @@ class EnhanceOptions(ScanOptions):
     denoise: Literal["auto", "never"] = "auto"
     """Take noise away before anything else: where there is enough to be seen, or never."""
 
+    bias: Literal["keep", "remove"] = "keep"
+    """The bias field, which makes tissue brighter in one place than in another: keep it, or remove it."""
+
     save: tuple[Extra, ...] = ()
-    """Also write: brain mask, tissue labels (1 CSF, 2 gray, 3 white matter), expected absolute error of each voxel."""
+    """Also write: brain mask, tissue labels (1 CSF, 2 gray, 3 white matter), expected absolute error of each voxel,
+    what the scan has that the output, acquired once more, has not, the bias field."""
 
     lesions: Lesions = "keep"
     """What becomes of lesions: they stay, or what their tissue looks like around them is put in their place."""
@@ -182,6 +187,10 @@ class SuperResolveOptions(ScanOptions):
     denoise: Literal["auto", "never"] = "auto"
     """Take noise away before anything else: where there is enough to be seen, or never, which keeps a little more of
     a scan that has none."""
+
+    save: tuple[FinerExtra, ...] = ()
+    """Also write: expected absolute error of each voxel, what the scan has that the output, acquired once more, has
+    not."""
 
     weights: str = "slices"
     """Name of bundled weights of a slice filler, or path of a .safetensors file."""

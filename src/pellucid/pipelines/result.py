@@ -32,13 +32,17 @@ class Result:
     description: str = "enhanced"
     """What the image is called in the name of an output in a folder (BIDS `desc-`)."""
     uncertainty: Volume | None = None
-    """Expected absolute error of the T1w image in its own units; none if the pipeline does not know."""
+    """Expected absolute error of the image in its own units; none if the pipeline does not know."""
+    consistency: Volume | None = None
+    """The scan minus the image as the scanner would have seen it, on the scan's grid; none if nobody asked for it."""
     probseg: Volume | None = None
     """Probability of CSF, GM and WM, a frame each, if it was asked for."""
+    bias: Volume | None = None
+    """The field that makes tissue brighter in one place than in another, on the image's grid; none if nobody asked."""
     lesion: Volume | None = None
     """1 inside of lesions; none if they were not looked for."""
     extras: tuple[str, ...] = field(default=())
-    """What `save` writes beside the image, of "mask", "tissue", "probseg", "lesion" and "uncertainty"."""
+    """What `save` writes beside the image, of the names in `names.EXTRAS`."""
     kind: str | None = None
     """Kind of the image (BIDS's suffix) if it is not that of the input: "T1w", or "dseg" for labels."""
     table: list[dict[str, Any]] | None = None

@@ -15,7 +15,8 @@ from pellucid.io.volume import Grid, Volume
 from pellucid.models import LesionNet
 from pellucid.ops.labels import bounding_box, one_piece
 from pellucid.pipelines import prepare, space, volumes
-from pellucid.pipelines.anatomy import Drawn, overlap, posteriors
+from pellucid.pipelines.anatomy import overlap
+from pellucid.pipelines.drawing import Drawn, posteriors
 from pellucid.pipelines.lesions import lesion_network
 from pellucid.pipelines.options import SegmentOptions
 from pellucid.pipelines.record import Run, describe, describe_weights, read, used

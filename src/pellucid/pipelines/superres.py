@@ -18,6 +18,8 @@ from pellucid.ops.head import Box, head_box
 from pellucid.ops.intensity import robust_range
 from pellucid.ops.resize import apply_along
 from pellucid.pipelines import prepare, space
+from pellucid.pipelines.consistency import consistency
+from pellucid.pipelines.doubt import gap_error
 from pellucid.pipelines.noise import without_noise
 from pellucid.pipelines.options import SuperResolveOptions
 from pellucid.pipelines.record import Run, describe, describe_weights, read, used
@@ -89,7 +91,9 @@ def super_resolve_volume(
     with run.listening():
         grid = finer_grid(volume, options.sides_mm)
         with run.step("denoise"):
-            quiet = _quiet(prepare.without_loud_background(volume, options, run), options, run)
+            scan = prepare.without_loud_background(volume, options, run)
+            given = space.levels_of(scan)
+            quiet = without_noise(scan, given, run, allowed=options.denoise == "auto")
         with run.step("prepare"):
             canonical = resample.to_canonical(quiet)
             levels = robust_range(canonical.data)
@@ -107,6 +111,9 @@ def super_resolve_volume(
             image *= levels.high - levels.low
             image += levels.low
             same = resample.back_to(canonical.with_data(image, grid), quiet)
+        with run.step("check"):
+            residual = consistency(volume, same, given, run)
+            doubt = gap_error(volume, same, given, run, wanted="uncertainty" in options.save)
     run.notes |= {
         "intensity": {"zero": levels.low, "one": levels.high},
         "axes": _described(canonical.grid, grid, axes),
@@ -116,7 +123,16 @@ def super_resolve_volume(
         "used": used(options),
     }
     record = run.record(volume, config.to_dict(options))
-    return Result(same, None, None, record=record, description="superresolved")
+    return Result(
+        same,
+        None,
+        None,
+        record=record,
+        description="superresolved",
+        uncertainty=doubt,
+        consistency=residual if "consistency" in options.save else None,
+        extras=options.save,
+    )
 
 
 def finer_grid(volume: Volume, spacing_mm: Spacing) -> Grid:
@@ -179,12 +195,6 @@ def axes_between(scan: Grid, finer: Grid) -> tuple[Axis, Axis, Axis]:
 def _steps(scan: Grid, finer: Grid) -> list[float]:
     """Voxels of the scan per finer voxel, along each axis."""
     return [fine / coarse for coarse, fine in zip(scan.spacing, finer.spacing, strict=True)]
-
-
-def _quiet(volume: Volume, options: SuperResolveOptions, run: Run) -> Volume:
-    """The scan without the noise that can be seen."""
-    levels = space.levels_of(volume)
-    return without_noise(volume, levels, run, allowed=options.denoise == "auto")
 
 
 def _in_box(

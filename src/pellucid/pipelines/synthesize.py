@@ -19,6 +19,7 @@ from pellucid.io.nifti_file import undisplayed
 from pellucid.io.volume import Grid, Volume
 from pellucid.models import Synthesizer
 from pellucid.pipelines import prepare, space
+from pellucid.pipelines.calibration import SYNTHESIS, told
 from pellucid.pipelines.fusion import Made, fused
 from pellucid.pipelines.lesions import lesion_network
 from pellucid.pipelines.look import Look, Networks, look
@@ -180,7 +181,8 @@ def make(
     answer = _predict(networks.synthesizer, seen, options)
     white = answer[:1][(answer[2:] > 0.9) & seen.brain]
     factor = WHITE_MATTER / max(float(white.median()) if white.numel() >= 100 else 0.9, 1e-3)
-    t1w, error = (answer[:1] * factor).clamp_(0, 255), answer[1:2] * factor
+    t1w = (answer[:1] * factor).clamp_(0, 255)
+    error = answer[1:2] * (factor * SYNTHESIS.weights[0])
     if seen.lesion is not None:
         # What was there differs from what is put there by as much as lesions usually do.
         depth = LESION_DEPTH * seen.lesion * t1w
@@ -254,3 +256,4 @@ def _note_quality(run: Run, made: Sequence[Made], volumes: Sequence[Volume]) -> 
                 size,
             )
     run.notes["quality"] = notes
+    run.notes["uncertainty"] = told(SYNTHESIS)

@@ -1,0 +1,191 @@
+"""Whether an output still is the scan it was made from: acquired once more, it must give what was measured."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from pellucid.degradation.resolution import slice_matrix
+from pellucid.io import resample
+from pellucid.io.volume import Grid, Volume
+from pellucid.metrics.residual import residual_numbers
+from pellucid.ops.intensity import IntensityRange
+from pellucid.ops.labels import bounding_box
+from pellucid.ops.resize import apply_along, interpolation_matrix
+from pellucid.pipelines import space
+from pellucid.pipelines.noise import FAR_APART, Noise
+from pellucid.pipelines.record import Run, describe
+from pellucid.types import Image
+
+logger = logging.getLogger(__name__)
+
+HEAD = 0.1
+"""Share of the range above which a scan, in means over three voxels, shows a head and not air."""
+
+AIR = 2.0
+"""The same in standard deviations of the noise: noisy air has a mean of 1.25."""
+
+MOST = 0.04
+"""Residual, beyond what noise and blur explain, above which an output contradicts its scan: share of the range. This
+and the next two lie between what outputs of validation scans have and what contradictions have
+(docs/results/consistency.md)."""
+
+MOST_BLOCK = 0.06
+"""The same for the mean over a block of 8 mm, beyond five standard errors of the noise that was taken away and beyond
+the blur that is granted."""
+
+COARSER = 1.01
+"""Voxels per voxel from which on a grid is coarser."""
+
+SMOOTHED = (0.7, 0.01)
+"""Correlation with detail, and unexplained residual, above both of which anatomy was smoothed away."""
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """What is left between a scan and the output as the scanner would have seen it; shares of the range."""
+
+    residual: float
+    """Root mean square in the head."""
+    noise: float
+    """What the noise that was taken away explains of it; 0 if none was."""
+    ratio: float | None
+    """Residual over that noise; about 1 if noise is all that went, none if none was taken away."""
+    unexplained: float
+    """What neither noise nor, where the output is sharper, a blurred acquisition explains: the root of a difference of
+    squares."""
+    neighbours: float
+    """Correlation of touching voxels of the residual: about 0 if it is noise."""
+    edges: float
+    """Correlation of its absolute value with the steepness of the image."""
+    detail: float
+    """Correlation with the image's detail: above 0 the output is smoother than the scan, below 0 sharper."""
+    largest_block: float
+    """Largest absolute mean over a block of 8 mm: what appeared or vanished in one place."""
+    agrees: bool
+    """Whether the output does not contradict the scan."""
+
+
+def consistency(scan: Volume, output: Volume, levels: IntensityRange, run: Run) -> Volume:
+    """Acquire an output once more, compare it with the scan, and say so if they contradict each other.
+
+    The acquisition is what is known of it: every voxel of the scan is the mean of the output over a box as large as
+    voxels are apart (`degradation.resolution.slice_matrix`), and, if Rician noise was taken away, magnitudes are as
+    much brighter as that noise makes them. Along axes where the output is coarser, the scan is averaged instead.
+
+    Args:
+        scan: As it was read, one channel.
+        output: On any grid, in the unit of the scan.
+        levels: Values of the scan that are 0 and 1.
+        run: Its notebook has the noise (`noise.without_noise`), and gets what was found (`consistency`).
+
+    Returns:
+        The residual, scan minus output, in the unit of the scan, with the scan's axes; on its grid unless the output is
+        coarser.
+    """
+    noise = Noise(**run.notes["noise"])
+    measured, made = resample.to_canonical(scan), resample.to_canonical(output)
+    grid = _compared(measured.grid, made.grid)
+    seen, again = (levels.scale(_acquired(one, grid)) for one in (measured, made))
+    std = noise.share if noise.removed else 0.0
+    if std and noise.rician:
+        # The mean of magnitudes, to a hundredth of the noise where the signal is twice as strong.
+        again = again.square().add_(std**2).sqrt_()
+    axes = [axis for axis in range(3) if grid.spacing[axis] < FAR_APART * min(grid.spacing)]
+    head = _head(seen, axes, max(HEAD, AIR * noise.share))
+    residual = seen - again
+    box = (slice(None), *bounding_box(head[0], margin=1))
+    found = residual_numbers(residual[box], again[box], head[box], spacing=grid.spacing, axes=axes)
+    # The scan is blurrier than a box of its voxels explains, by an amount that nobody knows: to first order a Gaussian
+    # blur takes away a multiple of the detail, and that multiple is granted. Smoothing is not.
+    blurred = found.detail**2 if found.detail < 0 else 0.0
+    unexplained = max(0.0, found.rms**2 * (1 - blurred) - std**2) ** 0.5
+    smoothed = found.detail > SMOOTHED[0] and unexplained > SMOOTHED[1]
+    allowed = MOST_BLOCK + 5 * std * found.block_voxels**-0.5 + found.rms * blurred**0.5
+    numbers = Consistency(
+        residual=found.rms,
+        noise=std,
+        ratio=found.rms / std if std else None,
+        unexplained=unexplained,
+        neighbours=found.neighbours,
+        edges=found.edges,
+        detail=found.detail,
+        largest_block=found.block,
+        agrees=unexplained <= MOST and found.block <= allowed and not smoothed,
+    )
+    run.notes["consistency"] = {**asdict(numbers), "grid": describe(grid)}
+    if not numbers.agrees:
+        logger.warning(
+            "%s: the output contradicts the scan: acquired once more it differs by %.1f %% of the range "
+            "(noise explains %.1f %%), by %.1f %% on average in one place of 8 mm; look at --save consistency",
+            scan.name,
+            100 * found.rms,
+            100 * std,
+            100 * found.block,
+        )
+    left = measured.with_data(residual * (levels.high - levels.low), grid)
+    return resample.back_to(left, scan)
+
+
+def steps_between(grid: Grid, other: Grid) -> NDArray[np.float64] | None:
+    """How many voxels of a grid make one of another, along each axis.
+
+    Args:
+        grid: Any grid.
+        other: Another one.
+
+    Returns:
+        Three numbers; none if the axes are not parallel.
+    """
+    change = (np.linalg.inv(grid.affine) @ other.affine)[:3, :3]
+    steps: NDArray[np.float64] = np.diag(change).copy()
+    apart = np.abs(change - np.diag(steps)).max() > 1e-3 * np.abs(steps).max()
+    return None if apart or steps.min() <= 0 else steps
+
+
+def _head(scan: Image, axes: Sequence[int], level: float) -> Bool[Tensor, "1 x y z"]:
+    """Blocks of three voxels whose mean is above a level; thick slices are not averaged."""
+    sides = [min(3, size) if axis in axes else 1 for axis, size in enumerate(scan.shape[1:])]
+    blocks = F.avg_pool3d(scan, sides, sides, ceil_mode=True) > level
+    for axis, side in enumerate(sides, start=1):
+        blocks = blocks.repeat_interleave(side, dim=axis).narrow(axis, 0, scan.shape[axis])
+    return blocks
+
+
+def _compared(scan: Grid, output: Grid) -> Grid:
+    """The grid of the scan, but coarse where the output is."""
+    steps = steps_between(scan, output)
+    if steps is None or steps.max() < COARSER:
+        return scan
+    change = np.linalg.inv(scan.affine) @ output.affine
+    shape = list(scan.shape)
+    for axis in range(3):
+        if steps[axis] > COARSER:
+            shape[axis] = output.shape[axis]
+        else:
+            change[axis, axis], change[axis, 3] = 1.0, 0.0
+    return Grid((shape[0], shape[1], shape[2]), scan.affine @ change)
+
+
+def _acquired(volume: Volume, grid: Grid) -> Image:
+    """Means over the voxels of a grid; cubic interpolation where its axes are not parallel."""
+    if volume.grid.distance_mm(grid) < 1e-3:
+        return volume.data
+    steps = steps_between(volume.grid, grid)
+    if steps is None:
+        return resample.to_grid(volume, grid, order=3).data
+    out = volume.data
+    for axis, at in enumerate(space.positions(volume.grid, grid)):
+        size, step = volume.grid.shape[axis], float(steps[axis])
+        if len(at) == size and torch.allclose(at, torch.arange(size, dtype=at.dtype), atol=1e-4):
+            continue
+        box = step > COARSER
+        matrix = slice_matrix(size, at, width=step, profile="box") if box else interpolation_matrix(size, at)
+        out = apply_along(out, matrix, axis + 1)
+    return out

@@ -1,0 +1,69 @@
+"""What is done to every enhanced scan at last: it is compared with its scan, its error is told, it is made even."""
+
+from typing import NamedTuple
+
+from pellucid.errors import wrong
+from pellucid.io.volume import Volume
+from pellucid.ops.intensity import IntensityRange
+from pellucid.pipelines.bias import field_wanted, without_bias
+from pellucid.pipelines.consistency import consistency
+from pellucid.pipelines.doubt import gap_error
+from pellucid.pipelines.options import EnhanceOptions
+from pellucid.pipelines.record import Run
+
+
+class Judged(NamedTuple):
+    """An output and what is to be known of it; what nobody asked for is none."""
+
+    image: Volume
+    """The output, without the bias field if it is to be removed."""
+    uncertainty: Volume | None
+    """Absolute error to be expected."""
+    consistency: Volume | None
+    """The scan minus the output as the scanner would have seen it."""
+    bias: Volume | None
+    """The field."""
+
+
+def judged(
+    volume: Volume,
+    output: Volume,
+    levels: IntensityRange,
+    options: EnhanceOptions,
+    run: Run,
+    *,
+    own_error: Volume | None = None,
+    knows: bool = False,
+) -> Judged:
+    """Check an output against its scan, say how far it may be off, and remove the bias field if that is wanted.
+
+    Args:
+        volume: The scan as it was read.
+        output: In its unit.
+        levels: Its values of 0 and 1.
+        options: What is wanted.
+        run: Its notebook has the noise, and gets what is found.
+        own_error: What the network itself expects of its error, if it is wanted.
+        knows: Whether the network can say that; else it is said of what lies between the voxels of the scan.
+
+    Returns:
+        The output and what is known of it.
+
+    Raises:
+        PellucidError: If the error is to be saved and nothing is known of it.
+    """
+    with run.step("check"):
+        wanted = "uncertainty" in options.save
+        error = own_error if knows else gap_error(volume, output, levels, run, wanted=wanted)
+        if wanted and error is None:
+            need = "a grid finer than the scan's (--spacing iso), or weights of the network restorer"
+            got = f"spacing {options.spacing} and weights {options.weights}"
+            raise wrong(f"{volume.name}: --save uncertainty", need=need, got=got)
+        residual = consistency(volume, output, levels, run)
+    with run.step("bias"):
+        # Last, so that the check compares what the scanner saw.
+        field = field_wanted(volume, levels, output, options, run)
+        if field is not None and options.bias == "remove":
+            output = without_bias(output, field, zero=levels.low)
+            error = None if error is None else without_bias(error, field)
+    return Judged(output, error, residual if "consistency" in options.save else None, field)
