@@ -5,11 +5,16 @@ import importlib.metadata
 import os
 import platform
 import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from pellucid.errors import wrong
+
+T = TypeVar("T")
 
 _REPORTED = ("pellucid", "torch", "numpy", "scipy", "nibabel", "safetensors")
 
@@ -57,6 +62,31 @@ def set_threads(n: int | None) -> None:
     if n < 1:
         raise wrong("threads", need="a whole number >= 1", got=str(n))
     torch.set_num_threads(n)
+
+
+def spread(work: Callable[[T], None], items: Iterable[T], *, device: torch.device | None = None) -> None:
+    """Do small pieces of work side by side, one thread each, where torch would share every operation among all.
+
+    Small operations are faster so: threads do not wait for each other after each of them.
+
+    Args:
+        work: Done once for each item, in any order, at the same time as others: it must not write where they do.
+        items: What it is done for.
+        device: Where its tensors are; elsewhere than on the CPU all is done in order.
+    """
+    threads = torch.get_num_threads()
+    waiting = list(items)
+    if threads == 1 or len(waiting) < 2 or (device is not None and device.type != "cpu"):
+        for item in waiting:
+            work(item)
+        return
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for _ in pool.map(work, waiting):
+                pass
+    finally:
+        # A thread sets its own number, but also that of the libraries that all of them use.
+        torch.set_num_threads(threads)
 
 
 def has_fast_bf16(device: torch.device) -> bool:
