@@ -142,8 +142,8 @@ def test_a_full_disk_leaves_nothing_behind_and_the_old_file_whole(write, tmp_pat
     def full(*args: object, **kwargs: object) -> bytes:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(disk.gzip.GzipFile, "write", full)
-    monkeypatch.setattr(disk.gzip.GzipFile, "close", lambda file: None)
+    monkeypatch.setattr(disk.GzipFile, "write", full)
+    monkeypatch.setattr(disk.GzipFile, "close", lambda file: None)
     with pytest.raises(PellucidError, match="got no space left on device"):
         save(new_volume(), path, force=True)
     assert path.read_bytes() == before

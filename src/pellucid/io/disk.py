@@ -20,6 +20,14 @@ from pellucid.errors import wrong
 from pellucid.io.finding import Finding
 from pellucid.io.volume import Header
 
+try:
+    # The same format, read twice and written six times as fast.
+    from isal.igzip import IGzipFile as GzipFile
+    from isal.isal_zlib import error as ZlibError
+except ImportError:  # pragma: no cover - where it has no build
+    from gzip import GzipFile
+    from zlib import error as ZlibError
+
 _GZIP_MAGIC = b"\x1f\x8b"
 _DEFLATE_LIMIT = 1040
 """No deflate stream is more than this many times smaller than its content."""
@@ -85,14 +93,14 @@ def reading(path: Path) -> Iterator[io.BufferedIOBase]:
             magic = plain.read(2)
             plain.seek(0)
             if magic == _GZIP_MAGIC:
-                with gzip.GzipFile(fileobj=plain) as file:
+                with GzipFile(fileobj=plain) as file:
                     yield file
             else:
                 yield plain
     except EOFError:
         got = "one that ends early"
         raise wrong(str(path), need="a complete gzip file", got=got, fix=fix) from None
-    except (zlib.error, gzip.BadGzipFile) as error:
+    except (zlib.error, ZlibError, gzip.BadGzipFile) as error:
         got = f"a damaged one ({error})"
         raise wrong(str(path), need="a complete gzip file", got=got, fix=fix) from error
     except OSError as error:
@@ -259,7 +267,7 @@ def writing(path: Path) -> Iterator[io.BufferedIOBase]:
     """
     with path.open("wb") as plain:
         if path.name.lower().endswith("z"):
-            with gzip.GzipFile("", "wb", compresslevel=1, fileobj=plain, mtime=0) as file:
+            with GzipFile("", "wb", compresslevel=1, fileobj=plain, mtime=0) as file:
                 yield file
         else:
             yield plain

@@ -89,7 +89,8 @@ class EfficientUNet(nn.Module):
         """(b, in, x, y, z) -> (b, out, x, y, z)."""
         padded = pad_to_multiple(batch, 2 ** len(self.config.channels))
         folded = haar(space_to_depth(padded))
-        x = self.stem(folded * self.gains)
+        # From here on the channels of a voxel lie side by side: convolutions turn what does not, at each call.
+        x = self.stem((folded * self.gains).contiguous(memory_format=torch.channels_last_3d))
         skips: list[Tensor] = []
         for level, block in enumerate(self.down):
             x = block(x)
