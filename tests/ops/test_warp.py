@@ -155,6 +155,8 @@ def test_an_affine_map_is_read_as_its_positions_are(outside: str) -> None:
     matrix = torch.tensor([[0.9, 0.1, 0.0, -1.5], [-0.2, 1.1, 0.1, 2.0], [0.0, 0.0, 0.5, -0.25]])
     shape = (19, 8, 3)
     expected = sample(image, affine_positions(matrix, shape), outside=outside)
-    torch.testing.assert_close(sample_affine(image, matrix, shape, outside=outside), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        sample_affine(image, matrix, shape, outside=outside), expected, atol=1e-5, rtol=0
+    )
     with pytest.raises(PellucidError, match="need zeros or edge, got wrap"):
         sample_affine(image, matrix, shape, outside="wrap")

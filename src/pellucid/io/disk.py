@@ -20,13 +20,17 @@ from pellucid.errors import wrong
 from pellucid.io.finding import Finding
 from pellucid.io.volume import Header
 
-try:
-    # The same format, read twice and written six times as fast.
-    from isal.igzip import IGzipFile as GzipFile
-    from isal.isal_zlib import error as ZlibError
-except ImportError:  # pragma: no cover - where it has no build
-    from gzip import GzipFile
-    from zlib import error as ZlibError
+
+def _fast_gzip() -> tuple[type[gzip.GzipFile], type[Exception]]:
+    """A gzip file that is read twice and written six times as fast, and its error; Python's where there is none."""
+    try:
+        from isal import igzip, isal_zlib
+    except ImportError:  # pragma: no cover - where it has no build
+        return gzip.GzipFile, zlib.error
+    return igzip.IGzipFile, isal_zlib.error
+
+
+GzipFile, ZlibError = _fast_gzip()
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _DEFLATE_LIMIT = 1040

@@ -18,10 +18,9 @@ from pellucid.errors import wrong
 from pellucid.models.blocks import (
     ResidualBlock,
     crop_like,
-    depth_to_space,
-    haar,
+    fold,
     pad_to_multiple,
-    space_to_depth,
+    unfold,
 )
 from pellucid.models.experts import LinearExperts
 from pellucid.types import Batch
@@ -87,10 +86,40 @@ class EfficientUNet(nn.Module):
 
     def forward(self, batch: Batch) -> Float[Tensor, "b k x y z"]:
         """(b, in, x, y, z) -> (b, out, x, y, z)."""
-        padded = pad_to_multiple(batch, 2 ** len(self.config.channels))
-        folded = haar(space_to_depth(padded))
-        # From here on the channels of a voxel lie side by side: convolutions turn what does not, at each call.
-        x = self.stem((folded * self.gains).contiguous(memory_format=torch.channels_last_3d))
+        return crop_like(unfold(self.coefficients(self._folded(batch))), batch)
+
+    def _folded(self, batch: Batch) -> Float[Tensor, "b c8 u v w"]:
+        """Blocks of voxels as their means and differences."""
+        return fold(pad_to_multiple(batch, 2 ** len(self.config.channels)))
+
+    def coefficients(self, *folded: Float[Tensor, "b _ u v w"]) -> Float[Tensor, "b k8 u v w"]:
+        """What `forward` does between folding and unfolding.
+
+        Args:
+            folded: From `blocks.fold`, one after the other all input channels, in any precision; sides are multiples
+                of a power of 2, as many as there are levels but one.
+
+        Returns:
+            For `blocks.unfold`.
+        """
+        last = self._last(folded)
+        out: Tensor = self.head(last)
+        if self.config.experts:
+            change = self.experts(folded[0][:, :8], GATE_UNIT * self.gate(last))
+            out = torch.cat([out[:, :8] + change, out[:, 8:]], dim=1)
+        return out
+
+    def _last(self, folded: tuple[Tensor, ...]) -> Float[Tensor, "b h u v w"]:
+        """All but the last convolution."""
+        # The lowest precision that came: convolutions would convert the rest. From here on the channels of a voxel
+        # lie side by side: convolutions turn what does not, at each call.
+        kind = min((part.dtype for part in folded), key=lambda dtype: dtype.itemsize)
+        gains = torch.split(self.gains, [part.shape[1] for part in folded], dim=1)
+        layout = torch.channels_last_3d
+        parts = [
+            (part * gain).to(kind, memory_format=layout) for part, gain in zip(folded, gains, strict=True)
+        ]
+        x = self.stem(parts[0] if len(parts) == 1 else torch.cat(parts, dim=1))
         skips: list[Tensor] = []
         for level, block in enumerate(self.down):
             x = block(x)
@@ -101,12 +130,7 @@ class EfficientUNet(nn.Module):
             # The 1 x 1 convolution first, at the lower resolution: an eighth of the work.
             x = torch.nn.functional.interpolate(self.grow[level](x), scale_factor=2.0).add_(skips[level])
             x = self.up[level](x)
-        out: Tensor = self.head(x)
-        if self.config.experts:
-            change = self.experts(folded[:, :8], GATE_UNIT * self.gate(x))
-            out = torch.cat([out[:, :8] + change, out[:, 8:]], dim=1)
-        # Unnormalized: a coefficient of 1 changes each voxel of its block by 1.
-        return crop_like(depth_to_space(8 * haar(out)), batch)
+        return x
 
 
 def _gains(config: EfficientUNetConfig) -> Float[Tensor, "1 c8 1 1 1"]:

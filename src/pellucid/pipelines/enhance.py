@@ -170,8 +170,7 @@ class _Answer(nn.Module):
             restored = self.network(batch)
             return torch.cat([restored.image, restored.log_scale.exp()], dim=1)
         more = () if self.scene is None else (self.scene.to(batch.device),)
-        same: Tensor = self.network(batch, *more).same.float()
-        return same
+        return cast(TwoStage, self.network).clear(batch, *more).float()
 
 
 def _anatomy(
