@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +24,10 @@ from pellucid.io.volume import Header
 def _fast_gzip() -> tuple[type[gzip.GzipFile], type[Exception]]:
     """A gzip file that is read twice and written six times as fast, and its error; Python's where there is none."""
     try:
-        from isal import igzip, isal_zlib
+        from isal import igzip, igzip_lib
     except ImportError:  # pragma: no cover - where it has no build
         return gzip.GzipFile, zlib.error
-    return igzip.IGzipFile, isal_zlib.error
+    return igzip.IGzipFile, cast(type[Exception], igzip_lib.IsalError)
 
 
 GzipFile, ZlibError = _fast_gzip()
