@@ -29,7 +29,6 @@ def guided_means(
     *,
     width: float,
     radius: float = BALL,
-    parts: list[Part] | None = None,
 ) -> Float[Tensor, "c x y z"]:
     """Average voxels whose guides are alike, in themselves and in the mean of their surroundings.
 
@@ -41,27 +40,42 @@ def guided_means(
         guide: The same image with less noise; one channel, or those of `image`.
         width: Difference that still counts as alike, in the unit of `guide`.
         radius: Voxels at most so far away count.
-        parts: Where the answer is wanted; everywhere if absent.
 
     Returns:
-        A new image; outside of the parts, that which was given.
+        A new image.
 
     Reference:
         Manjón et al. 2012, Med Image Anal 16:18 (RI-NLM3D); a ball in place of their cube is ours.
     """
-    out = image.clone()
+    out = torch.empty_like(image)
 
     def work(part: Part) -> None:
-        out[(slice(None), *part)] = _means_of(image, guide, part, width, radius)
+        out[(slice(None), *part)] = means_of_part(image, guide, part, width=width, radius=radius)
 
-    runtime.spread(work, slabs(image.shape[1:]) if parts is None else parts, device=image.device)
+    runtime.spread(work, slabs(image.shape[1:]), device=image.device)
     return out
 
 
-def _means_of(
-    image: Float[Tensor, "c x y z"], guide: Float[Tensor, "g x y z"], part: Part, width: float, radius: float
+def means_of_part(
+    image: Float[Tensor, "c x y z"],
+    guide: Float[Tensor, "g x y z"],
+    part: Part,
+    *,
+    width: float,
+    radius: float = BALL,
 ) -> Float[Tensor, "c i j k"]:
-    """`guided_means` of one part. Each pair of voxels is visited once: its weight serves both."""
+    """`guided_means` in one part. Each pair of voxels is visited once: its weight serves both.
+
+    Args:
+        image: As for `guided_means`.
+        guide: As for `guided_means`.
+        part: Where the answer is wanted.
+        width: As for `guided_means`.
+        radius: As for `guided_means`.
+
+    Returns:
+        A new image of the part's size.
+    """
     reach, sizes = int(radius), image.shape[1:]
     around = grown(part, reach, sizes)
     near = guide[(slice(None), *around)] / ((2 * len(guide)) ** 0.5 * width)

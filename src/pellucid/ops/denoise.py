@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pellucid import runtime
-from pellucid.ops.alike import guided_means
+from pellucid.ops.alike import guided_means, means_of_part
 from pellucid.ops.noise import without_rician_bias
 from pellucid.ops.parts import Part, boxes, cut, slabs
 
@@ -52,15 +52,21 @@ def denoise(image: Float[Tensor, "c x y z"], *, std: float, rician: bool = True)
     """
     if std <= 0:
         return image.clone()
-    guide, parts = _smooth(image), _with_signal(image, std, rician=rician)
+    means = F.avg_pool3d(image[None], BLOCK, ceil_mode=True, count_include_pad=False)[0]
+    guide, parts = _joined(means, image), _with_signal(means, image, std, rician=rician)
     _shrink(image, guide, std, parts)
-    sparse = without_rician_bias(guide, std=std) if rician else guide
-    means = _alike(image, guide, std, rician=rician, parts=parts)
-    share = std**2 / (std**2 + BALANCE**2)
-    for part in parts:
+    values = image**2 if rician else image
+    out = _joined(without_rician_bias(means, std=std) if rician else means, image)
+
+    def work(part: Part) -> None:
         here = (slice(None), *part)
-        sparse[here] = torch.lerp(sparse[here], means[here], share)
-    return sparse
+        sparse, alike = guide[here], means_of_part(values, guide, part, width=WIDTH * std)
+        if rician:
+            sparse, alike = without_rician_bias(sparse, std=std), _without_power(alike, std)
+        out[here] = torch.lerp(sparse, alike, std**2 / (std**2 + BALANCE**2))
+
+    runtime.spread(work, parts, device=image.device)
+    return out
 
 
 def prinlm(image: Float[Tensor, "c x y z"], *, std: float, rician: bool = True) -> Float[Tensor, "c x y z"]:
@@ -79,38 +85,31 @@ def prinlm(image: Float[Tensor, "c x y z"], *, std: float, rician: bool = True) 
     """
     if std <= 0:
         return image.clone()
-    return _alike(image, cosine_shrinkage(image, std=std), std, rician=rician)
+    guide = cosine_shrinkage(image, std=std)
+    if not rician:
+        return guided_means(image, guide, width=WIDTH * std)
+    return _without_power(guided_means(image**2, guide, width=WIDTH * std), std)
 
 
-def _smooth(image: Float[Tensor, "c x y z"]) -> Float[Tensor, "c x y z"]:
-    """Means over blocks, joined linearly: what shrinking leaves of patches in which everything is noise."""
-    means = F.avg_pool3d(image[None], BLOCK, ceil_mode=True, count_include_pad=False)
-    larger = F.interpolate(means, scale_factor=float(BLOCK), mode="trilinear")[0]
+def _without_power(power: Float[Tensor, "c x y z"], std: float) -> Float[Tensor, "c x y z"]:
+    """Magnitudes whose squares, with noise, have these means; overwrites them."""
+    return power.sub_(2 * std**2).clamp_min_(0).sqrt_()
+
+
+def _joined(means: Float[Tensor, "c i j k"], image: Float[Tensor, "c x y z"]) -> Float[Tensor, "c x y z"]:
+    """Means over blocks joined linearly: what shrinking leaves of patches in which everything is noise."""
+    larger = F.interpolate(means[None], scale_factor=float(BLOCK), mode="trilinear")[0]
     x, y, z = image.shape[1:]
     return larger[:, :x, :y, :z].contiguous()
 
 
-def _with_signal(image: Float[Tensor, "c x y z"], std: float, *, rician: bool) -> list[Part]:
+def _with_signal(
+    means: Float[Tensor, "c i j k"], image: Float[Tensor, "c x y z"], std: float, *, rician: bool
+) -> list[Part]:
     """Parts of the image that hold all blocks, and their neighbours, that are brighter (or darker) than air."""
-    means = F.avg_pool3d(image[None], BLOCK, ceil_mode=True, count_include_pad=False)
-    signal = (means.abs() > AIR[rician] * std).amax(1, keepdim=True).float()
+    signal = (means.abs() > AIR[rician] * std).amax(0)[None, None].float()
     near = F.max_pool3d(signal, 3, stride=1, padding=1)[0, 0] > 0
     return boxes(near, image.shape[1:], block=BLOCK)
-
-
-def _alike(
-    image: Float[Tensor, "c x y z"],
-    guide: Float[Tensor, "c x y z"],
-    std: float,
-    *,
-    rician: bool,
-    parts: list[Part] | None = None,
-) -> Float[Tensor, "c x y z"]:
-    """Guided means, without the bias of magnitudes."""
-    if not rician:
-        return guided_means(image, guide, width=WIDTH * std, parts=parts)
-    power = guided_means(image**2, guide, width=WIDTH * std, parts=parts)
-    return power.sub_(2 * std**2).clamp_min_(0).sqrt_()
 
 
 def cosine_shrinkage(image: Float[Tensor, "c x y z"], *, std: float) -> Float[Tensor, "c x y z"]:
