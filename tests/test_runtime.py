@@ -91,3 +91,31 @@ def test_peak_memory_can_begin_anew() -> None:
     del held
     runtime.reset_peak_memory()
     assert runtime.peak_memory_mb() < high - 200
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_work_that_is_spread_is_done_once_for_each_item(threads: int) -> None:
+    before, done = torch.get_num_threads(), []
+    try:
+        torch.set_num_threads(threads)
+        runtime.spread(done.append, range(7))
+        assert sorted(done) == list(range(7))
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_what_fails_beside_others_is_not_lost() -> None:
+    before = torch.get_num_threads()
+
+    def work(item: int) -> None:
+        if item == 3:
+            raise ValueError("three")
+
+    try:
+        torch.set_num_threads(2)
+        with pytest.raises(ValueError, match="three"):
+            runtime.spread(work, range(5))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
