@@ -14,8 +14,9 @@ from pellucid.ops.parts import Part, cut, grown, slabs
 PLANES = 32
 """Planes that non-local means works on at once: smaller pieces repeat more at their ends, larger ones leave caches."""
 BALL = 5**0.5
-"""Search radius of `guided_means`: 56 neighbours. All 124 of a cube of five voxels cost twice the time and are 0.02 dB
-better at 5 % noise, worse at 2 % and 10 % (PSNR of five training scans); the paper has a cube of eleven."""
+"""Search radius of `guided_means`: 56 neighbours; the paper has a cube of eleven voxels. All 124 of a cube of five cost
+twice the time. On slabs of six training scans, tissue alone, the whole of `denoise` is 0.01 dB better at 2 %, as good
+at 5 % and 0.02 dB better at 10 % than with them and a width of 0.6."""
 PIECE = 32768
 """Voxels whose weights for one shift are computed at once: the operands stay in a core's cache."""
 
