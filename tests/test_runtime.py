@@ -105,6 +105,16 @@ def test_work_that_is_spread_is_done_once_for_each_item(threads: int) -> None:
         torch.set_num_threads(before)
 
 
+def test_even_a_single_item_has_one_thread() -> None:
+    before, seen = torch.get_num_threads(), []
+    try:
+        torch.set_num_threads(2)
+        runtime.spread(lambda _: seen.append(torch.get_num_threads()), [0])
+        assert seen == [1]
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_what_fails_beside_others_is_not_lost() -> None:
     before = torch.get_num_threads()
 
