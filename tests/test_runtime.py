@@ -101,3 +101,41 @@ def test_trimming_gives_free_memory_back() -> None:
     held = held[::100]  # something stays at the end of the heap
     runtime.trim_memory()
     assert runtime.memory_mb() < full - 200 and len(held) == 30
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_work_that_is_spread_is_done_once_for_each_item(threads: int) -> None:
+    before, done = torch.get_num_threads(), []
+    try:
+        torch.set_num_threads(threads)
+        runtime.spread(done.append, range(7))
+        assert sorted(done) == list(range(7))
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_even_a_single_item_has_one_thread() -> None:
+    before, seen = torch.get_num_threads(), []
+    try:
+        torch.set_num_threads(2)
+        runtime.spread(lambda _: seen.append(torch.get_num_threads()), [0])
+        assert seen == [1]
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_what_fails_beside_others_is_not_lost() -> None:
+    before = torch.get_num_threads()
+
+    def work(item: int) -> None:
+        if item == 3:
+            raise ValueError("three")
+
+    try:
+        torch.set_num_threads(2)
+        with pytest.raises(ValueError, match="three"):
+            runtime.spread(work, range(5))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

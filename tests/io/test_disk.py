@@ -1,3 +1,4 @@
+import gzip
 import os
 from pathlib import Path
 
@@ -142,8 +143,8 @@ def test_a_full_disk_leaves_nothing_behind_and_the_old_file_whole(write, tmp_pat
     def full(*args: object, **kwargs: object) -> bytes:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(disk.gzip.GzipFile, "write", full)
-    monkeypatch.setattr(disk.gzip.GzipFile, "close", lambda file: None)
+    monkeypatch.setattr(disk.GzipFile, "write", full)
+    monkeypatch.setattr(disk.GzipFile, "close", lambda file: None)
     with pytest.raises(PellucidError, match="got no space left on device"):
         save(new_volume(), path, force=True)
     assert path.read_bytes() == before
@@ -165,3 +166,12 @@ def test_a_folder_for_results_is_made_or_refused(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("os.access", lambda path, mode: False)
     with pytest.raises(PellucidError, match="got a read-only folder"):
         disk.make_folder(tmp_path / "a")
+
+
+def test_what_is_written_is_plain_gzip_and_the_same_each_time(tmp_path: Path) -> None:
+    content = os.urandom(1000) + bytes(100_000)
+    for name in ("a.gz", "b.gz"):
+        with disk.writing(tmp_path / name) as file:
+            file.write(content)
+    assert gzip.decompress((tmp_path / "a.gz").read_bytes()) == content
+    assert (tmp_path / "a.gz").read_bytes() == (tmp_path / "b.gz").read_bytes()

@@ -45,3 +45,14 @@ def test_a_constant_image_meets_no_border() -> None:
     change = experts(seen, torch.ones(1, 1, 6, 6, 6))
     out = depth_to_space(8 * haar(change))
     assert out.std() < 1e-6 or torch.allclose(change, change[..., :1, :1, :1].expand_as(change))
+
+
+def test_planes_of_experts_fit_together() -> None:
+    torch.manual_seed(1)
+    experts = LinearExperts(3)
+    with torch.no_grad():
+        experts.filters.weight += 0.1 * torch.randn_like(experts.filters.weight)
+    seen, gates = torch.rand(1, 8, 19, 6, 7), torch.rand(1, 3, 19, 6, 7)
+    filtered = experts.filters(seen).view(1, 3, 8, 19, 6, 7) - seen[:, None]
+    expected = (gates[:, :, None] * filtered).sum(1)
+    torch.testing.assert_close(experts(seen, gates), expected, atol=1e-5, rtol=1e-4)

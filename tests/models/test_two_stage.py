@@ -4,6 +4,7 @@ import torch
 from pellucid.errors import PellucidError
 from pellucid.models import EfficientUNetConfig, TwoStage, TwoStageConfig
 from pellucid.models.dunet import DUNetConfig
+from pellucid.models.two_stage import RESIDUAL
 
 TINY = EfficientUNetConfig(channels=(4, 8))
 PAPER = 32_929_311
@@ -74,6 +75,39 @@ def test_the_second_loss_trains_the_first_stage(body: str) -> None:
         weights.data += 0.05 * torch.randn(weights.shape)
     network(torch.rand(2, 1, 16, 16, 16)).same.square().mean().backward()
     assert any(weights.grad is not None and weights.grad.any() for weights in network.tissue.parameters())
+
+
+@pytest.mark.parametrize("body", ["efficient_unet", "dunet"])
+def test_the_clear_image_alone_is_that_of_the_whole_answer(body: str) -> None:
+    network = tiny(body=body)
+    for weights in network.enhance.parameters():
+        weights.data += 0.05 * torch.randn(weights.shape)
+    batch = torch.rand(2, 1, 16, 17, 18)
+    assert torch.equal(network.clear(batch), network(batch).same)
+
+
+def test_the_second_stage_sees_what_a_reader_of_the_definition_would_give_it() -> None:
+    """Posteriors are never brought to full resolution; the answer is that of bringing them there."""
+    network = tiny()
+    for weights in network.enhance.parameters():
+        weights.data += 0.05 * torch.randn(weights.shape)
+    batch = torch.rand(2, 1, 16, 20, 24)
+    out = network(batch)
+    seen = torch.cat([batch, out.tissue.softmax(1)], dim=1)
+    expected = batch + RESIDUAL * network.enhance(seen)[:, :1]
+    torch.testing.assert_close(out.same, expected, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_sixteen_bits_change_the_answer_by_less_than_a_hundredth() -> None:
+    network = tiny()
+    for weights in network.enhance.parameters():
+        weights.data += 0.05 * torch.randn(weights.shape)
+    batch = torch.rand(1, 1, 16, 20, 24)
+    exact = network(batch).same - batch
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = network(batch).same - batch
+    assert (rounded - exact).abs().max() < 0.01 * max(1.0, float(exact.abs().max()))
 
 
 def test_an_unknown_body_is_refused() -> None:

@@ -15,6 +15,7 @@ from pellucid.ops.warp import (
     identity_positions,
     rotation_matrix,
     sample,
+    sample_affine,
     sample_labels,
     upsample,
 )
@@ -146,3 +147,16 @@ def test_the_flow_folds_nowhere_where_the_field_itself_would() -> None:
 
     assert smallest_jacobian(velocity(4.0)) < 0
     assert smallest_jacobian(exponentiate(velocity(4.0), steps=7)) > 0
+
+
+@pytest.mark.parametrize("outside", ["zeros", "edge"])
+def test_an_affine_map_is_read_as_its_positions_are(outside: str) -> None:
+    image = torch.rand((2, 18, 9, 1), generator=torch.Generator().manual_seed(2))
+    matrix = torch.tensor([[0.9, 0.1, 0.0, -1.5], [-0.2, 1.1, 0.1, 2.0], [0.0, 0.0, 0.5, -0.25]])
+    shape = (19, 8, 3)
+    expected = sample(image, affine_positions(matrix, shape), outside=outside)
+    torch.testing.assert_close(
+        sample_affine(image, matrix, shape, outside=outside), expected, atol=1e-5, rtol=0
+    )
+    with pytest.raises(PellucidError, match="need zeros or edge, got wrap"):
+        sample_affine(image, matrix, shape, outside="wrap")

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.errors import wrong
-from pellucid.ops.warp import about_center, affine_positions, rotation_matrix, sample
+from pellucid.ops.warp import about_center, rotation_matrix, sample_affine
 from pellucid.types import Spacing
 
 
@@ -182,8 +182,7 @@ def _moved(image: Tensor, pose: Pose, origin: Pose, spacing: Spacing) -> Tensor:
     shape = (image.shape[1], image.shape[2], image.shape[3])
     matrix = about_center(linear, shape)
     matrix[:, 3] -= linear @ shift
-    positions = affine_positions(matrix, shape, device=image.device)
-    return sample(image, positions, outside="edge")
+    return sample_affine(image, matrix, shape, outside="edge")
 
 
 def check_axis(axis: int, effect: str, name: str = "phase_axis") -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from pellucid.errors import wrong
 from pellucid.ops.filters import gaussian_blur
 from pellucid.ops.resize import apply_along, box_matrix, gaussian_matrix, interpolation_matrix
-from pellucid.ops.warp import affine_positions, sample
+from pellucid.ops.warp import sample_affine
 from pellucid.types import Spacing
 
 SIGMA_TO_FWHM = 2.354820045  # 2 sqrt(2 ln 2)
@@ -165,7 +165,7 @@ def gantry_tilt(
     slope = math.tan(math.radians(angle_deg)) * spacing[2] / spacing[1]
     matrix = torch.eye(3, 4)
     matrix[1, 2], matrix[1, 3] = -slope, slope * (shape[2] - 1) / 2
-    return sample(image, affine_positions(matrix, shape, device=image.device), outside="edge")
+    return sample_affine(image, matrix, shape, outside="edge")
 
 
 def _saturated(acquire: Float[Tensor, "out in"], crosstalk: float) -> Float[Tensor, "out in"]:

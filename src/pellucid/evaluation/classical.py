@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from pellucid.errors import wrong
 from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
-from pellucid.ops.denoise import nonlocal_means, prinlm
+from pellucid.ops.alike import nonlocal_means
+from pellucid.ops.denoise import prinlm
 from pellucid.ops.filters import gaussian_blur
 from pellucid.ops.intensity import robust_range
 from pellucid.ops.noise import noise_std

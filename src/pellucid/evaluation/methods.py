@@ -50,7 +50,7 @@ METHODS: dict[str, Method] = {
         classical.nlm, "non-local means", "scikit-image; Coupé et al. 2008, IEEE TMI 27:425", ("skimage",)
     ),
     "nlm-ours": Method(
-        classical.own_nlm, "blockwise non-local means", "pellucid.ops.denoise; Buades et al. 2005"
+        classical.own_nlm, "blockwise non-local means", "pellucid.ops.alike; Buades et al. 2005"
     ),
     "prinlm": Method(
         classical.prefiltered_nlm,

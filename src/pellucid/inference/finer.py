@@ -10,7 +10,7 @@ from torch import Tensor
 from pellucid.inference.planes import change
 from pellucid.inference.predictor import Precision, autocast
 from pellucid.models import SliceFiller
-from pellucid.ops.denoise import nonlocal_means
+from pellucid.ops.alike import nonlocal_means
 from pellucid.ops.resize import apply_along, box_matrix, interpolation_matrix
 from pellucid.ops.slices import smooth_inverse
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,18 @@ from numpy.typing import NDArray
 from pellucid.errors import PellucidError, wrong
 from pellucid.io.finding import Finding
 from pellucid.io.volume import Header
+
+
+def _fast_gzip() -> tuple[type[gzip.GzipFile], type[Exception]]:
+    """A gzip file that is read twice and written six times as fast, and its error; Python's where there is none."""
+    try:
+        from isal import igzip, igzip_lib
+    except ImportError:  # pragma: no cover - where it has no build
+        return gzip.GzipFile, zlib.error
+    return igzip.IGzipFile, cast(type[Exception], igzip_lib.IsalError)
+
+
+GzipFile, ZlibError = _fast_gzip()
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _DEFLATE_LIMIT = 1040
@@ -88,14 +100,14 @@ def reading(path: Path) -> Iterator[io.BufferedIOBase]:
             magic = plain.read(2)
             plain.seek(0)
             if magic == _GZIP_MAGIC:
-                with gzip.GzipFile(fileobj=plain) as file:
+                with GzipFile(fileobj=plain) as file:
                     yield file
             else:
                 yield plain
     except EOFError:
         got = "one that ends early"
         raise wrong(str(path), need="a complete gzip file", got=got, fix=fix) from None
-    except (zlib.error, gzip.BadGzipFile) as error:
+    except (zlib.error, ZlibError, gzip.BadGzipFile) as error:
         got = f"a damaged one ({error})"
         raise wrong(str(path), need="a complete gzip file", got=got, fix=fix) from error
     except OSError as error:
@@ -262,7 +274,7 @@ def writing(path: Path) -> Iterator[io.BufferedIOBase]:
     """
     with path.open("wb") as plain:
         if path.name.lower().endswith("z"):
-            with gzip.GzipFile("", "wb", compresslevel=1, fileobj=plain, mtime=0) as file:
+            with GzipFile("", "wb", compresslevel=1, fileobj=plain, mtime=0) as file:
                 yield file
         else:
             yield plain

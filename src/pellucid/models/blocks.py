@@ -68,15 +68,49 @@ def depth_to_space(batch: Float[Tensor, "b c8 x2 y2 z2"]) -> Float[Tensor, "b c 
     return split.permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(b, c // 8, x * 2, y * 2, z * 2)
 
 
+def fold(batch: Float[Tensor, "b c x y z"]) -> Float[Tensor, "b c8 x2 y2 z2"]:
+    """Blocks of voxels as their mean and differences, in the image's own precision: 16 bits round bright voxels."""
+    with torch.autocast(batch.device.type, enabled=False):
+        return haar(space_to_depth(batch))
+
+
+def unfold(coefficients: Float[Tensor, "b c8 x2 y2 z2"]) -> Float[Tensor, "b c x y z"]:
+    """Undo `fold`, but for a factor: a coefficient of 1 changes each voxel of its block by 1."""
+    return depth_to_space(8 * haar(coefficients))
+
+
+def folded_softmax(coefficients: Float[Tensor, "b k8 x2 y2 z2"]) -> Float[Tensor, "b k8 x2 y2 z2"]:
+    """`fold(unfold(coefficients).softmax(1))`, without ever writing the voxels down in their places.
+
+    Args:
+        coefficients: Of logits; channels that lie side by side are read fastest.
+
+    Returns:
+        Coefficients of probabilities, in the same precision and memory order.
+    """
+    with torch.autocast(coefficients.device.type, enabled=False):
+        last = coefficients.movedim(1, -1)
+        rows = last.reshape(-1, last.shape[-1])
+        rows = rows if rows.dtype == torch.float64 else rows.float()
+        mix = torch.kron(torch.eye(rows.shape[1] // 8, dtype=rows.dtype, device=rows.device), _mix(rows))
+        logits = 8 * mix @ rows.T
+        chances = logits.view(rows.shape[1] // 8, -1).softmax(0).view_as(logits)
+        return (chances.T @ mix).to(coefficients.dtype).view(last.shape).movedim(-1, 1)
+
+
 def haar(folded: Float[Tensor, "b c8 x y z"]) -> Float[Tensor, "b c8 x y z"]:
     """Mean and seven mean differences of each folded block, in place of its eight voxels.
 
     Its own inverse up to a factor: `8 * haar(haar(folded)) == folded`.
     """
     b, c, x, y, z = folded.shape
-    pair = torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=folded.dtype, device=folded.device)
-    mix = torch.kron(torch.kron(pair, pair), pair) / 8
-    return (mix @ folded.reshape(b, c // 8, 8, x * y * z)).reshape(b, c, x, y, z)
+    return (_mix(folded) @ folded.reshape(b, c // 8, 8, x * y * z)).reshape(b, c, x, y, z)
+
+
+def _mix(like: Tensor) -> Float[Tensor, "8 8"]:
+    """Matrix of a mean and seven mean differences of eight numbers; symmetric."""
+    pair = torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=like.dtype, device=like.device)
+    return torch.kron(torch.kron(pair, pair), pair) / 8
 
 
 def pad_to_multiple(batch: Float[Tensor, "b c x y z"], multiple: int) -> Float[Tensor, "b c u v w"]:

@@ -13,6 +13,9 @@ from torch.nn import functional as F
 WIDTH = 5
 """Side of the filters in blocks of 2 x 2 x 2 voxels."""
 
+PLANES = 8
+"""Planes of blocks that are filtered at once."""
+
 
 class LinearExperts(nn.Module):
     """A bank of filters on the Haar coefficients of 2 x 2 x 2 blocks, and their mixture.
@@ -49,14 +52,24 @@ class LinearExperts(nn.Module):
         Returns:
             Haar coefficients of the change.
         """
-        # Filters minus the identity, and one expert after the other: a whole head times ten experts is 0.3 GB.
+        # Filters minus the identity, some planes at a time: a whole head times ten experts is 0.3 GB.
         kernels = self.filters.weight - _identity_like(self.filters.weight)
         padded = F.pad(folded, (WIDTH // 2,) * 6, mode="replicate")
-        changes = torch.split(F.conv3d(padded, kernels), 8, dim=1)
-        total = changes[0] * gates[:, :1]
-        for index in range(1, self.count):
-            total = torch.addcmul(total, changes[index], gates[:, index : index + 1])
-        return total
+        padded = padded.contiguous(memory_format=torch.channels_last_3d)
+        # Products of whole rows of channels, and sums of them as a convolution, are four times faster than one expert
+        # after the other.
+        each = torch.eye(self.count, dtype=gates.dtype, device=gates.device)
+        spread = each.repeat_interleave(8, 0).view(-1, self.count, 1, 1, 1)
+        gather = each.new_tensor(
+            [[float(row == place % 8) for place in range(8 * self.count)] for row in range(8)]
+        )
+        parts = []
+        for start in range(0, folded.shape[2], PLANES):
+            gate = gates[:, :, start : start + PLANES]
+            near = padded[:, :, start : start + gate.shape[2] + WIDTH - 1]
+            changes = F.conv3d(near, kernels) * F.conv3d(gate, spread)
+            parts.append(F.conv3d(changes, gather.view(8, -1, 1, 1, 1)))
+        return torch.cat(parts, dim=2)
 
 
 @torch.no_grad()

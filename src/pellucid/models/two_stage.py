@@ -1,13 +1,14 @@
 """Tissue first, then the clear image: the two-stage, tissue-aware enhancer of BME-X over any body."""
 
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from pellucid.errors import wrong
+from pellucid.models.blocks import crop_like, fold, folded_softmax, pad_to_multiple, unfold
 from pellucid.models.dunet import DUNet, DUNetConfig, TissueConnection
 from pellucid.models.scene import SceneFilter, describe
 from pellucid.models.unet import EfficientUNet, EfficientUNetConfig
@@ -122,18 +123,46 @@ class TwoStage(nn.Module):
         Returns:
             Tissue, the clear image, and T1w, on the same grid.
         """
-        tissue = self.tissue(batch)
         if self.connection is not None:
+            tissue = self.tissue(batch)
             logits = tissue if self.config.tissue_aware else torch.zeros_like(tissue)
             clear = self.enhance(self.connection(logits, batch))
             return Enhancement(tissue, clear[:, :1], clear[:, 1:])
-        posteriors = tissue.softmax(1) if self.config.tissue_aware else torch.zeros_like(tissue)
-        seen, filtered, strength = [batch, posteriors.to(batch.dtype)], batch, batch.new_ones(())
+        found, same, more = self._efficient(batch, scene)
+        return Enhancement(crop_like(unfold(found), batch), same, crop_like(unfold(more), batch))
+
+    def clear(
+        self, batch: Float[Tensor, "b 1 x y z"], scene: Float[Tensor, "b n"] | None = None
+    ) -> Float[Tensor, "b 1 x y z"]:
+        """Only the clear image of `forward`; nothing else is brought to full resolution.
+
+        Args:
+            batch: As for `forward`.
+            scene: As for `forward`.
+
+        Returns:
+            Images.
+        """
+        if self.connection is not None:
+            return self(batch).same
+        return self._efficient(batch, scene)[1]
+
+    def _efficient(
+        self, batch: Float[Tensor, "b 1 x y z"], scene: Float[Tensor, "b n"] | None
+    ) -> tuple[Tensor, Float[Tensor, "b 1 x y z"], Tensor]:
+        """Both stages over blocks of voxels: coefficients of tissue, the clear image, coefficients of T1w."""
+        levels = max(len(self.config.tissue.channels), len(self.config.enhance.channels))
+        folded = fold(pad_to_multiple(batch, 2**levels))
+        first, second = cast(EfficientUNet, self.tissue), cast(EfficientUNet, self.enhance)
+        found = first.coefficients(folded)
+        seen = [folded, folded_softmax(found) if self.config.tissue_aware else torch.zeros_like(found)]
+        filtered, strength = batch, batch.new_ones(())
         if self.scene is not None:
             change, strength = self.scene(batch, self.describe(batch) if scene is None else scene)
-            seen, filtered = [*seen, change], batch + change
-        out = self.enhance(torch.cat(seen, dim=1))
-        return Enhancement(tissue, filtered + strength * RESIDUAL * out[:, :1], out[:, 1:])
+            seen, filtered = [*seen, fold(pad_to_multiple(change, 2**levels))], batch + change
+        out = second.coefficients(*seen)
+        changed = crop_like(unfold(out[:, :8]), batch)
+        return found, filtered + strength * RESIDUAL * changed, out[:, 8:]
 
 
 def _dense(config: DUNetConfig, inputs: int, outputs: int) -> DUNet:

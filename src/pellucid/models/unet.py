@@ -18,10 +18,9 @@ from pellucid.errors import wrong
 from pellucid.models.blocks import (
     ResidualBlock,
     crop_like,
-    depth_to_space,
-    haar,
+    fold,
     pad_to_multiple,
-    space_to_depth,
+    unfold,
 )
 from pellucid.models.experts import LinearExperts
 from pellucid.types import Batch
@@ -87,7 +86,7 @@ class EfficientUNet(nn.Module):
 
     def forward(self, batch: Batch) -> Float[Tensor, "b k x y z"]:
         """(b, in, x, y, z) -> (b, out, x, y, z)."""
-        return self._answer(*self._last(self._folded(batch)), batch)
+        return crop_like(unfold(self.coefficients(self._folded(batch))), batch)
 
     def explain(self, batch: Batch) -> tuple[Float[Tensor, "b k x y z"], Float[Tensor, "b w x y z"]]:
         """The answer, and the features that its last convolution reads.
@@ -99,33 +98,57 @@ class EfficientUNet(nn.Module):
             What `forward` gives; and `channels[0]` features, worked out for blocks of 2 x 2 x 2 voxels and
             interpolated linearly between the blocks' centers.
         """
-        image, last = self._last(self._folded(batch))
+        folded = self._folded(batch)
+        last = self._last(self._stemmed((folded,)))
         fine = torch.nn.functional.interpolate(last, scale_factor=2.0, mode="trilinear")
-        return self._answer(image, last, batch), crop_like(fine, batch)
+        image = folded[:, :8] if self.config.experts else None
+        return crop_like(unfold(self._answer(image, last)), batch), crop_like(fine, batch)
+
+    def _folded(self, batch: Batch) -> Float[Tensor, "b c8 u v w"]:
+        """Blocks of voxels as their means and differences."""
+        return fold(pad_to_multiple(batch, 2 ** len(self.config.channels)))
+
+    def coefficients(self, *folded: Float[Tensor, "b _ u v w"]) -> Float[Tensor, "b k8 u v w"]:
+        """What `forward` does between folding and unfolding.
+
+        Args:
+            folded: From `blocks.fold`, one after the other all input channels, in any precision; sides are multiples
+                of a power of 2, as many as there are levels but one.
+
+        Returns:
+            For `blocks.unfold`.
+        """
+        image = folded[0][:, :8] if self.config.experts else None
+        x = self._stemmed(folded)
+        # As large as the input: held on to only where it is needed again.
+        del folded
+        return self._answer(image, self._last(x))
 
     def _answer(
-        self, image: Float[Tensor, "b 8 u v w"] | None, last: Float[Tensor, "b h u v w"], batch: Batch
-    ) -> Float[Tensor, "b k x y z"]:
-        """The last convolution, and from blocks back to voxels."""
+        self, image: Float[Tensor, "b 8 u v w"] | None, last: Float[Tensor, "b h u v w"]
+    ) -> Float[Tensor, "b k8 u v w"]:
+        """The last convolution, and what the experts add to it."""
         out: Tensor = self.head(last)
         if image is not None:
             change = self.experts(image, GATE_UNIT * self.gate(last))
             out = torch.cat([out[:, :8] + change, out[:, 8:]], dim=1)
-        # Unnormalized: a coefficient of 1 changes each voxel of its block by 1.
-        return crop_like(depth_to_space(8 * haar(out)), batch)
+        return out
 
-    def _folded(self, batch: Batch) -> Float[Tensor, "b c8 u v w"]:
-        """Blocks of voxels as their means and differences."""
-        return haar(space_to_depth(pad_to_multiple(batch, 2 ** len(self.config.channels))))
+    def _stemmed(self, folded: tuple[Tensor, ...]) -> Float[Tensor, "b h u v w"]:
+        """The first convolution."""
+        # The lowest precision that came: convolutions would convert the rest. From here on the channels of a voxel
+        # lie side by side: convolutions turn what does not, at each call.
+        kind = min((part.dtype for part in folded), key=lambda dtype: dtype.itemsize)
+        gains = torch.split(self.gains, [part.shape[1] for part in folded], dim=1)
+        layout = torch.channels_last_3d
+        parts = [
+            (part * gain).to(kind, memory_format=layout) for part, gain in zip(folded, gains, strict=True)
+        ]
+        out: Tensor = self.stem(parts[0] if len(parts) == 1 else torch.cat(parts, dim=1))
+        return out
 
-    def _last(
-        self, folded: Float[Tensor, "b c8 u v w"]
-    ) -> tuple[Float[Tensor, "b 8 u v w"] | None, Float[Tensor, "b h u v w"]]:
-        """The folded image, for the experts if there are some, and all but the last convolution."""
-        x = self.stem(folded * self.gains)
-        # As large as the input: held on to only where it is needed again.
-        image = folded[:, :8] if self.config.experts else None
-        del folded
+    def _last(self, x: Float[Tensor, "b h u v w"]) -> Float[Tensor, "b h u v w"]:
+        """All between the first and the last convolution."""
         skips: list[Tensor] = []
         for level, block in enumerate(self.down):
             x = block(x)
@@ -136,7 +159,7 @@ class EfficientUNet(nn.Module):
             # The 1 x 1 convolution first, at the lower resolution: an eighth of the work.
             x = torch.nn.functional.interpolate(self.grow[level](x), scale_factor=2.0).add_(skips[level])
             x = self.up[level](x)
-        return image, x
+        return x
 
 
 def _gains(config: EfficientUNetConfig) -> Float[Tensor, "1 c8 1 1 1"]:

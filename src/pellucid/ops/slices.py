@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pellucid.ops.denoise import nonlocal_means
+from pellucid.ops.alike import nonlocal_means
 from pellucid.ops.resize import apply_along
 
 SMOOTHNESS = 1e-2

@@ -78,25 +78,68 @@ def sample(
     Raises:
         PellucidError: If `mode` or `outside` is unknown.
     """
+    kernel, padding = _kernel(mode, outside)
+    rows = ROWS if positions.device.type == "cpu" else positions.shape[1]
+    shares = [2 / max(size - 1, 1) for size in image.shape[1:]]
+    least = torch.tensor(-1.0, dtype=image.dtype, device=positions.device)
+    out = []
+    for part in torch.split(positions, rows, dim=1):
+        # grid_sample wants x last and -1..1 between the centres of the outer voxels.
+        grid = torch.empty(*part.shape[1:], 3, dtype=image.dtype, device=positions.device)
+        for place, axis in enumerate((2, 1, 0)):
+            torch.add(least, part[axis], alpha=shares[axis], out=grid[..., place])
+        out.append(_read(image, grid, kernel, padding))
+    return out[0] if len(out) == 1 else torch.cat(out, dim=1)
+
+
+def sample_affine(
+    image: Float[Tensor, "c x y z"],
+    matrix: Float[Tensor, "3 4"],
+    shape: tuple[int, int, int],
+    *,
+    outside: str = "zeros",
+) -> Float[Tensor, "c u v w"]:
+    """Read an image at the positions of an affine map: `sample` of `affine_positions`, which are never written down.
+
+    Args:
+        image: Image to read.
+        matrix: Output index -> input index.
+        shape: Voxels of the output.
+        outside: As for `sample`.
+
+    Returns:
+        The values, linearly interpolated.
+
+    Raises:
+        PellucidError: If `outside` is unknown.
+    """
+    kernel, padding = _kernel("linear", outside)
+    shares = torch.tensor([2 / max(size - 1, 1) for size in image.shape[1:]])
+    scaled = (matrix.cpu() * shares[:, None]).flip(0).to(image.device, image.dtype)
+    scaled[:, 3] -= 1
+    x, y, z = (
+        torch.arange(n, device=image.device)[:, None] * scaled[:, axis] for axis, n in enumerate(shape)
+    )
+    plane = y[:, None] + z + scaled[:, 3]
+    rows = ROWS if image.device.type == "cpu" else shape[0]
+    out = [_read(image, plane + part[:, None, None], kernel, padding) for part in torch.split(x, rows)]
+    return out[0] if len(out) == 1 else torch.cat(out, dim=1)
+
+
+def _kernel(mode: str, outside: str) -> tuple[str, str]:
+    """What `grid_sample` calls them."""
     if mode not in ("linear", "nearest"):
         raise wrong("sample: mode", need="linear or nearest", got=str(mode))
     if outside not in ("zeros", "edge"):
         raise wrong("sample: outside", need="zeros or edge", got=str(outside))
-    kernel, padding = "bilinear" if mode == "linear" else mode, "zeros" if outside == "zeros" else "border"
-    rows = ROWS if positions.device.type == "cpu" else positions.shape[1]
-    out = [_sample_rows(image, part, kernel, padding) for part in torch.split(positions, rows, dim=1)]
-    return out[0] if len(out) == 1 else torch.cat(out, dim=1)
+    return "bilinear" if mode == "linear" else mode, "zeros" if outside == "zeros" else "border"
 
 
-def _sample_rows(image: Tensor, positions: Tensor, kernel: str, padding: str) -> Tensor:
+def _read(image: Tensor, grid: Float[Tensor, "u v w 3"], kernel: str, padding: str) -> Tensor:
     """`grid_sample` with one row of the output per item of the batch on the CPU, all in one elsewhere."""
-    # grid_sample wants x last and -1..1 between the centres of the outer voxels.
-    grid = torch.stack(
-        [positions[axis] * (2 / max(image.shape[axis + 1] - 1, 1)) - 1 for axis in (2, 1, 0)], dim=-1
-    )
     items = grid.shape[0] if grid.device.type == "cpu" else 1
-    grid = grid.view(items, -1, *grid.shape[1:]).to(image.dtype)
     batch = image[None].expand(items, -1, -1, -1, -1)
+    grid = grid.view(items, -1, *grid.shape[1:])
     read = F.grid_sample(batch, grid, mode=kernel, padding_mode=padding, align_corners=True)
     return read.transpose(0, 1).flatten(1, 2)
 

@@ -187,6 +187,8 @@ class _Answer(nn.Module):
             restored = self.network(batch)
             return torch.cat([restored.image, restored.log_scale.exp()], dim=1)
         more = () if self.scene is None else (self.scene.to(batch.device),)
+        if isinstance(self.network, TwoStage):
+            return self.network.clear(batch, *more).float()
         same: Tensor = self.network(batch, *more).same.float()
         return same
 

@@ -28,7 +28,7 @@ from pellucid.io.disk import check_free, make_folder, replacing
 from pellucid.io.nifti import load
 from pellucid.io.resample import to_canonical, to_spacing
 from pellucid.io.volume import Grid, Volume
-from pellucid.ops.denoise import nonlocal_means
+from pellucid.ops.alike import nonlocal_means
 from pellucid.ops.intensity import robust_range
 from pellucid.ops.labels import bounding_box
 from pellucid.ops.noise import noise_std
