@@ -184,13 +184,12 @@ def _maps(scan: Scan, labels: Result, res: str | None) -> list[Product]:
             "uint8",
             _sidecar(scan, res, "Brain with the CSF around it.", Type="Brain"),
         ),
-        Product(
-            scan.derivative("mask", res=res, desc="lesion"),
-            cast(Volume, labels.lesion),
-            "uint8",
-            _sidecar(scan, res, "Lesions, where the network thinks that there are some.", Type="Lesion"),
-        ),
     ]
+    if labels.lesion is not None:
+        side = _sidecar(scan, res, "Lesions, where the network thinks that there are some.", Type="Lesion")
+        products.append(
+            Product(scan.derivative("mask", res=res, desc="lesion"), labels.lesion, "uint8", side)
+        )
     for number, name in enumerate(TISSUES[1:]):
         part = chances.with_data(chances.data[number : number + 1])
         side = _sidecar(scan, res, f"Probability of {BIDS_TISSUES[name][1].lower()}, 0 to 1; not calibrated.")
