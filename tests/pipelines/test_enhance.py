@@ -91,6 +91,7 @@ CASES = {
     "thick sagittal": ((50, 46, 11), (1.0, 1.0, 4.0), "PIR"),
     "fine": ((70, 76, 72), (0.6, 0.6, 0.6), "LAS"),
     "coarse": ((25, 23, 24), (2.0, 2.0, 2.0), "RAS"),
+    "as coarse as can be": ((18, 17, 16), (3.2, 3.2, 3.2), "RAS"),
 }
 
 
@@ -113,8 +114,9 @@ def test_what_the_network_changes_arrives_at_its_place(case):
     ratio = result.volume.data[inside] / volume.data[inside]
     assert inside.sum() > 50
     # What is inferred between thick slices is better than what the network knows of them.
-    assert ratio.mean().item() == pytest.approx(1.0 if "thick" in case else 1.2, abs=0.01)
-    assert result.record["slices"]["changed_by_network"] == ("thick" not in case)
+    left_alone = "thick" in case or "coarse as" in case
+    assert ratio.mean().item() == pytest.approx(1.0 if left_alone else 1.2, abs=0.01)
+    assert result.record["slices"]["changed_by_network"] == (not left_alone)
     assert ratio.std().item() < 0.02
 
 

@@ -53,7 +53,7 @@ def synthesize(
 
     A network that sees the whole head at about 2 mm says what lies where, and the scan's own edges draw the borders
     (`anatomy.drawn`); a second one sees the scan at about 1 mm and these probabilities, and gives the T1w image and the
-    scale of its error. Lesions are not kept: the network paints what it takes for healthy tissue over many of them.
+    scale of its error. Lesions are found, or given by a mask, and healthy tissue is put in their place first.
 
     Several scans are synthesized one by one, on grids of their own; then the images, now of one contrast, are
     registered rigidly with the first one and averaged, each voxel weighted by the inverse square of its expected error.
