@@ -151,7 +151,7 @@ def test_geometry_that_cannot_be_trusted_is_refused(tmp_path, values, change, te
 
 def test_damaged_files_end_in_one_sentence(scan, tmp_path, values):
     (tmp_path / "text.nrrd").write_text("not a scan")
-    with pytest.raises(PellucidError, match="need an NRRD file, got a file that cannot be read as one"):
+    with pytest.raises(PellucidError, match="need an NRRD file, got a file of another kind"):
         load(tmp_path / "text.nrrd")
     (tmp_path / "cut.nrrd").write_bytes(scan.read_bytes()[:2000])
     with pytest.raises(PellucidError, match="need a complete NRRD file, got a damaged one"):

@@ -74,7 +74,9 @@ def test_extras_come_once_in_the_order_given() -> None:
 
 def test_each_pipeline_has_its_own_extras() -> None:
     assert from_keywords(SegmentOptions, {"save": "tissue,mask"}).save == ("tissue", "mask")
-    with pytest.raises(PellucidError, match="save: need names among mask, tissue, probseg, got 't1w'"):
+    with pytest.raises(
+        PellucidError, match="save: need names among mask, tissue, probseg, lesion, got 't1w'"
+    ):
         from_keywords(SegmentOptions, {"save": "t1w"})
     with pytest.raises(PellucidError, match="segment: unknown key 'denoise'"):
         from_keywords(SegmentOptions, {"denoise": "never"})

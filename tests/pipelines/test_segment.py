@@ -17,7 +17,7 @@ from pellucid import cli, weights
 from pellucid.errors import PellucidError
 from pellucid.io import nifti, resample
 from pellucid.io.volume import Grid, Volume
-from pellucid.models import Anatomy
+from pellucid.models import Anatomy, LesionNet, LesionNetConfig
 from pellucid.pipelines.options import SegmentOptions
 from pellucid.pipelines.result import Result
 from pellucid.pipelines.segment import segment_volume
@@ -191,7 +191,8 @@ def test_a_sure_network_warns_of_nothing() -> None:
 def stubbed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file = tmp_path / "anatomy.safetensors"
     file.write_bytes(b"abc")
-    monkeypatch.setattr(weights, "load", lambda name, device, kind: (Stub(), {"step": 1}))
+    networks = {"anatomy": Stub(), "lesions": LesionNet(LesionNetConfig(channels=(4,)))}
+    monkeypatch.setattr(weights, "load", lambda name, device, kind: (networks[kind], {"step": 1}))
     monkeypatch.setattr(weights, "path", lambda name: file)
 
 
@@ -212,6 +213,6 @@ def test_the_command_and_python_do_the_same(
 def test_wrong_words_are_refused(stubbed: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = nifti.save(ball(), tmp_path / "scan.nii.gz")
     assert cli.main(["segment", str(source), "-o", str(tmp_path / "x"), "--save", "t1w"]) == 2
-    assert "save: need names among mask, tissue, probseg, got 't1w'" in capsys.readouterr().err
+    assert "save: need names among mask, tissue, probseg, lesion, got 't1w'" in capsys.readouterr().err
     assert cli.main(["segment", str(source), "-o", str(source)]) == 2
     assert "need an output other than the input" in capsys.readouterr().err

@@ -113,6 +113,6 @@ def test_the_command_knows_the_recipe(
     file.write_text("task: dance")
     assert cli.main(["train", str(file)]) == 2
     assert (
-        "recipe.yaml: task: need anatomy, enhancer, restore, slices, synthesize, or no task, got 'dance'"
+        "recipe.yaml: task: need anatomy, enhancer, lesions, restore, slices, synthesize, or no task, got 'dance'"
         in capsys.readouterr().err
     )

@@ -12,26 +12,15 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pellucid.errors import PellucidError, wrong
 from pellucid.io.finding import Finding
+from pellucid.io.gzipped import GzipFile, ZlibError
 from pellucid.io.volume import Header
-
-
-def _fast_gzip() -> tuple[type[gzip.GzipFile], type[Exception]]:
-    """A gzip file that is read twice and written six times as fast, and its error; Python's where there is none."""
-    try:
-        from isal import igzip, igzip_lib
-    except ImportError:  # pragma: no cover - where it has no build
-        return gzip.GzipFile, zlib.error
-    return igzip.IGzipFile, cast(type[Exception], igzip_lib.IsalError)
-
-
-GzipFile, ZlibError = _fast_gzip()
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _DEFLATE_LIMIT = 1040

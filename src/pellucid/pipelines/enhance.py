@@ -3,7 +3,7 @@
 import logging
 import math
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,28 +14,23 @@ from pellucid.errors import wrong
 from pellucid.inference.predictor import VOXEL_BYTES, fitting, predict
 from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
-from pellucid.models import Restorer, SliceFiller, TwoStage
-from pellucid.ops.head import Box, head_box
-from pellucid.ops.intensity import IntensityRange, robust_range
-from pellucid.pipelines import prepare, slices, space
+from pellucid.models import Restorer, TwoStage
+from pellucid.ops.intensity import IntensityRange
+from pellucid.pipelines import prepare, space
 from pellucid.pipelines.drawing import posteriors
 from pellucid.pipelines.filling import fill_lesions
 from pellucid.pipelines.judged import judged
-from pellucid.pipelines.noise import without_noise
 from pellucid.pipelines.options import EnhanceOptions
-from pellucid.pipelines.record import Run, describe, describe_weights, read, read_mask, used
+from pellucid.pipelines.record import Run, describe_weights, read, read_mask, used
 from pellucid.pipelines.result import Result
 from pellucid.pipelines.segment import Labels, labels_on
+from pellucid.pipelines.workplace import Workplace, workplace
 from pellucid.types import Image
 
 logger = logging.getLogger(__name__)
 
 KINDS = ("restorer", "two_stage")
 """Networks that can make a scan clearer."""
-
-COARSEST_MM = 3.0
-"""Scans whose finest side is longer are not sharpened: at 4 mm the network made edges half as strong again, and no scan
-came nearer to the head it was of."""
 
 MEMORY_BYTES = 2_000_000_000
 """Working memory a network may take for a head in one piece; above it, the head is cut into tiles."""
@@ -106,48 +101,35 @@ def enhance_volume(
     run = run or Run("enhance")
     with run.listening():
         prepare.warn_of_ct(volume, words="it seems to be a CT, and enhance was made for MRI")
-        with run.step("denoise"):
-            scan = prepare.without_loud_background(volume, options, run)
-            given = space.levels_of(scan)
-            quiet = without_noise(scan, given, run, allowed=options.denoise == "auto")
-        with run.step("prepare"):
-            levels = robust_range(resample.to_canonical(quiet).data)
-            grid = space.wanted_grid(quiet.grid, options.spacing_mm) if grid is None else grid
-            template = _on_grid(quiet, grid, options, run)
-            target = resample.to_canonical(template)
-            work = _work(quiet, target, options, run)
-            thick = _is_thick(quiet, work)
-            filled = slices.thick_axis(quiet.grid, template.grid) is not None
-            coarse = min(quiet.grid.spacing) > COARSEST_MM
-            changed = not (thick or coarse) or isinstance(network, Restorer)
-            box = head_box(levels.scale(work.data), work.grid.spacing)
-            crop = levels.scale(work.data[box.slices])
-            place = space.Place(work, target, box, average=thick or options.spacing != "native")
+        scan = prepare.without_loud_background(volume, options, run)
+        given = space.levels_of(scan)
+        at = workplace(scan, given, options, run, grid=grid)
+        changed = not (at.thick or at.coarse) or isinstance(network, Restorer)
         with run.step("predict"):
-            clear, doubt = _predict(network, crop, options)
+            clear, doubt = _predict(network, at.crop, options)
         with run.step("finish"):
-            image = _finite(_same(clear, crop, levels, place, target.data), volume, levels)
+            image = _finite(_same(clear, at), volume, at.levels)
             # Nothing darker than air; where values are positive, 0 is.
-            lowest = min(levels.low, float(volume.data.min()))
-            image = (image if changed else target.data.clone()).clamp_(min=lowest)
+            lowest = min(at.levels.low, float(volume.data.min()))
+            image = (image if changed else at.target.data.clone()).clamp_(min=lowest)
         with run.step("back"):
-            same = resample.back_to(target.with_data(image), template)
-            error = _error(doubt, levels, place, target, template, options)
+            same = resample.back_to(at.target.with_data(image), at.template)
+            error = _error(doubt, at, options)
         out = judged(volume, same, given, options, run, own_error=error, knows=doubt is not None)
         with run.step("segment"):
-            found = _anatomy(scan, given, template, mask, options, run)
+            found = _anatomy(scan, given, at.template, mask, options, run)
     run.notes |= {
-        "intensity": {"zero": levels.low, "one": levels.high},
+        "intensity": {"zero": at.levels.low, "one": at.levels.high},
         "mask": "predicted" if mask is None else "given",
         "used": used(options),
-        **_geometry(template, work, box),
-        "slices": {"thick": thick, "filled_in": filled, "changed_by_network": changed},
+        **at.geometry,
+        "slices": {"thick": at.thick, "filled_in": at.filled, "changed_by_network": changed},
     }
     clear_scan = out.image
     if options.lesions == "inpaint":
         # After the check: what is filled in contradicts the scan on purpose.
         with run.listening(), run.step("fill"):
-            clear_scan = fill_lesions(clear_scan, levels, options, run, lesions=lesions)
+            clear_scan = fill_lesions(clear_scan, at.levels, options, run, lesions=lesions)
     return Result(
         clear_scan,
         None if found is None else found.tissue,
@@ -158,24 +140,6 @@ def enhance_volume(
         bias=out.bias,
         extras=options.save,
     )
-
-
-def _geometry(template: Volume, work: Volume, box: Box) -> dict[str, Any]:
-    """Where the work was done."""
-    return {
-        "working_grid": describe(work.grid),
-        "working_box": {"start": list(box.start), "stop": list(box.stop)},
-        "output_grid": describe(template.grid),
-    }
-
-
-def _is_thick(scan: Volume, work: Volume) -> bool:
-    """Whether a scan has thick slices where the network works.
-
-    What a two-stage network knows of them is cubic interpolation: after the better one it only does harm. A restorer
-    was trained behind the better one.
-    """
-    return slices.thick_axis(resample.to_canonical(scan).grid, work.grid) is not None
 
 
 class _Answer(nn.Module):
@@ -217,29 +181,6 @@ def _anatomy(
     return labels_on(template, posteriors(volume, network, options, levels=levels), mask=mask)
 
 
-def _on_grid(volume: Volume, grid: Grid, options: EnhanceOptions, run: Run) -> Volume:
-    """The scan on a grid; a network infers what lies between thick slices."""
-    if grid is volume.grid:
-        return volume
-    filler = None
-    if slices.thick_axis(volume.grid, grid) is not None:
-        name = options.slice_weights
-        loaded = weights.shared(name, runtime.device(options.device), kind="slice_filler")
-        filler = cast(SliceFiller, loaded)
-        run.notes["slice_weights"] = describe_weights(name)
-    return slices.to_grid(volume, grid, filler=filler)
-
-
-def _work(volume: Volume, target: Volume, options: EnhanceOptions, run: Run) -> Volume:
-    """The scan on the grid the network works on; the output grid itself if they are the same."""
-    canonical = resample.to_canonical(volume)
-    spacing = space.working_spacing(canonical.grid.spacing)
-    for ready in (canonical, target):
-        if space.same_spacing(ready.grid.spacing, spacing):
-            return ready
-    return _on_grid(canonical, resample.spaced_grid(canonical.grid, spacing), options, run)
-
-
 def _predict(network: nn.Module, crop: Image, options: EnhanceOptions) -> tuple[Image, Image | None]:
     """The clear image in the box of the head, and the error to be expected of it, if it is known."""
     answer = _Answer(network, crop).eval()
@@ -252,27 +193,18 @@ def _predict(network: nn.Module, crop: Image, options: EnhanceOptions) -> tuple[
     return made[:1], made[1:] if len(made) > 1 else None
 
 
-def _error(
-    doubt: Image | None,
-    levels: IntensityRange,
-    place: space.Place,
-    target: Volume,
-    template: Volume,
-    options: EnhanceOptions,
-) -> Volume | None:
+def _error(doubt: Image | None, at: Workplace, options: EnhanceOptions) -> Volume | None:
     """The error that the network expects on the output grid, in the unit of the scan, if anybody wants it."""
     if doubt is None or "uncertainty" not in options.save:
         return None
-    error = place.to_target(doubt, order=1).clamp_min_(0).mul_(levels.high - levels.low)
-    return resample.back_to(target.with_data(error), template)
+    error = at.place.to_target(doubt, order=1).clamp_min_(0).mul_(at.levels.high - at.levels.low)
+    return resample.back_to(at.target.with_data(error), at.template)
 
 
-def _same(
-    clear: Image, crop: Image, levels: IntensityRange, place: space.Place, image: Tensor
-) -> Float[Tensor, "c i j k"]:
+def _same(clear: Image, at: Workplace) -> Float[Tensor, "c i j k"]:
     """The scan on the output grid plus what the network changed."""
-    change = place.to_target(place.fade(clear - crop))
-    return image + change.mul_(levels.high - levels.low)
+    change = at.place.to_target(at.place.fade(clear - at.crop))
+    return at.target.data + change.mul_(at.levels.high - at.levels.low)
 
 
 def _finite(image: Image, volume: Volume, levels: IntensityRange) -> Image:
