@@ -107,8 +107,9 @@ def load_mask(path: str | Path) -> Volume:
         fix = "Save the one you mean as a file of its own."
         raise wrong(str(path), need="one 3-D mask", got=shape_text(described.header.shape), fix=fix)
     volume = _checked(described, None, str(path), name=str(path), accept=("constant",))
-    # Labels are what it should hold.
-    return replace(volume, findings=tuple(found for found in volume.findings if found.code != "labels"))
+    # Labels are what it should hold, and they may lie apart.
+    scans_only = {"labels", "empty-slices", "loud-background"}
+    return replace(volume, findings=tuple(one for one in volume.findings if one.code not in scans_only))
 
 
 def inspect(path: Path, frame: int | None) -> tuple[Finding, ...]:

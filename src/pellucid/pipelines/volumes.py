@@ -90,7 +90,7 @@ def certainty(rows: list[dict[str, Any]]) -> float:
 
 
 def of_lesions(lesion: Float[Tensor, "1 x y z"] | None, brain: Float[Tensor, "1 x y z"], grid: Grid) -> float:
-    """Volume of lesions, as a sum of probabilities inside the brain.
+    """Volume of lesions: of what is likelier one than not, inside the brain. Probabilities are not calibrated.
 
     Args:
         lesion: Probability of being in one; none if there are none.
@@ -103,4 +103,4 @@ def of_lesions(lesion: Float[Tensor, "1 x y z"] | None, brain: Float[Tensor, "1 
     if lesion is None:
         return 0.0
     voxel_ml = abs(float(np.linalg.det(grid.affine[:3, :3]))) / 1000
-    return round(float(lesion[brain > 0.5].double().sum()) * voxel_ml, 2)
+    return round(float((lesion[brain > 0.5] > 0.5).sum()) * voxel_ml, 2)
