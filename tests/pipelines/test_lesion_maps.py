@@ -18,7 +18,8 @@ from pellucid.models import Anatomy, LesionNet, LesionNetConfig, save
 from pellucid.models.lesions import GROUPS as NETWORK_GROUPS
 from pellucid.ops.intensity import IntensityRange
 from pellucid.pipelines import filling, lesions
-from pellucid.pipelines.filling import fill_lesions
+from pellucid.pipelines.filling import fill_lesions, healed_output
+from pellucid.pipelines.judged import Judged
 from pellucid.pipelines.lesions import lesion_network
 from pellucid.pipelines.look import Networks
 from pellucid.pipelines.options import EnhanceOptions, SegmentOptions, SynthesizeOptions
@@ -141,9 +142,69 @@ def test_filling_puts_in_what_lies_around_and_leaves_the_rest(level: float) -> N
     assert float((got.data - ball().data)[inside].abs().max()) < 60  # of 900
     far = torch.from_numpy(np.linalg.norm(world(scan.grid) - SPOT, axis=-1) > 8.5)[None]
     torch.testing.assert_close(got.data[far], scan.data[far], atol=1e-6, rtol=0)
-    assert run.notes["lesion_ml"] > 0.05
+    assert run.notes["lesions"]["ml"] > 0.05
     same = fill_lesions(ball(), IntensityRange(0.0, 900.0), EnhanceOptions(lesions="inpaint"), Run("enhance"))
     assert torch.equal(same.data, ball().data)
+
+
+def fill(scan: Volume, mask: Volume | None = None, run: Run | None = None) -> Volume:
+    """Filled by a mask."""
+    options = EnhanceOptions(lesions="inpaint")
+    return fill_lesions(scan, IntensityRange(0.0, 900.0), options, run or Run("enhance"), lesions=mask)
+
+
+@pytest.mark.usefixtures("bundled")
+def test_a_mask_of_ones_own_is_filled_and_nothing_else() -> None:
+    scan, inside = lesioned(1.4)
+    run = Run("enhance")
+    got = fill(scan, scan.with_data(inside.float()), run)
+    assert float((got.data - ball().data)[inside].abs().max()) < 60
+    assert run.notes["lesions"]["source"] == "given"
+    assert run.notes["lesions"]["ml"] == pytest.approx(float(inside.sum()) / 1000, rel=0.15)
+
+
+@pytest.mark.usefixtures("bundled")
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (lambda scan: (scan > 0).float(), "Is it a mask of the brain"),
+        (
+            lambda scan: (torch.arange(52) < 4).float().view(1, -1, 1, 1) + 0 * scan,
+            "need lesions in the brain of the scan, got none",
+        ),
+        (lambda scan: scan + torch.rand(scan.shape), "an image of many intensities"),
+    ],
+)
+def test_what_is_no_mask_of_lesions_is_refused(data, message: str) -> None:
+    scan, _ = lesioned()
+    with pytest.raises(PellucidError, match=message):
+        fill(scan, scan.with_data(data(scan.data)))
+
+
+@pytest.mark.usefixtures("bundled")
+def test_a_mask_that_lies_elsewhere_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    scan, inside = lesioned(1.4)
+    far = torch.zeros_like(inside)
+    far[:, :8, :8, :8] = True
+    fill(scan, scan.with_data((inside | far).float()))
+    assert "of it lies in the brain of the scan" in caplog.text
+
+
+@pytest.mark.usefixtures("bundled")
+def test_what_was_filled_in_is_not_sure() -> None:
+    scan, inside = lesioned(1.4)
+    sure = Judged(scan, scan.with_data(torch.ones_like(scan.data)), None, None)
+    out = healed_output(
+        sure, IntensityRange(0.0, 900.0), EnhanceOptions(lesions="inpaint"), Run("enhance"),
+        lesions=scan.with_data(inside.float()),
+    )  # fmt: skip
+    assert float(out.uncertainty.data[inside].min()) > 300
+    assert torch.equal(out.uncertainty.data[scan.data == 0], torch.ones_like(scan.data)[scan.data == 0])
+
+
+def test_a_mask_of_lesions_needs_something_to_do() -> None:
+    with pytest.raises(PellucidError, match="lesion_mask: need lesions inpaint beside it"):
+        EnhanceOptions(lesion_mask="mask.nii.gz")
 
 
 @pytest.mark.usefixtures("bundled")

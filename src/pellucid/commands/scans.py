@@ -1,7 +1,9 @@
 """Commands that read scans: enhance, synthesize, segment, super-resolve, degrade, audit."""
 
+import contextlib
 import dataclasses
 import json
+import logging
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +20,8 @@ from pellucid.pipelines.options import (
     SynthesizeOptions,
 )
 
+logger = logging.getLogger(__name__)
+
 
 def _check_once(options: ScanOptions, *names: str) -> None:
     """Say once what is wrong for every scan: the device, or weights."""
@@ -26,6 +30,18 @@ def _check_once(options: ScanOptions, *names: str) -> None:
     runtime.device(options.device)
     for name in names:
         weights.path(name)
+
+
+def _check_masks(*masks: str | None, scans: int) -> None:
+    """Say once what is wrong with masks that are given."""
+    from pellucid.io.nifti import load_mask
+
+    for mask in masks:
+        if mask is None:
+            continue
+        load_mask(mask)
+        if scans > 1:
+            logger.warning("%s: one mask for %d scans; it must lie in the space of each", mask, scans)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,6 +61,7 @@ class Enhance(Command):
         options = self.enhancement
         others = [Path(path) for path in (options.mask, options.lesion_mask) if path is not None]
         jobs = plan(self.inputs, self.out, "enhanced", extras=options.save, others=others)
+        _check_masks(options.mask, options.lesion_mask, scans=len(jobs))
         _check_once(options, options.weights, options.slice_weights, options.anatomy_weights)
 
         def work(job: Job) -> None:
@@ -107,6 +124,7 @@ class Synthesize(Command):
         inputs, others = (sources[:1], sources[1:]) if self.fuse else (self.inputs, [])
         masks = [] if options.lesion_mask is None else [Path(options.lesion_mask)]
         jobs = plan(inputs, self.out, "synthetic", kind="T1w", extras=options.save, others=[*others, *masks])
+        _check_masks(options.lesion_mask, scans=len(jobs) + len(others))
         _check_once(options, options.weights, options.anatomy_weights)
 
         def work(job: Job) -> None:
@@ -234,9 +252,14 @@ def _to_audit(paths: tuple[Path, ...]) -> list[Path]:
     """What is looked at: files, and folders of DICOM as a whole."""
     from pellucid.io.dicom import dicom_files
 
-    alone = [path for path in paths if path.is_dir() and dicom_files(path)]
-    others = [path for path in paths if path not in alone]
-    return [*alone, *(find_inputs(others) if others or not alone else [])]
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir() and not dicom_files(path):
+            with contextlib.suppress(PellucidError):
+                found += find_inputs([path])
+                continue
+        found.append(path)  # a folder without scans is a finding, too
+    return found or find_inputs(paths)
 
 
 def _audit(path: Path) -> list[dict[str, Any]]:

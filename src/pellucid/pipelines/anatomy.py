@@ -14,7 +14,7 @@ from pellucid.models import LesionNet
 from pellucid.ops.head import Box, context_spacing, head_box
 from pellucid.ops.labels import bounding_box, largest_component
 from pellucid.pipelines import space
-from pellucid.pipelines.lesions import LIKELY, NEAR_VOXELS, chances
+from pellucid.pipelines.lesions import LIKELY, NEAR_VOXELS, chances, masked
 from pellucid.pipelines.options import ScanOptions
 from pellucid.synthesis.structures import BRAIN, STRUCTURES
 from pellucid.types import Batch
@@ -87,6 +87,29 @@ def around_brain(found: Posteriors, grid: Grid) -> tuple[Grid, tuple[slice, slic
     # What looks like brain elsewhere, in the neck, must not make the box large.
     near = bounding_box(largest_component(found.brain[0] > LIKELY), margin=NEAR_VOXELS)
     return overlap(found.grid, grid, near)
+
+
+def given_on(
+    mask: Volume | None, found: Posteriors, grid: Grid, part: Grid, box: tuple[slice, slice, slice, slice]
+) -> Float[Tensor, "1 x y z"] | None:
+    """A given mask of lesions around the brain.
+
+    Args:
+        mask: On any grid of the scan's space; or none.
+        found: What the network says of the scan.
+        grid: In canonical orientation.
+        part: The part of it that holds the brain.
+        box: Its place.
+
+    Returns:
+        Share of each voxel of the part that is lesion; none without a mask.
+
+    Raises:
+        PellucidError: As `lesions.masked`.
+    """
+    if mask is None:
+        return None
+    return masked(mask, grid, space.transfer(found.brain, found.grid, part, order=1), box)
 
 
 def overlap(

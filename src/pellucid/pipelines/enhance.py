@@ -18,7 +18,7 @@ from pellucid.models import Restorer, TwoStage
 from pellucid.ops.intensity import IntensityRange
 from pellucid.pipelines import prepare, space
 from pellucid.pipelines.drawing import posteriors
-from pellucid.pipelines.filling import fill_lesions
+from pellucid.pipelines.filling import healed_output
 from pellucid.pipelines.judged import judged
 from pellucid.pipelines.options import EnhanceOptions
 from pellucid.pipelines.record import Run, describe_weights, read, read_mask, used
@@ -116,6 +116,11 @@ def enhance_volume(
             same = resample.back_to(at.target.with_data(image), at.template)
             error = _error(doubt, at, options)
         out = judged(volume, same, given, options, run, own_error=error, knows=doubt is not None)
+        if options.lesions == "inpaint":
+            # After the check: what is filled in contradicts the scan on purpose.
+            with run.step("fill"):
+                out = healed_output(out, at.levels, options, run, lesions=lesions)
+                scan = out.image
         with run.step("segment"):
             found = _anatomy(scan, given, at.template, mask, options, run)
     run.notes |= {
@@ -125,13 +130,8 @@ def enhance_volume(
         **at.geometry,
         "slices": {"thick": at.thick, "filled_in": at.filled, "changed_by_network": changed},
     }
-    clear_scan = out.image
-    if options.lesions == "inpaint":
-        # After the check: what is filled in contradicts the scan on purpose.
-        with run.listening(), run.step("fill"):
-            clear_scan = fill_lesions(clear_scan, at.levels, options, run, lesions=lesions)
     return Result(
-        clear_scan,
+        out.image,
         None if found is None else found.tissue,
         None if found is None else found.brain,
         record=run.record(volume, config.to_dict(options), *filter(None, [mask, lesions])),

@@ -5,9 +5,10 @@ from pellucid.io import resample
 from pellucid.io.volume import Volume
 from pellucid.ops.intensity import IntensityRange
 from pellucid.pipelines import volumes
-from pellucid.pipelines.anatomy import around_brain, coarse
+from pellucid.pipelines.anatomy import around_brain, coarse, given_on
 from pellucid.pipelines.drawing import drawn, healed
-from pellucid.pipelines.lesions import lesion_network, masked
+from pellucid.pipelines.judged import Judged
+from pellucid.pipelines.lesions import lesion_network
 from pellucid.pipelines.options import EnhanceOptions
 from pellucid.pipelines.record import Run, describe_weights
 
@@ -43,9 +44,13 @@ def fill_lesions(
     network = None if lesions is not None else lesion_network(options.lesion_weights, where, run)
     known = coarse(scan.with_data(image), anatomy, options, lesions=network)
     near, box = around_brain(known, scan.grid)
-    given = None if lesions is None else masked(lesions, scan.grid)[box]
+    given = given_on(lesions, known, scan.grid, near, box)
     found = drawn(known, image[box], near, lesion=given)
-    run.notes["lesion_ml"] = volumes.of_lesions(found.lesion, found.brain, found.grid)
+    run.notes["lesions"] = {
+        "source": "network" if lesions is None else "given",
+        "ml": volumes.of_lesions(found.lesion, found.brain, found.grid),
+        "filled": "after the output was checked against the scan; the bias field knows nothing of it",
+    }
     if found.lesion is None:
         return volume
     healthy = healed(found, image[box])
@@ -53,3 +58,28 @@ def fill_lesions(
     # Only what is filled in goes through the levels and back.
     changed[box] = healthy.sub_(image[box]).mul_(levels.high - levels.low).add_(changed[box])
     return resample.back_to(scan.with_data(changed), volume)
+
+
+def healed_output(
+    out: Judged, levels: IntensityRange, options: EnhanceOptions, run: Run, *, lesions: Volume | None = None
+) -> Judged:
+    """An output with its lesions filled in, and an expected error that knows of it.
+
+    Args:
+        out: The output as it was judged.
+        levels: As for `fill_lesions`.
+        options: As for `fill_lesions`.
+        run: As for `fill_lesions`.
+        lesions: As for `fill_lesions`.
+
+    Returns:
+        The same with another image; where that changed, the error to be expected is larger by as much.
+
+    Raises:
+        PellucidError: As `fill_lesions`.
+    """
+    filled = fill_lesions(out.image, levels, options, run, lesions=lesions)
+    error = out.uncertainty
+    if error is not None:
+        error = error.with_data(error.data + (filled.data - out.image.data).abs())
+    return out._replace(image=filled, uncertainty=error)

@@ -35,6 +35,8 @@ class Made(NamedTuple):
     """1 where the scan shows something: not where it was cut, stripped or padded."""
     grid: Grid
     """Of all."""
+    lesion_ml: float | None = None
+    """Volume of the lesions that were healed or drawn; none if they were not looked for."""
 
 
 def fused(

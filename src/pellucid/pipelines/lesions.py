@@ -1,5 +1,6 @@
 """Where a scan shows lesions, and what it would show without them."""
 
+import logging
 import math
 from typing import cast
 
@@ -22,12 +23,20 @@ from pellucid.pipelines.record import Run, describe_weights
 from pellucid.synthesis.structures import BRAIN
 from pellucid.types import Batch, Image, Spacing
 
+logger = logging.getLogger(__name__)
+
 LIKELY, NEAR_VOXELS = 0.2, 3
 """The network is shown the box of what is brain with this probability, and some voxels around it."""
 
 RARITY = 9.0
 """Lesions counted more in training than their share of the brain, and a network that is to find some finds them in
 anybody: the odds are divided by this number, the best of 1, 3 and 9 on four training scans."""
+
+MOST_LEVELS = 64
+"""A mask has few values: labels of lesions, or shares of 0.1 or so."""
+
+MUCH_OF_BRAIN, MOST_OF_BRAIN = 0.25, 0.6
+"""Share of the brain that may be lesion before a warning, and at all: strokes of a whole artery take a quarter."""
 
 SEEN = 0.05
 """Probability of a lesion below which a scan is said to show none anywhere."""
@@ -55,24 +64,45 @@ def lesion_network(name: str, where: torch.device, run: Run) -> LesionNet:
     return cast(LesionNet, network)
 
 
-def masked(mask: Volume, grid: Grid) -> Float[Tensor, "1 x y z"]:
-    """A mask of lesions on a grid.
+def masked(
+    mask: Volume, grid: Grid, brain: Float[Tensor, "1 x y z"], box: tuple[slice, slice, slice, slice]
+) -> Float[Tensor, "1 x y z"]:
+    """A mask of lesions in the part of a grid that holds the brain.
 
     Args:
         mask: Above 0 inside; on any grid of the scan's space.
         grid: In canonical orientation.
+        brain: Probability of being brain, in the part.
+        box: Place of the part in the grid.
 
     Returns:
-        Share of each voxel that is lesion.
+        Share of each voxel of the part that is lesion, in the brain alone.
 
     Raises:
-        PellucidError: If no lesion lies in the grid.
+        PellucidError: If it is no mask, has no lesion in the brain, or is most of the brain.
     """
-    there = resample.to_grid(mask.with_data((mask.data[:1] > 0).float()), grid, order=1).data
-    if not bool((there > 0.5).any()):
+    name = mask.name
+    if len(torch.unique(mask.data[:1])) > MOST_LEVELS:
+        raise wrong(name, need="a mask of lesions, above 0 inside", got="an image of many intensities")
+    there = resample.to_grid(mask.with_data((mask.data[:1] > 0).float()), grid, order=1).data.clamp_(0, 1)
+    inside = there[box] * (brain > 0.5)
+    total, found = float(there.sum()), float(inside.sum())
+    if not bool((inside > 0.5).any()):
+        got = "none" if found < 0.5 else "only some that are smaller than its voxels"
         fix = "It must lie in the space of the scan; leave it away if there are none."
-        raise wrong(mask.name, need="lesions inside the scan", got="none", fix=fix)
-    return there.clamp_(0, 1)
+        raise wrong(name, need="lesions in the brain of the scan", got=got, fix=fix)
+    share = found / float((brain > 0.5).sum())
+    if share > MOST_OF_BRAIN:
+        fix = "Is it a mask of the brain?"
+        raise wrong(name, need="a mask of lesions", got=f"one of {100 * share:.0f} % of the brain", fix=fix)
+    if share > MUCH_OF_BRAIN:
+        logger.warning(
+            "%s: lesions are %.0f %% of the brain; what is put there is a guess", name, 100 * share
+        )
+    if found < 0.5 * total:
+        text = "%s: only %.0f %% of it lies in the brain of the scan; is it of this scan?"
+        logger.warning(text, name, 100 * found / total)
+    return inside
 
 
 def chances(

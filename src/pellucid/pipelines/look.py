@@ -13,9 +13,8 @@ from pellucid.models import LesionNet, Synthesizer
 from pellucid.ops.head import head_box
 from pellucid.ops.labels import grown, one_piece
 from pellucid.pipelines import space
-from pellucid.pipelines.anatomy import Posteriors, around_brain, coarse
+from pellucid.pipelines.anatomy import Posteriors, around_brain, coarse, given_on
 from pellucid.pipelines.drawing import drawn, healed
-from pellucid.pipelines.lesions import masked
 from pellucid.pipelines.options import ScanOptions
 from pellucid.types import Image, Mask
 
@@ -75,8 +74,7 @@ def look(
     image = work.data[box.slices]
     shown = grown(image[0].abs() > 1e-4, SHOWN_VOXELS)
     known = coarse(scan, networks.anatomy, options, lesions=networks.lesions)
-    given = None if lesions is None else masked(lesions, part)
-    seen, brain, lesion = _seen(networks.synthesizer, known, image, part, given)
+    seen, brain, lesion = _seen(networks.synthesizer, known, image, part, lesions)
     return Look(seen, brain, shown, part, lesion)
 
 
@@ -85,14 +83,14 @@ def _seen(
     known: Posteriors,
     image: Image,
     grid: Grid,
-    lesion: Float[Tensor, "1 x y z"] | None = None,
+    lesions: Volume | None = None,
 ) -> tuple[Float[Tensor, "8 i j k"], Mask, Float[Tensor, "1 x y z"] | None]:
     """Image and guide, the anatomy drawn sharp around the brain, coarse beyond; where the brain is, and lesions.
 
     One channel, then one class at a time: all of them would be most of what a run holds.
     """
     near, box = around_brain(known, grid)
-    found = drawn(known, image[box], near, lesion=None if lesion is None else lesion[box])
+    found = drawn(known, image[box], near, lesion=given_on(lesions, known, grid, near, box))
     lesion = None
     if found.lesion is not None:
         lesion = torch.zeros_like(image)

@@ -107,7 +107,8 @@ class EnhanceOptions(ScanOptions):
     what the scan has that the output, acquired once more, has not, the bias field."""
 
     lesions: Lesions = "keep"
-    """What becomes of lesions: they stay, or what their tissue looks like around them is put in their place."""
+    """What becomes of lesions. Keep: they stay. Inpaint: what their tissue looks like around them is put in their
+    place, in the image and in the labels."""
 
     lesion_mask: str | None = None
     """Mask of the lesions, to use instead of finding them: an image of the scan's space, above zero inside."""
@@ -126,6 +127,13 @@ class EnhanceOptions(ScanOptions):
 
     lesion_weights: str = "lesions"
     """The same for the network that finds lesions, if they are inpainted."""
+
+    def __post_init__(self) -> None:
+        """Refuse a mask of lesions that nothing is done with."""
+        super().__post_init__()
+        if self.lesion_mask is not None and self.lesions == "keep":
+            fix = "Lesions are kept as they are without it."
+            raise wrong("lesion_mask", need="lesions inpaint beside it", got="lesions keep", fix=fix)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -155,7 +163,8 @@ class SynthesizeOptions(ScanOptions):
     """The scan is a CT in Hounsfield units: what lies outside of 0 to 80 is cut off."""
 
     lesions: Lesions = "inpaint"
-    """What becomes of lesions: healthy tissue is put in their place, or they are drawn as dark as they usually are."""
+    """What becomes of lesions. Keep: they are drawn as dark as they usually are. Inpaint: healthy tissue is put in
+    their place."""
 
     lesion_mask: str | None = None
     """Mask of the lesions, to use instead of finding them: an image of the scan's space, above zero inside."""

@@ -26,6 +26,7 @@ from pellucid.pipelines.look import Look, Networks, look
 from pellucid.pipelines.options import SynthesizeOptions
 from pellucid.pipelines.record import Run, describe, describe_weights, read, read_mask, used
 from pellucid.pipelines.result import Result
+from pellucid.pipelines.volumes import of_lesions
 from pellucid.types import Batch
 
 logger = logging.getLogger(__name__)
@@ -81,6 +82,11 @@ def synthesize(
     with run.step("load"):
         volumes = [_read(one, options, alone=len(sources) == 1) for one in sources]
         mask = None if options.lesion_mask is None else read_mask(options.lesion_mask)
+    if mask is not None and len(volumes) > 1:
+        fix = "Synthesize them one by one, each with a mask of its own."
+        raise wrong(
+            "lesion_mask", need="one scan", got=f"{len(volumes)} that move against each other", fix=fix
+        )
     with run.listening(), run.step("weights"):
         where = runtime.device(options.device)
         network, metadata = weights.load(options.weights, where, kind="synthesizer")
@@ -189,7 +195,10 @@ def make(
         error.add_(depth)
         if options.lesions == "keep":
             t1w.sub_(depth)
-    return Made(t1w, error, seen.brain[None].float(), seen.shown[None].float(), seen.grid)
+    brain = seen.brain[None].float()
+    looked = lesions is not None or networks.lesions is not None
+    size = of_lesions(seen.lesion, brain, seen.grid) if looked else None
+    return Made(t1w, error, brain, seen.shown[None].float(), seen.grid, size)
 
 
 def _ready(volume: Volume, options: SynthesizeOptions, run: Run) -> Volume:
@@ -246,7 +255,7 @@ def _note_quality(run: Run, made: Sequence[Made], volumes: Sequence[Volume]) -> 
         inside = one.brain > 0
         size = float(one.brain.sum()) * abs(float(np.linalg.det(one.grid.affine[:3, :3]))) / 1000
         error = round(float(one.error[inside].mean()), 2) if bool(inside.any()) else None
-        notes.append({"brain_ml": round(size, 1), "expected_error": error})
+        notes.append({"brain_ml": round(size, 1), "expected_error": error, "lesion_ml": one.lesion_ml})
         if error is None:
             logger.warning("%s: no brain is found in it; the image is of little use", volume.name)
         elif size < SMALL_ML:
