@@ -1,5 +1,7 @@
 """What is said of folders of DICOM: slices written by the test, tilted, with gaps, of several series."""
 
+import locale
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +37,22 @@ def write(folder: Path, places: list[float], *, tilt_deg: float = 0.0, series: s
         writer.SetFileName(str(folder / f"{series}-{number:03d}.dcm"))
         writer.Execute(image)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def same_locale() -> Iterator[None]:
+    """The library that writes the slices sets the locale of the process."""
+    before = locale.setlocale(locale.LC_ALL)
+    yield
+    locale.setlocale(locale.LC_ALL, before)
+
+
+def test_a_look_leaves_the_locale_as_it_was(tmp_path) -> None:
+    before = locale.setlocale(locale.LC_ALL)
+    folder = write(tmp_path / "ct", [0, 5, 10])
+    locale.setlocale(locale.LC_ALL, before)
+    audit(folder)
+    assert locale.setlocale(locale.LC_ALL) == before
 
 
 def codes(path: Path) -> dict[str, str]:

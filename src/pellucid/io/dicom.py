@@ -1,7 +1,9 @@
 """Folders of DICOM are not read, but looked at: what has to be known when they are converted."""
 
+import locale
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,11 +57,12 @@ def look_at(paths: Iterable[Path]) -> list[Finding]:
     """
     slices: dict[str, list[_Slice]] = defaultdict(list)
     count = 0
-    for path in paths:
-        count += 1
-        series, one = _read(path)
-        if one is not None:
-            slices[series].append(one)
+    with _same_locale():
+        for path in paths:
+            count += 1
+            series, one = _read(path)
+            if one is not None:
+                slices[series].append(one)
     got = f"DICOM ({count} file{'s' if count > 1 else ''})"
     found = [refusal("dicom", need="an image file", got=got, fix=DICOM_FIX)]
     if len(slices) > 1:
@@ -67,6 +70,16 @@ def look_at(paths: Iterable[Path]) -> list[Finding]:
     for stack in slices.values():
         found += _check_stack(stack)
     return found
+
+
+@contextmanager
+def _same_locale() -> Iterator[None]:
+    """GDCM sets the locale of the whole process to C, where text files are ASCII."""
+    before = locale.setlocale(locale.LC_ALL)
+    try:
+        yield
+    finally:
+        locale.setlocale(locale.LC_ALL, before)
 
 
 def _read(path: Path) -> tuple[str, _Slice | None]:
