@@ -79,3 +79,15 @@ def test_a_loud_image_in_dark_air_is_not_meant() -> None:
     image = ratio_image()
     striped = torch.where(torch.arange(SHAPE[0]).view(-1, 1, 1) % 16 < 8, image[0], 0.0)
     assert loud_background((striped * (head() == 0))[None]) is None
+
+
+def test_an_image_in_its_own_noise_is_not_meant() -> None:
+    # A stripped head whose brightest voxels are few: its noise is a large share of the range.
+    generator = torch.Generator().manual_seed(1)
+    clean = head() * 700.0
+    parts = [
+        clean + 100 * torch.randn(clean.shape, generator=generator),
+        100 * torch.randn(clean.shape, generator=generator),
+    ]
+    noisy = torch.hypot(clean + noise[0], noise[1])
+    assert loud_background(noisy[None]) is None
