@@ -85,9 +85,6 @@ def test_an_image_in_its_own_noise_is_not_meant() -> None:
     # A stripped head whose brightest voxels are few: its noise is a large share of the range.
     generator = torch.Generator().manual_seed(1)
     clean = head() * 700.0
-    parts = [
-        clean + 100 * torch.randn(clean.shape, generator=generator),
-        100 * torch.randn(clean.shape, generator=generator),
-    ]
+    noise = 100 * torch.randn(2, *clean.shape, generator=generator)
     noisy = torch.hypot(clean + noise[0], noise[1])
     assert loud_background(noisy[None]) is None
