@@ -72,7 +72,9 @@ class Consistency:
     """Whether the output does not contradict the scan."""
 
 
-def consistency(scan: Volume, output: Volume, levels: IntensityRange, run: Run) -> Volume:
+def consistency(
+    scan: Volume, output: Volume, levels: IntensityRange, run: Run, *, wanted: bool = True
+) -> Volume | None:
     """Acquire an output once more, compare it with the scan, and say so if they contradict each other.
 
     The acquisition is what is known of it: every voxel of the scan is the mean of the output over a box as large as
@@ -84,6 +86,7 @@ def consistency(scan: Volume, output: Volume, levels: IntensityRange, run: Run) 
         output: On any grid, in the unit of the scan.
         levels: Values of the scan that are 0 and 1.
         run: Its notebook has the noise (`noise.without_noise`), and gets what was found (`consistency`).
+        wanted: Whether the residual is wanted as an image.
 
     Returns:
         The residual, scan minus output, in the unit of the scan, with the scan's axes; on its grid unless the output is
@@ -92,16 +95,23 @@ def consistency(scan: Volume, output: Volume, levels: IntensityRange, run: Run) 
     noise = Noise(**run.notes["noise"])
     measured, made = resample.to_canonical(scan), resample.to_canonical(output)
     grid = _compared(measured.grid, made.grid)
-    seen, again = (levels.scale(_acquired(one, grid)) for one in (measured, made))
+    both = [_acquired(one, grid) for one in (measured, made)]
     std = noise.share if noise.removed else 0.0
-    if std and noise.rician:
-        # The mean of magnitudes, to a hundredth of the noise where the signal is twice as strong.
-        again = again.square().add_(std**2).sqrt_()
+
+    def compared(part: tuple[slice, ...]) -> tuple[Image, Image]:
+        seen, again = (levels.scale(image[part]) for image in both)
+        if std and noise.rician:
+            # The mean of magnitudes, to a hundredth of the noise where the signal is twice as strong.
+            again.square_().add_(std**2).sqrt_()
+        return seen.sub_(again), again
+
     axes = [axis for axis in range(3) if grid.spacing[axis] < FAR_APART * min(grid.spacing)]
-    head = _head(seen, axes, max(HEAD, AIR * noise.share))
-    residual = seen - again
+    head = _head(levels.scale(both[0]), axes, max(HEAD, AIR * noise.share))
+    # The head alone: the numbers take several images of its size.
     box = (slice(None), *bounding_box(head[0], margin=1))
-    found = residual_numbers(residual[box], again[box], head[box], spacing=grid.spacing, axes=axes)
+    residual, again = compared(box)
+    found = residual_numbers(residual, again, head[box], spacing=grid.spacing, axes=axes)
+    del residual, again
     # The scan is blurrier than a box of its voxels explains, by an amount that nobody knows: to first order a Gaussian
     # blur takes away a multiple of the detail, and that multiple is granted. Smoothing is not.
     blurred = found.detail**2 if found.detail < 0 else 0.0
@@ -129,8 +139,10 @@ def consistency(scan: Volume, output: Volume, levels: IntensityRange, run: Run) 
             100 * std,
             100 * found.block,
         )
-    left = measured.with_data(residual * (levels.high - levels.low), grid)
-    return resample.back_to(left, scan)
+    if not wanted:
+        return None
+    left, _ = compared((slice(None),))
+    return resample.back_to(measured.with_data(left.mul_(levels.high - levels.low), grid), scan)
 
 
 def steps_between(grid: Grid, other: Grid) -> NDArray[np.float64] | None:

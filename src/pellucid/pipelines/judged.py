@@ -59,11 +59,11 @@ def judged(
             need = "a grid finer than the scan's (--spacing iso), or weights of the network restorer"
             got = f"spacing {options.spacing} and weights {options.weights}"
             raise wrong(f"{volume.name}: --save uncertainty", need=need, got=got)
-        residual = consistency(volume, output, levels, run)
+        residual = consistency(volume, output, levels, run, wanted="consistency" in options.save)
     with run.step("bias"):
         # Last, so that the check compares what the scanner saw.
         field = field_wanted(volume, levels, output, options, run)
         if field is not None and options.bias == "remove":
             output = without_bias(output, field, zero=levels.low)
             error = None if error is None else without_bias(error, field)
-    return Judged(output, error, residual if "consistency" in options.save else None, field)
+    return Judged(output, error, residual, field)

@@ -112,7 +112,7 @@ def super_resolve_volume(
             image += levels.low
             same = resample.back_to(canonical.with_data(image, grid), quiet)
         with run.step("check"):
-            residual = consistency(volume, same, given, run)
+            residual = consistency(volume, same, given, run, wanted="consistency" in options.save)
             doubt = gap_error(volume, same, given, run, wanted="uncertainty" in options.save)
     run.notes |= {
         "intensity": {"zero": levels.low, "one": levels.high},
@@ -130,7 +130,7 @@ def super_resolve_volume(
         record=record,
         description="superresolved",
         uncertainty=doubt,
-        consistency=residual if "consistency" in options.save else None,
+        consistency=residual,
         extras=options.save,
     )
 
