@@ -15,7 +15,7 @@ from pellucid import weights
 from pellucid.errors import PellucidError
 from pellucid.io.volume import Grid, Volume
 from pellucid.models import Anatomy, LesionNet, LesionNetConfig, save
-from pellucid.models.lesions import GROUPS as NETWORK_GROUPS
+from pellucid.models.anatomy import CLASS_GROUPS
 from pellucid.ops.intensity import IntensityRange
 from pellucid.pipelines import filling, lesions
 from pellucid.pipelines.filling import fill_lesions, healed_output
@@ -70,7 +70,7 @@ def lesioned(
 
 
 def test_the_network_and_the_classes_are_grouped_alike() -> None:
-    assert NETWORK_GROUPS == GROUPS
+    assert CLASS_GROUPS == GROUPS
 
 
 @pytest.mark.parametrize("level", [0.55, 1.4])

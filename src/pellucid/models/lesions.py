@@ -6,12 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from pellucid.models.anatomy import CLASS_GROUPS
 from pellucid.models.unet import EfficientUNet, EfficientUNetConfig
 from pellucid.ops.mixture import LEAST_STD, expected
 from pellucid.types import Spacing
-
-GROUPS = (0, 0, 1, 3, 2, 1, 1, 3, 2, 4, 4, 4, 4, 1, 1, 5, 2, 2, 4, 5)
-"""Group of each class, in the order of `synthesis.structures.STRUCTURES`: see `Structure.group`."""
 
 MOST_STD = 5.0
 """Standard deviations from what is expected, beyond which all is equally strange."""
@@ -35,7 +33,7 @@ class LesionNetConfig:
     @property
     def in_channels(self) -> int:
         """The image, how strange it is, and the groups of classes."""
-        return 2 + len(set(GROUPS))
+        return 2 + len(set(CLASS_GROUPS))
 
 
 class LesionNet(nn.Module):
@@ -53,7 +51,7 @@ class LesionNet(nn.Module):
     def __init__(self, config: LesionNetConfig) -> None:
         super().__init__()
         self.config = config
-        member = torch.nn.functional.one_hot(torch.tensor(GROUPS)).T.float()
+        member = torch.nn.functional.one_hot(torch.tensor(CLASS_GROUPS)).T.float()
         self.register_buffer("member", member, persistent=False)
         self.body = EfficientUNet(
             EfficientUNetConfig(

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pellucid.errors import wrong
+from pellucid.models.anatomy import CLASS_GROUPS
 from pellucid.models.unet import EfficientUNet, EfficientUNetConfig
 
 RESIDUAL = 0.3
@@ -39,7 +40,7 @@ class SynthesizerConfig:
     """Width at 1/2, 1/4, 1/8 of the resolution: what is far away is known from the probabilities."""
     blocks: int = 1
     """Residual blocks per level, on the way down and on the way up."""
-    classes: tuple[int, ...] = (0, 0, 1, 3, 2, 1, 1, 3, 2, 4, 4, 4, 4, 1, 1, 5, 2, 2, 4, 5)
+    classes: tuple[int, ...] = CLASS_GROUPS
     """Group of each class whose probability is given, in the order of `synthesis.structures.STRUCTURES`."""
 
     @property

@@ -4,9 +4,14 @@ import math
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from pellucid.ops.labels import bounding_box, largest_component
 from pellucid.types import Image, Spacing
+
+LIKELY, NEAR_VOXELS = 0.2, 3
+"""Probability of being brain that is looked at, and voxels around it: probabilities fall off within them."""
 
 MARGIN_MM = 10.0
 """Air kept around the head, and the width over which a result fades into the untouched input."""
@@ -70,3 +75,17 @@ def context_spacing(extent_mm: tuple[float, float, float]) -> float:
         Side of cubic voxels in mm.
     """
     return min(max(sorted(extent_mm)[1] / CONTEXT_VOXELS, CONTEXT_MM[0]), CONTEXT_MM[1])
+
+
+def brain_box(chance: Float[Tensor, "x y z"]) -> tuple[slice, slice, slice]:
+    """The box of what is likely brain and a little around it, where lesions are learnt and found, and edges drawn.
+
+    What looks like brain elsewhere, in the neck, does not make the box large.
+
+    Args:
+        chance: Probability of being brain or the CSF around it, in voxels of about 2 mm.
+
+    Returns:
+        The box; all of the volume if there is no brain.
+    """
+    return bounding_box(largest_component(chance > LIKELY), margin=NEAR_VOXELS)

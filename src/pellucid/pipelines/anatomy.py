@@ -11,10 +11,9 @@ from pellucid.inference.predictor import predict
 from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
 from pellucid.models import LesionNet
-from pellucid.ops.head import Box, context_spacing, head_box
-from pellucid.ops.labels import bounding_box, largest_component
+from pellucid.ops.head import Box, brain_box, context_spacing, head_box
 from pellucid.pipelines import space
-from pellucid.pipelines.lesions import LIKELY, NEAR_VOXELS, chances, masked
+from pellucid.pipelines.lesions import chances, masked
 from pellucid.pipelines.options import ScanOptions
 from pellucid.synthesis.structures import BRAIN, STRUCTURES
 from pellucid.types import Batch
@@ -84,9 +83,7 @@ def around_brain(found: Posteriors, grid: Grid) -> tuple[Grid, tuple[slice, slic
     Returns:
         The part, and its place in the grid.
     """
-    # What looks like brain elsewhere, in the neck, must not make the box large.
-    near = bounding_box(largest_component(found.brain[0] > LIKELY), margin=NEAR_VOXELS)
-    return overlap(found.grid, grid, near)
+    return overlap(found.grid, grid, brain_box(found.brain[0]))
 
 
 def given_on(

@@ -16,7 +16,7 @@ from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
 from pellucid.models import LesionNet
 from pellucid.ops.filters import gaussian_blur
-from pellucid.ops.labels import bounding_box, largest_component
+from pellucid.ops.head import LIKELY, brain_box
 from pellucid.ops.mixture import expected
 from pellucid.pipelines.options import ScanOptions
 from pellucid.pipelines.record import Run, describe_weights
@@ -24,9 +24,6 @@ from pellucid.synthesis.structures import BRAIN
 from pellucid.types import Batch, Image, Spacing
 
 logger = logging.getLogger(__name__)
-
-LIKELY, NEAR_VOXELS = 0.2, 3
-"""The network is shown the box of what is brain with this probability, and some voxels around it."""
 
 RARITY = 9.0
 """Lesions counted more in training than their share of the brain, and a network that is to find some finds them in
@@ -126,10 +123,10 @@ def chances(
         Probability of a voxel being in a lesion; 0 everywhere if the scan shows none.
     """
     chance = torch.zeros_like(image)
-    brain = classes[BRAIN:].sum(0) > LIKELY
-    if not bool(brain.any()):
+    brain = classes[BRAIN:].sum(0)
+    if not bool((brain > LIKELY).any()):
         return chance
-    here = (slice(None), *bounding_box(largest_component(brain), margin=NEAR_VOXELS))
+    here = (slice(None), *brain_box(brain))
     seen = network.cpu().seen(image[here], classes[here], spacing=spacing)
     logits = predict(
         _Logits(network).eval(), seen, device=runtime.device(options.device), precision=options.precision

@@ -33,7 +33,7 @@ def table(
         of the label, weighted by itself; 1 where the network has no doubt.
     """
     inside = one_piece(brain[0] > 0.5)
-    voxel_ml = abs(float(torch.linalg.det(torch.from_numpy(grid.affine[:3, :3].copy())))) / 1000
+    voxel_ml = _voxel_ml(grid)
     at = inside.flatten().nonzero()[:, 0]
     beyond = right.flatten()[at].double()
     share = torch.stack([1 - beyond, beyond], dim=1)
@@ -102,5 +102,9 @@ def of_lesions(lesion: Float[Tensor, "1 x y z"] | None, brain: Float[Tensor, "1 
     """
     if lesion is None:
         return 0.0
-    voxel_ml = abs(float(np.linalg.det(grid.affine[:3, :3]))) / 1000
-    return round(float((lesion[brain > 0.5] > 0.5).sum()) * voxel_ml, 2)
+    return round(float((lesion[brain > 0.5] > 0.5).sum()) * _voxel_ml(grid), 2)
+
+
+def _voxel_ml(grid: Grid) -> float:
+    """Size of a voxel in milliliters."""
+    return abs(float(np.linalg.det(grid.affine[:3, :3]))) / 1000

@@ -17,7 +17,7 @@ from pellucid import runtime, weights
 from pellucid.errors import wrong
 from pellucid.inference.predictor import autocast
 from pellucid.models import AnatomyNet, LesionNet, LesionNetConfig
-from pellucid.ops.labels import bounding_box, largest_component
+from pellucid.ops.head import brain_box
 from pellucid.ops.random import Dice, seeded
 from pellucid.synthesis import Subject
 from pellucid.synthesis.contrast import ContrastConfig
@@ -31,8 +31,6 @@ from pellucid.training.optimizer import Muon
 from pellucid.training.pack import unpack
 from pellucid.training.run import WEIGHTS, SingleRun, channels_last, run_steps
 
-LIKELY, NEAR_VOXELS = 0.2, 3
-"""The network is shown the box of what is brain with this probability, and some voxels around it, as in use."""
 OUTSIDE = 0.1
 """Weight of a voxel outside of the brain: nothing is to be found there, and it is easily learnt."""
 
@@ -129,7 +127,7 @@ class LesionStream:
             with autocast(image.device, "auto"):
                 answer = self.anatomy(image[None].contiguous(memory_format=torch.channels_last_3d))
             classes = answer.structures[0].float().softmax(0)
-            box = bounding_box(largest_component(classes[BRAIN:].sum(0) > LIKELY), margin=NEAR_VOXELS)
+            box = brain_box(classes[BRAIN:].sum(0))
             here = (slice(None), *box)
             seen = self.network.seen(image[here], classes[here], spacing=(example.spacing,) * 3)
         lesion = torch.zeros_like(example.rows, dtype=torch.bool) if lesion is None else lesion
