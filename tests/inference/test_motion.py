@@ -1,0 +1,92 @@
+"""Motion that is looked for: nothing in still heads, poses and a clearer head in moved ones."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pellucid.degradation.kspace import Pose, rigid_motion
+from pellucid.inference import motion
+from pellucid.inference.motion import find_motion, undo_motion
+from pellucid.models import SliceFiller, SliceFillerConfig
+from pellucid.ops.filters import gaussian_blur
+from pellucid.ops.lines import band
+from pellucid.ops.poses import Track
+from pellucid.types import Image
+
+SHAPE = (28, 72, 24)
+SPACING = (4.0, 1.0, 4.0)
+"""Coarse along the axes that are made coarse for the search anyway."""
+
+
+@pytest.fixture(scope="module")
+def head() -> Tensor:
+    """Blobs of all sizes, 1 at most, in air."""
+    noise = torch.randn(1, *SHAPE, generator=torch.Generator().manual_seed(3))
+    blobs = torch.zeros_like(noise)
+    for width in (1, 2, 4):
+        sigma = (width / 4, float(width), width / 4)
+        blobs += width * gaussian_blur(noise.roll(7 * width, 1), sigma=sigma)
+    places = torch.stack(torch.meshgrid(*(torch.linspace(-1, 1, n) for n in SHAPE), indexing="ij"))
+    inside = (places.square().sum(0) < 0.6).float()[None]
+    return gaussian_blur((0.6 + 0.3 * blobs).clamp(0.15, 1.2) * inside, sigma=(0.3, 0.6, 0.3))
+
+
+@pytest.fixture
+def oracle(monkeypatch: pytest.MonkeyPatch, head: Tensor) -> SliceFiller:
+    """A network that knows the head but for much noise: the search is tested, not how much a network has learnt."""
+    generator = torch.Generator().manual_seed(1)
+    noise = torch.randn(head.shape, generator=generator)
+    noisy = head + 0.05 * gaussian_blur(noise, sigma=(0.5, 1.0, 0.5))
+
+    def expected(image: Image, upto: float, track: Track, network: nn.Module) -> Image:
+        return image + noisy - band(noisy, -1.0, upto, axis=1, mm=track.mm)
+
+    monkeypatch.setattr(motion, "expected", expected)
+    monkeypatch.setattr(motion, "_box", lambda image, axis, steps: tuple(slice(0, n) for n in image.shape))
+    return SliceFiller(SliceFillerConfig())
+
+
+def test_a_still_head_has_no_motion(head: Tensor, oracle: SliceFiller) -> None:
+    assert find_motion(head, SPACING, oracle, axes=(1,)) is None
+
+
+@pytest.mark.slow
+def test_jumps_are_found_and_undone(head: Tensor, oracle: SliceFiller) -> None:
+    poses = [
+        Pose(0.0, (1.5, -1.0, 2.0), (1.5, -1.8, 0.9)),
+        Pose(0.35, (0.0, 0.0, 0.0), (0.0, 0.0, 0.0)),
+        Pose(0.62, (-1.5, 1.0, -2.0), (-1.8, 1.2, 1.0)),
+    ]
+    moved = rigid_motion(head, poses=poses, phase_axis=1, spacing=SPACING)
+    found = find_motion(moved, SPACING, oracle, axes=(1,))
+    assert found is not None
+    assert found.track.axis == 1
+    made = undo_motion(moved, found, oracle)
+    inside = head > 0.1
+    before, after = ((image - head)[inside].square().mean() for image in (moved, made))
+    assert float(after) < 0.5 * float(before)
+
+
+def test_poses_change_seldom() -> None:
+    pairs = [(0, 0), (0, 1), (1, 1)]
+    table = torch.tensor([[0.020, 0.019, 0.0], [0.019, 0.020, 0.0], [0.020, 0.019, 0.0]])
+    assert motion._cheapest(table, pairs, (0, 0)) == [0, 0, 0]
+    table[1:, 1] = 0.06
+    assert motion._cheapest(table, pairs, (0, 0)) == [0, 1, 1]
+
+
+def test_sides_of_the_centre_have_no_order() -> None:
+    assert motion._changes((0, 1), (1, 0)) == 0
+    assert motion._changes((0, 1), (1, 2)) == 1
+    assert motion._changes((0, 0), (1, 2)) == 2
+
+
+def test_a_box_holds_the_head_in_whole_coarse_voxels() -> None:
+    image = torch.zeros(1, 40, 30, 20)
+    image[:, 13:24, 5:9, 6:12] = 1
+    box = motion._box(image, 1, (2, 1, 3))
+    assert box[2] == slice(0, 30)
+    assert (box[1].start, box[3].start) == (9, 2)
+    assert (box[1].stop - box[1].start) % 2 == 0
+    assert (box[3].stop - box[3].start) % 3 == 0
+    assert float(image.sum()) == float(image[box].sum())

@@ -1,0 +1,103 @@
+"""Poses: acquired as the simulator acquires, solved for, and found."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from pellucid.degradation.kspace import Pose as Moment
+from pellucid.degradation.kspace import rigid_motion
+from pellucid.ops.filters import gaussian_blur
+from pellucid.ops.lines import band
+from pellucid.ops.poses import Match, Room, Track, rest
+
+SHAPE = (48, 60, 40)
+SPACING = (1.0, 1.0, 1.2)
+FIRST = torch.tensor([1.5, -1.0, 2.0, 1.0, -1.2, 0.6])
+LAST = torch.tensor([-1.0, 1.0, -2.0, -1.4, 0.8, 0.9])
+CENTER = 0.1
+
+
+@pytest.fixture(scope="module")
+def head() -> Tensor:
+    """Blobs of all sizes, brighter than nothing everywhere, in air."""
+    noise = torch.randn(1, *SHAPE, generator=torch.Generator().manual_seed(3))
+    blobs = torch.zeros_like(noise)
+    for width in (1, 2, 4):
+        blobs += width**1.5 * gaussian_blur(noise.roll(7 * width, 1), sigma=(float(width),) * 3)
+    places = torch.stack(torch.meshgrid(*(torch.linspace(-1, 1, n) for n in SHAPE), indexing="ij"))
+    inside = (places.square().sum(0) < 0.6).float()[None]
+    return gaussian_blur((1 + 0.5 * blobs).clamp_min(0.2) * inside, sigma=(0.6, 0.6, 0.6))
+
+
+@pytest.fixture(scope="module")
+def moved(head: Tensor) -> Tensor:
+    """The same, from a head that jumped before and after the centre of k-space."""
+
+    def moment(start: float, pose: Tensor) -> Moment:
+        a, b, c, x, y, z = pose.tolist()
+        return Moment(start, (a, b, c), (x, y, z))
+
+    poses = [moment(0.0, FIRST), moment(0.4, rest()), moment(0.6, LAST)]
+    return rigid_motion(head, poses=poses, phase_axis=1, spacing=SPACING)
+
+
+@pytest.fixture(scope="module")
+def track() -> Track:
+    """The truth about it: beyond a tenth of the lines on each side of the centre both poses are in use."""
+    made = Track(Room(SHAPE, SPACING), 1, [rest(), FIRST, LAST])
+    made.pairs = [(0, 0) if f < CENTER else (1, 2) for f in made.at.tolist()]
+    return made
+
+
+def test_lines_hold_what_the_simulator_puts_there(head: Tensor, moved: Tensor, track: Track) -> None:
+    inside = gaussian_blur(head, sigma=(2.0, 2.0, 2.0)) > 0.6
+    acquired = track.acquire(head, 0.5)
+    error, change = ((image - moved)[inside].square().mean() for image in (acquired, head))
+    # What is left is the part of the complex image that a magnitude does not hold.
+    assert float(error) < 0.25 * float(change)
+
+
+def test_a_head_at_rest_is_left_alone(head: Tensor) -> None:
+    still = Track(Room(SHAPE, SPACING), 1)
+    still.pairs = [(0, 0)] * len(still.at)
+    assert torch.allclose(still.acquire(head, 0.5), head, atol=1e-5)
+    assert torch.allclose(still.solve(head, torch.zeros_like(head), 0.5), head, atol=1e-5)
+
+
+def test_the_head_is_solved_for_where_the_poses_are_known(head: Tensor, moved: Tensor, track: Track) -> None:
+    expected = band(moved, -1.0, CENTER, axis=1, mm=1.0)
+    made = track.solve(track.acquire(head, 0.3), expected, 0.3)
+    parts = [band(image, -1.0, 0.3, axis=1, mm=1.0) for image in (made, moved, head)]
+    left, before = ((image - parts[2]).square().mean() for image in parts[:2])
+    assert float(left) < 0.25 * float(before)
+
+
+def test_true_poses_match_better_than_rest_and_are_found_from_nearby(head: Tensor, moved: Tensor) -> None:
+    # What is expected is the head with some error: a network's guess is much worse, in much larger images.
+    generator = torch.Generator().manual_seed(5)
+    noise = gaussian_blur(torch.randn(head.shape, generator=generator), sigma=(1.0, 1.0, 1.0))
+    match = Match(
+        Room(SHAPE, SPACING), head + noise, moved, torch.ones_like(head), [0.12, 0.17, 0.22], axis=1
+    )
+    still = float(match.of(2 * match.spectrum(rest())))
+    true = float(match.of(match.spectrum(FIRST) + match.spectrum(LAST)))
+    assert true > 1.5 * still
+    found, one, other = match.refine(FIRST * 0.4, LAST * 0.4, steps=12)
+    assert found > 0.9 * true
+    assert float((one - FIRST)[3:].norm()) < 0.8
+    assert float((other - LAST)[3:].norm()) < 0.8
+
+
+def test_a_pose_that_is_held_stays(head: Tensor, moved: Tensor) -> None:
+    match = Match(Room(SHAPE, SPACING), head, moved, torch.ones_like(head), [0.12, 0.2], axis=1)
+    _, one, other = match.refine(rest(), LAST * 0.5, steps=3, held=True)
+    assert not bool(one.any())
+    assert not torch.equal(other, LAST * 0.5)
+
+
+def test_near_poses_are_one(track: Track) -> None:
+    made = Track(track.room, 1)
+    assert made.add(torch.full((6,), 0.1)) == 0
+    assert made.add(FIRST) == 1
+    assert made.add(FIRST + 0.1) == 1
+    assert len(made.poses) == 2
