@@ -58,6 +58,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    runtime.keep_memory()  # as a training run does
     device = torch.device(options.device)
 
     print(f"{platform.processor() or platform.machine()}, {options.threads} threads, {device}")
