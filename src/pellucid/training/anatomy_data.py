@@ -19,6 +19,7 @@ from pellucid.synthesis.deformation import DeformationConfig
 from pellucid.synthesis.lesions import LesionConfig
 from pellucid.synthesis.stripping import StripConfig, stripped
 from pellucid.synthesis.structures import Grouping, grouping
+from pellucid.training.ahead import Stream
 from pellucid.training.data import is_named, seed_of
 
 ADULT_MM = 2.0
@@ -85,7 +86,7 @@ class AnatomyExample(NamedTuple):
     """True in lesions, (x, y, z); or none are known."""
 
 
-class AnatomyStream:
+class AnatomyStream(Stream[tuple[int, int], AnatomyExample, list[AnatomyExample]]):
     """Heads, each a function of seed, step and place in the batch.
 
     Args:
@@ -110,9 +111,17 @@ class AnatomyStream:
         if not self.heads:
             raise wrong(config.packed, need="label maps to learn from", got="none")
 
-    def batch(self, step: int) -> list[AnatomyExample]:
+    def keys(self, step: int) -> list[tuple[int, int]]:
+        """The places of a step."""
+        return [(step, place) for place in range(self.config.batch)]
+
+    def make(self, key: tuple[int, int]) -> AnatomyExample:
+        """The example at a step and place."""
+        return self.example(*key)
+
+    def collate(self, step: int, parts: Sequence[AnatomyExample]) -> list[AnatomyExample]:
         """The examples of a step."""
-        return [self.example(step, place) for place in range(self.config.batch)]
+        return list(parts)
 
     def example(self, step: int, place: int) -> AnatomyExample:
         """The example at a step and place."""

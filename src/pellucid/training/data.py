@@ -17,6 +17,7 @@ from torch import Tensor
 from pellucid.errors import wrong
 from pellucid.ops.random import Dice, seeded
 from pellucid.synthesis import Example, GeneratorConfig, Record, Subject, build, draw
+from pellucid.training.ahead import Stream
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class TrainingBatch(NamedTuple):
     """Classes (b, x, y, z), -1 where unknown."""
 
 
-class ExampleStream:
+class ExampleStream(Stream[tuple[int, int], Example, TrainingBatch]):
     """Batches by step number.
 
     Args:
@@ -82,6 +83,7 @@ class ExampleStream:
         self, subjects: Sequence[Subject], config: DataConfig, *, seed: int, device: torch.device
     ) -> None:
         self.config, self.seed, self.device = config, seed, device
+        self.rank = 0  # of the process that learns from it: each sees batches of its own
         moved = [_on_device(subject, device) for subject in subjects]
         self.scans = [s for s in moved if s.images]
         # Made once, so that what a subject knows about its labels is worked out once.
@@ -91,9 +93,9 @@ class ExampleStream:
         if not self.scans and not self.maps:
             raise wrong("training data", need="at least one subject", got="none")
 
-    def record(self, step: int, place: int, *, rank: int = 0) -> tuple[Subject, Record]:
+    def record(self, step: int, place: int) -> tuple[Subject, Record]:
         """Whom and what the example at a step and place is made of."""
-        generator = seeded(seed_of(self.seed, step, place, rank))
+        generator = seeded(seed_of(self.seed, step, place, self.rank))
         dice = Dice(generator)
         # The share of scans is spread over the places of the batch, not left to chance.
         wants_scan = (place + dice.uniform(0.0, 1.0)) / self.config.batch < self.config.scans
@@ -126,10 +128,17 @@ class ExampleStream:
             None if made.labels is None else made.labels[box],
         )
 
-    def batch(self, step: int, *, rank: int = 0) -> TrainingBatch:
+    def keys(self, step: int) -> list[tuple[int, int]]:
+        """The places of a step."""
+        return [(step, place) for place in range(self.config.batch)]
+
+    def make(self, key: tuple[int, int]) -> Example:
+        """The example at a step and place."""
+        return self.example(*self.record(*key))
+
+    def collate(self, step: int, parts: Sequence[Example]) -> TrainingBatch:
         """The batch of a step."""
-        examples = [self.example(*self.record(step, place, rank=rank)) for place in range(self.config.batch)]
-        return collate(examples)
+        return collate(parts)
 
 
 def seed_of(*numbers: int) -> int:
