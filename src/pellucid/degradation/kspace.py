@@ -66,12 +66,21 @@ def rigid_motion(
     moving = [index for index in sorted(set(owner.tolist())) if index != central]
     if not moving:
         return image.clone()
-    spectrum = torch.fft.fft(image, dim=dim)
+    # A real image has half a spectrum: its line -k is the conjugate of line k. The composite's are of different poses.
+    size = image.shape[dim]
+    upper = owner[: size // 2 + 1]
+    lower = owner[-torch.arange(len(upper)) % size]
+    above = torch.fft.rfft(image, dim=dim)
+    below = above.clone()
     for index in moving:
-        moved = torch.fft.fft(_moved(image, poses[index], poses[central], spacing), dim=dim)
-        lines = torch.nonzero(owner == index).flatten().to(image.device)
-        spectrum.index_copy_(dim, lines, moved.index_select(dim, lines))
-    return torch.fft.ifft(spectrum, dim=dim).abs()
+        moved = torch.fft.rfft(_moved(image, poses[index], poses[central], spacing), dim=dim)
+        for spectrum, owners in ((above, upper), (below, lower)):
+            lines = torch.nonzero(owners == index).flatten().to(image.device)
+            spectrum.index_copy_(dim, lines, moved.index_select(dim, lines))
+    # What both halves agree on is the real part of the composite, what they do not the imaginary part.
+    real = torch.fft.irfft((above + below).mul_(0.5), n=size, dim=dim)
+    imaginary = torch.fft.irfft((above - below).mul_(-0.5j), n=size, dim=dim)
+    return real.hypot_(imaginary)
 
 
 def ghosting(
@@ -161,7 +170,8 @@ def line_jitter(
     order = [(readout_axis, phase_axis, slices).index(axis) for axis in range(3)]
     ramp = torch.polar(torch.ones_like(angle), angle).permute(order)[None].to(image.device)
     spectrum = torch.fft.fft2(image, dim=dims)
-    return torch.fft.ifft2(spectrum * ramp.to(spectrum.dtype), dim=dims).abs()
+    jittered = torch.fft.ifft2(spectrum.mul_(ramp.to(spectrum.dtype)), dim=dims)
+    return jittered.real.hypot(jittered.imag)  # twice as fast as abs
 
 
 def _line_owners(size: int, starts: Sequence[float]) -> Tensor:
