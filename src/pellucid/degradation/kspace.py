@@ -165,12 +165,12 @@ def line_jitter(
     shift[0] = 0  # the centre of k-space, in FFT order
     dims = (readout_axis + 1, phase_axis + 1)
     frequency = torch.fft.fftfreq(image.shape[dims[0]], dtype=torch.float64)
-    angle = -2 * torch.pi * frequency[:, None, None] * shift
+    angle = (-2 * torch.pi * frequency).to(image)[:, None, None] * shift.to(image)
     # (readout, phase, slice) -> the order of the image's axes.
     order = [(readout_axis, phase_axis, slices).index(axis) for axis in range(3)]
-    ramp = torch.polar(torch.ones_like(angle), angle).permute(order)[None].to(image.device)
+    ramp = torch.polar(torch.ones_like(angle), angle).permute(order)[None]
     spectrum = torch.fft.fft2(image, dim=dims)
-    jittered = torch.fft.ifft2(spectrum.mul_(ramp.to(spectrum.dtype)), dim=dims)
+    jittered = torch.fft.ifft2(spectrum.mul_(ramp), dim=dims)
     return jittered.real.hypot(jittered.imag)  # twice as fast as abs
 
 

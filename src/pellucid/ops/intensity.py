@@ -107,5 +107,6 @@ def _quantile(
     span = torch.tensor(last, device=values.device) if of is None else of - 1
     place = (last - span) + share * span.double()
     below = place.floor().long()
-    near, far = values[below].double(), values[(below + 1).clamp_max(last)].double()
+    # Looked up by tensors: an index of one number would be brought back from an accelerator.
+    near, far = values.index_select(0, torch.stack([below, (below + 1).clamp_max(last)])).double()
     return near + (place - below) * (far - near)

@@ -113,12 +113,11 @@ def paint(labels: Int[Tensor, "x y z"], record: dict[str, Any]) -> Float[Tensor,
         An image with values of about 0..1.
     """
     looks = {int(number): values for number, values in record["labels"].items()}
-    table = torch.zeros(label_span(labels, looks), 3)
-    table[list(looks)] = torch.tensor(list(looks.values()))
+    numbers = torch.tensor(list(looks), device=labels.device)
+    table = torch.zeros(3, label_span(labels, looks), device=labels.device)
+    table.index_copy_(1, numbers, torch.tensor(list(looks.values()), device=labels.device).T)
     index = labels.reshape(-1).to(torch.int32)
-    mean, spread, offset = (
-        column.index_select(0, index).view(labels.shape) for column in table.T.contiguous().to(labels.device)
-    )
+    mean, spread, offset = (column.index_select(0, index).view(labels.shape) for column in table)
     shape = (labels.shape[0], labels.shape[1], labels.shape[2])
     generator = seeded(record["seed"])
     fine = normal_like(mean, generator)

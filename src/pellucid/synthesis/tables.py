@@ -70,11 +70,14 @@ def look_up(labels: Int[Tensor, "x y z"], values: Mapping[int, int], *, default:
         A new map of the labels' own integer type.
     """
     top = label_span(labels, (*values, *values.values()) if default is None else values)
-    table = torch.arange(top) if default is None else torch.full((top,), default)
-    known = {number: value for number, value in values.items() if number < top}
-    table[list(known)] = torch.tensor(list(known.values()), dtype=torch.long)
-    index = labels.reshape(-1).to(torch.int32)
-    return table.to(labels.device, labels.dtype).index_select(0, index).view(labels.shape)
+    known = torch.tensor([pair for pair in values.items() if pair[0] < top], dtype=torch.long).view(-1, 2)
+    places, entries = known.to(labels.device).T
+    # Written where the labels are, so that only what is known is sent there.
+    table = torch.arange(top, dtype=labels.dtype, device=labels.device)
+    if default is not None:
+        table.fill_(default)
+    table.index_copy_(0, places, entries.to(labels.dtype))
+    return table.index_select(0, labels.reshape(-1).to(torch.int32)).view(labels.shape)
 
 
 def label_span(labels: Int[Tensor, "x y z"], numbers: Iterable[int]) -> int:
