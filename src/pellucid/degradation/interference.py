@@ -6,6 +6,7 @@ from torch import Tensor
 
 from pellucid.degradation.kspace import check_axis
 from pellucid.errors import wrong
+from pellucid.ops.random import normal_like
 
 MOST_SPIKES = 1000
 """More than anybody has seen in a scan that was kept."""
@@ -91,7 +92,7 @@ def zipper(
     dim, size = readout_axis + 1, image.shape[readout_axis + 1]
     start = min(round(position * (size - 1)), size - 2)
     plane = image.narrow(dim, start, 2)
-    noise = torch.randn(2, *plane.shape, generator=generator, dtype=image.dtype).to(image.device)
+    noise = normal_like(plane.expand(2, *plane.shape), generator)
     out = image.clone()
     if intensity:
         noise *= intensity * image.abs().amax()
