@@ -20,7 +20,7 @@ from pellucid.synthesis.lesions import LesionConfig
 from pellucid.synthesis.stripping import StripConfig, stripped
 from pellucid.synthesis.structures import Grouping, grouping
 from pellucid.training.ahead import Stream
-from pellucid.training.data import is_named, seed_of
+from pellucid.training.data import is_named, on_device, seed_of
 
 ADULT_MM = 2.0
 """Voxel size that shows an adult's head; distances of deformations are meant for it."""
@@ -107,7 +107,7 @@ class AnatomyStream(Stream[tuple[int, int], AnatomyExample, list[AnatomyExample]
         finer: int = 1,
     ) -> None:
         self.config, self.seed, self.device, self.finer = config, seed, device, finer
-        self.heads = [_Head(subject, device) for subject in subjects if subject.labels is not None]
+        self.heads = [_Head(one) for one in on_device(subjects, device) if one.labels is not None]
         if not self.heads:
             raise wrong(config.packed, need="label maps to learn from", got="none")
 
@@ -168,12 +168,10 @@ def _sized(config: GeneratorConfig, spacing: float, *, bare: bool, cerebrum: boo
 class _Head:
     """A subject and what is asked of it again and again."""
 
-    def __init__(self, subject: Subject, device: torch.device | str) -> None:
+    def __init__(self, subject: Subject) -> None:
         if subject.labels is None:
             raise AssertionError("only subjects with labels are heads")
-        labels = subject.labels.to(device)
-        images = {name: image.to(device) for name, image in subject.images.items()}
-        self.subject = replace(subject, labels=labels, images=images)
+        self.subject, labels = subject, subject.labels
         table = load_table(subject.table)
         self.grouping = grouping(table)
         self.whole = _extent(labels > 0, subject)

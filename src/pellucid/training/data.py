@@ -84,7 +84,7 @@ class ExampleStream(Stream[tuple[int, int], Example, TrainingBatch]):
     ) -> None:
         self.config, self.seed, self.device = config, seed, device
         self.rank = 0  # of the process that learns from it: each sees batches of its own
-        moved = [_on_device(subject, device) for subject in subjects]
+        moved = on_device(subjects, device)
         self.scans = [s for s in moved if s.images]
         # Made once, so that what a subject knows about its labels is worked out once.
         self.maps = [replace(s, images=_only_t1w(s)) for s in moved if s.labels is not None]
@@ -173,10 +173,26 @@ def record_json(record: Record) -> str:
     return json.dumps(record)
 
 
-def _on_device(subject: Subject, device: torch.device) -> Subject:
-    labels = None if subject.labels is None else subject.labels.to(device)
-    images = {key: image.to(device) for key, image in subject.images.items()}
-    return replace(subject, images=images, labels=labels)
+def on_device(subjects: Sequence[Subject], device: torch.device | str) -> list[Subject]:
+    """Subjects with all that examples are made from on one device, the bank of lesions that they share once.
+
+    Args:
+        subjects: On the CPU.
+        device: Where examples are built.
+
+    Returns:
+        New subjects; what is on the device already is not copied.
+    """
+    banks: dict[int, tuple[Tensor, ...]] = {}
+    moved = []
+    for one in subjects:
+        if id(one.bank) not in banks:
+            banks[id(one.bank)] = tuple(mask.to(device) for mask in one.bank)
+        labels, lesion = (None if part is None else part.to(device) for part in (one.labels, one.lesion))
+        images = {key: image.to(device) for key, image in one.images.items()}
+        changed = {"images": images, "labels": labels, "lesion": lesion, "bank": banks[id(one.bank)]}
+        moved.append(replace(one, **changed))  # type: ignore[arg-type]
+    return moved
 
 
 def _only_t1w(subject: Subject) -> dict[str, Tensor]:
