@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import nn
@@ -68,7 +68,9 @@ class Beginning:
         PellucidError: If the data cannot be read, or the device is not there.
     """
 
-    def __init__(self, config: JudgedConfig, packed: str, *, needs: str = "name") -> None:
+    def __init__(
+        self, config: JudgedConfig, packed: str, *, needs: Literal["", "labels", "images"] = ""
+    ) -> None:
         self.config = config
         self.deadline = Deadline(config.minutes, config.checkpoint_minutes)
         runtime.set_threads(config.threads)
@@ -95,8 +97,9 @@ class Beginning:
 
 
 def _has(subject: Subject, what: str) -> bool:
-    found = getattr(subject, what)
-    return found is not None and len(found) > 0
+    """Whether a subject has what is needed."""
+    there = {"": True, "labels": subject.labels is not None, "images": bool(subject.images)}
+    return there[what]
 
 
 class HeadsRun(SingleRun[Net]):
