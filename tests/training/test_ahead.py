@@ -1,6 +1,8 @@
 """Batches that are made ahead: the same ones, made once, and threads that come to an end."""
 
 import dataclasses
+import os
+import signal
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -140,6 +142,23 @@ def test_a_run_with_threads_is_the_run_without(recipe: Callable[..., RecipeConfi
     for one, other in zip(found[0].parameters(), found[1].parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-3)  # weights of 16 bits
     assert not waiting()
+
+
+def test_told_to_terminate_the_threads_end_too(
+    recipe: Callable[..., RecipeConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, steps = enhancer.enhancer_loss, []
+
+    def told(*args: Any) -> Any:
+        steps.append(len(waiting()))
+        if len(steps) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return plain(*args)
+
+    monkeypatch.setattr(enhancer, "enhancer_loss", told)
+    weights = enhancer.fit(recipe(workers=2))
+    assert len(steps) == 2 and min(steps) >= 1 and not waiting()
+    assert models.load(weights)[1]["step"] == 2
 
 
 @pytest.mark.parametrize("workers", [-1, 65])
