@@ -168,6 +168,21 @@ def trim_memory() -> None:
         trim(0)
 
 
+def keep_memory() -> None:
+    """Let this process keep memory that it has freed, for work that asks for the same sizes again and again.
+
+    Otherwise what is freed goes back to the system and comes anew, page by page: a fifth of the generator's time.
+    Only where the C library is glibc; elsewhere nothing happens.
+    """
+    if sys.platform != "linux":
+        return
+    option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if option is not None:
+        trim_threshold, mmap_threshold = -1, -3
+        option(mmap_threshold, 32 * 2**20)  # the most that glibc takes
+        option(trim_threshold, 2**31 - 1)
+
+
 def reset_peak_memory() -> None:
     """Begin anew with `peak_memory_mb`, so that it speaks of what follows; only Linux can."""
     with contextlib.suppress(OSError):

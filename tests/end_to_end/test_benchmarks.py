@@ -49,3 +49,18 @@ def test_growth_is_told_for_sizes_and_for_numbers_of_scans() -> None:
 def test_the_floor_lies_below_what_is_measured() -> None:
     (row,) = table("floor.py", "--shape", "48", "64", "48", "--only", "anatomy")
     assert row[0] == "anatomy" and 10 < float(row[1]) < 100
+
+
+@pytest.mark.slow
+def test_the_generator_is_timed_effect_by_effect() -> None:
+    words = ["--patch", "32", "--samples", "2", "--repeats", "1", "--threads", "1"]
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / "generator_speed.py"), *words],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = done.stdout.splitlines()
+    assert {line.split()[0] for line in lines if line.startswith("  ")} >= {"rigid_motion", "spikes", "in"}
+    (mean,) = (line.split()[3].strip(",") for line in lines if "processor seconds" in line)
+    assert 0 < float(mean) < 60

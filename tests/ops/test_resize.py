@@ -80,3 +80,18 @@ def test_no_weight_is_subnormal_in_float32(size: int) -> None:
         weights = matrix.float().abs()
         assert weights[weights > 0].min() > 1e-30
         torch.testing.assert_close(matrix.sum(1), torch.ones(size, dtype=torch.float64), atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("sizes", [(90, 90), (130, 70), (70, 150)])
+def test_a_band_gives_what_the_whole_matrix_gives(axis: int, sizes: tuple[int, int]) -> None:
+    out, size = sizes
+    shape = [5, 6, 7]
+    shape[axis] = size
+    image = torch.rand(shape, generator=torch.Generator().manual_seed(axis), dtype=torch.float64)
+    matrix = gaussian_matrix(size, torch.linspace(0, size - 1, out), sigma=1.3)
+    assert (matrix == 0).double().mean() > 0.7
+    expected = torch.einsum("oi,...i->...o", matrix, image.movedim(axis, -1)).movedim(-1, axis)
+    torch.testing.assert_close(apply_along(image, matrix, axis), expected)
+    learning = image.clone().requires_grad_()
+    torch.testing.assert_close(apply_along(learning, matrix, axis), expected)

@@ -11,6 +11,7 @@ from pellucid.errors import PellucidError
 from pellucid.ops.warp import (
     about_center,
     affine_positions,
+    displaced_affine,
     exponentiate,
     identity_positions,
     rotation_matrix,
@@ -160,3 +161,35 @@ def test_an_affine_map_is_read_as_its_positions_are(outside: str) -> None:
     )
     with pytest.raises(PellucidError, match="need zeros or edge, got wrap"):
         sample_affine(image, matrix, shape, outside="wrap")
+
+
+def test_reading_without_gradients_is_reading_with_them() -> None:
+    for outside in ("zeros", "edge"):
+        plain = sample(image(), positions(), outside=outside)
+        learning = sample(image().requires_grad_(), positions(), outside=outside)
+        assert learning.requires_grad
+        torch.testing.assert_close(plain, learning.detach(), rtol=0, atol=1e-4)
+
+
+def test_an_image_of_one_plane_can_be_read() -> None:
+    flat, at = image()[:, :, :1], positions()
+    at[1] = 0
+    twice = torch.cat([flat, flat], dim=2)
+    torch.testing.assert_close(sample(flat, at, outside="edge"), sample(twice, at, outside="edge"))
+
+
+def test_places_are_counted_exactly_in_volumes_of_any_size() -> None:
+    # float32 holds whole numbers up to 2**24 only: rows far down a long volume would be mistaken for each other.
+    long = torch.zeros(3, 2900, 2901, dtype=torch.int8)
+    long[2, 2890, 1443] = 7
+    at = torch.tensor([2.0, 2890.0, 1443.0]).view(3, 1, 1, 1)
+    assert long.numel() > 2**24
+    assert sample_labels(long, at).item() == 7
+    assert sample(long[None].float(), at, outside="edge").item() == 7
+
+
+def test_a_coarse_displacement_is_added_to_an_affine_map() -> None:
+    matrix = about_center(rotation_matrix((8.0, -5.0, 20.0)), SHAPE)
+    coarse = torch.randn(3, 5, 6, 7, generator=torch.Generator().manual_seed(5))
+    expected = upsample(coarse, SHAPE) + affine_positions(matrix, SHAPE)
+    torch.testing.assert_close(displaced_affine(coarse, matrix, SHAPE), expected, rtol=0, atol=1e-4)

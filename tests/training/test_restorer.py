@@ -85,7 +85,7 @@ def test_a_batch_is_a_function_of_seed_and_step(packed: Path) -> None:
     assert batches[5].image.shape == batches[5].truth.shape == (2, 1, 16, 16, 16)
     assert all(torch.equal(a, b) for a, b in zip(batches[5], late.batch(5), strict=True))
     assert not torch.equal(batches[5].truth, stream(packed, seed=1).batch(5).truth)
-    assert list(one.heads) == [2, 3, 4]  # the pool has moved on by two heads
+    assert list(one.keys(5)) == [2, 3, 4]  # the pool has moved on by two heads
 
 
 @pytest.mark.parametrize("kind", ["motion", "blur", "thick", "noise"])

@@ -24,11 +24,11 @@ def gamma(image: Float[Tensor, "c x y z"], *, log_gamma: float) -> Float[Tensor,
     """
     if abs(log_gamma) > 3:
         raise wrong("gamma: log_gamma", need="a number within -3..3", got=str(log_gamma))
-    peak = float(image.abs().amax())
-    if log_gamma == 0 or peak == 0:
+    if log_gamma == 0:
         return image.clone()
-    bent = (image.abs() / peak).pow_(math.exp(log_gamma)).mul_(peak)
-    return bent.copysign_(image)
+    size = image.abs()
+    peak = size.amax().clamp_min(torch.finfo(image.dtype).tiny)  # of an empty image too, without a look at it
+    return size.div_(peak).pow_(math.exp(log_gamma)).mul_(peak).copysign_(image)
 
 
 def contrast(image: Float[Tensor, "c x y z"], *, gain: float) -> Float[Tensor, "c x y z"]:
@@ -49,7 +49,7 @@ def contrast(image: Float[Tensor, "c x y z"], *, gain: float) -> Float[Tensor, "
     if gain < 0:
         raise wrong("contrast: gain", need="a number >= 0", got=str(gain))
     head = image > 0.05 * image.amax()
-    if gain == 1 or not bool(head.any()):
+    if gain == 1:
         return image.clone()
-    mean = image[head].mean()
+    mean = (image * head).sum() / head.sum().clamp_min(1)
     return torch.where(head, (mean + gain * (image - mean)).clamp_min(0), image)

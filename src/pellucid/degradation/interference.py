@@ -6,6 +6,7 @@ from torch import Tensor
 
 from pellucid.degradation.kspace import check_axis
 from pellucid.errors import wrong
+from pellucid.ops.random import normal_like
 
 MOST_SPIKES = 1000
 """More than anybody has seen in a scan that was kept."""
@@ -17,7 +18,7 @@ def spikes(
     """Add spikes to k-space (arcing, static): stripes across the image, each a plane wave.
 
     A spike of complex height at one k-space point is `a exp(2 pi i k r)` in the image; it is added there, which
-    needs no Fourier transform.
+    needs no Fourier transform: all waves together are one product of two small matrices.
 
     Args:
         image: Magnitudes, any unit.
@@ -43,19 +44,18 @@ def spikes(
     if intensity == 0:
         return image.clone()
     height = intensity * image.mean(dim=(1, 2, 3), keepdim=True)
-    real, imaginary = image.clone(), torch.zeros_like(image)
-    for cycles, begin in zip(where, phase, strict=True):
-        # The wave is a product of one complex exponential per axis.
-        wave = torch.polar(torch.ones((), dtype=torch.float64), 2 * torch.pi * begin)
-        for axis, size in enumerate(image.shape[1:]):
-            angle = 2 * torch.pi * cycles[axis] * torch.arange(size, dtype=torch.float64)
-            view = [1, 1, 1]
-            view[axis] = size
-            wave = wave * torch.polar(torch.ones_like(angle), angle).view(view)
-        wave = wave.to(image.device)
-        real += height * wave.real.to(image.dtype)
-        imaginary += height * wave.imag.to(image.dtype)
-    return real.hypot_(imaginary)
+    # The wave is a product of one complex exponential per axis, the phase with the first.
+    x, y, z = (
+        torch.exp(2j * torch.pi * cycles[:, None] * torch.arange(size, dtype=torch.float64))
+        for cycles, size in zip(where.T, image.shape[1:], strict=True)
+    )
+    x = x * torch.exp(2j * torch.pi * phase)[:, None]
+    plane = (x[:, :, None] * y[:, None]).flatten(1).T
+    # (a + bi)(c + di), summed over the spikes: its real part is [a b] [c -d], its imaginary part [a b] [d c].
+    left = torch.cat([plane.real, plane.imag], dim=1).to(image)
+    waves = [left @ torch.cat(part).to(image) for part in ((z.real, -z.imag), (z.imag, z.real))]
+    real, imaginary = (wave.view(1, *image.shape[1:]) * height for wave in waves)
+    return real.add_(image).hypot_(imaginary)
 
 
 def zipper(
@@ -92,7 +92,7 @@ def zipper(
     dim, size = readout_axis + 1, image.shape[readout_axis + 1]
     start = min(round(position * (size - 1)), size - 2)
     plane = image.narrow(dim, start, 2)
-    noise = torch.randn(2, *plane.shape, generator=generator, dtype=image.dtype).to(image.device)
+    noise = normal_like(plane.expand(2, *plane.shape), generator)
     out = image.clone()
     if intensity:
         noise *= intensity * image.abs().amax()

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.errors import wrong
+from pellucid.ops.random import normal_like
 
 
 def gaussian_noise(
@@ -15,7 +16,7 @@ def gaussian_noise(
     Args:
         image: Any unit.
         std: Standard deviation in the unit of `image`; 0 changes nothing.
-        generator: Source of randomness; drawn on the generator's device, then moved.
+        generator: Source of randomness, on the CPU.
 
     Returns:
         A new image.
@@ -26,7 +27,7 @@ def gaussian_noise(
     _check(std, "gaussian_noise")
     if std == 0:
         return image.clone()
-    return _normal(image, generator).mul_(std).add_(image)
+    return normal_like(image, generator).mul_(std).add_(image)
 
 
 def rician_noise(
@@ -40,7 +41,7 @@ def rician_noise(
     Args:
         image: Magnitudes, any unit.
         std: Noise standard deviation per channel, in the unit of `image`. 0 changes nothing.
-        generator: Source of randomness; drawn on the generator's device, then moved.
+        generator: Source of randomness, on the CPU.
 
     Returns:
         A new image.
@@ -60,15 +61,9 @@ def rician_noise(
     _check(std, "rician_noise")
     if std == 0:
         return image.clone()
-    real = _normal(image, generator).mul_(std).add_(image)
-    imaginary = _normal(image, generator).mul_(std)
+    real = normal_like(image, generator).mul_(std).add_(image)
+    imaginary = normal_like(image, generator).mul_(std)
     return real.hypot_(imaginary)
-
-
-def _normal(image: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard normal values of the shape of an image."""
-    noise = torch.randn(image.shape, generator=generator, device=generator.device, dtype=image.dtype)
-    return noise.to(image.device)
 
 
 def _check(std: float, name: str) -> None:

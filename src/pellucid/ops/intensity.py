@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-from jaxtyping import Bool, Float
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 MAX_SAMPLES = 250_000
@@ -37,7 +39,8 @@ def foreground(image: Float[Tensor, "c x y z"]) -> Bool[Tensor, "x y z"]:
     Background is taken as the value of the volume's darkest hundredth (0 after skull-stripping, the noise
     floor in a whole head, -1000 in CT).
     """
-    low, high = _quantiles(_subsample(image[0]), (0.01, 0.999))
+    values = _sorted_sample(image[0])
+    low, high = _quantile(values, 0.01), _quantile(values, 0.999)
     return image[0] > low + FOREGROUND * (high - low)
 
 
@@ -54,27 +57,56 @@ def robust_range(image: Float[Tensor, "c x y z"], *, percentile: float = 99.5) -
     Returns:
         The range; `high > low` always.
     """
-    values = _subsample(image[0])
-    darkest, brightest = _quantiles(values, (0.01, 0.999))
-    inside = values[values > darkest + FOREGROUND * (brightest - darkest)]
-    high = _quantiles(inside if inside.numel() else values, (percentile / 100,))[0]
-    shifted = darkest < -0.02 * abs(high) or darkest > OFFSET * high > 0
-    low = darkest if shifted else 0.0
-    return IntensityRange(low, high if high > low else low + 1.0)
+    low, high = _limits(image[0], percentile / 100).tolist()
+    return IntensityRange(low, high)
 
 
-def _subsample(volume: Tensor) -> Tensor:
-    """About `MAX_SAMPLES` evenly spaced values; the step is odd, so that it rarely divides the length of a row."""
-    return volume.flatten()[:: volume.numel() // MAX_SAMPLES | 1]
+def scaled(
+    image: Float[Tensor, "c x y z"], like: Float[Tensor, "c x y z"], *, percentile: float = 99.5
+) -> Float[Tensor, "c x y z"]:
+    """`robust_range` of one image put to use on another, where they are: no number comes back from an accelerator.
+
+    Args:
+        image: What is scaled.
+        like: Whose range becomes 0..1.
+        percentile: As for `robust_range`.
+
+    Returns:
+        A new image.
+    """
+    low, high = _limits(like[0], percentile / 100).to(image.dtype)
+    return (image - low) / (high - low)
 
 
-def _quantiles(values: Tensor, shares: tuple[float, ...]) -> list[float]:
-    """Quantiles with linear interpolation between neighbours, by selection: sorting takes five times as long."""
-    found = []
-    for share in shares:
-        place = share * (values.numel() - 1)
-        below = int(place)
-        low = float(values.kthvalue(below + 1).values)
-        high = float(values.kthvalue(min(below + 2, values.numel())).values)
-        found.append(low + (place - below) * (high - low))
-    return found
+def _limits(volume: Tensor, share: float) -> Float[Tensor, " 2"]:
+    """The two values of `robust_range`."""
+    values = _sorted_sample(volume)
+    darkest, brightest = _quantile(values, 0.01), _quantile(values, 0.999)
+    inside = (values > darkest + FOREGROUND * (brightest - darkest)).sum()
+    inside = torch.where(inside > 0, inside, len(values))
+    high = _quantile(values, share, of=inside)
+    shifted = (darkest < -0.02 * high.abs()) | ((darkest > OFFSET * high) & (OFFSET * high > 0))
+    low = torch.where(shifted, darkest, torch.zeros_like(darkest))
+    return torch.stack([low, torch.where(high > low, high, low + 1)])
+
+
+def _sorted_sample(volume: Tensor) -> Float[Tensor, " n"]:
+    """About `MAX_SAMPLES` evenly spaced values in order; as the step is odd, it rarely divides the length of a row."""
+    values = volume.flatten()[:: volume.numel() // MAX_SAMPLES | 1]
+    if values.device.type == "cpu":
+        # Torch sorts places along with values, which takes ten times as long.
+        return torch.from_numpy(np.sort(values.detach().numpy()))
+    return values.sort().values
+
+
+def _quantile(
+    values: Float[Tensor, " n"], share: float, *, of: Int[Tensor, ""] | None = None
+) -> Float[Tensor, ""]:
+    """A quantile of the last `of` sorted values, or of all, with linear interpolation between neighbors."""
+    last = len(values) - 1
+    span = torch.tensor(last, device=values.device) if of is None else of - 1
+    place = (last - span) + share * span.double()
+    below = place.floor().long()
+    # Looked up by tensors: an index of one number would be brought back from an accelerator.
+    near, far = values.index_select(0, torch.stack([below, (below + 1).clamp_max(last)])).double()
+    return near + (place - below) * (far - near)

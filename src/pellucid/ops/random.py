@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 from pellucid.errors import wrong
 
@@ -61,3 +62,19 @@ def seeded(seed: int) -> torch.Generator:
     if not -(2**63) <= seed < 2**64:
         raise wrong("seed", need="a whole number of at most 64 bits", got=str(seed))
     return torch.Generator().manual_seed(seed)
+
+
+def normal_like(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal values of the shape of an image, drawn where it is: none of that size is sent to an accelerator.
+
+    Args:
+        image: For its shape, type and device.
+        generator: Source of randomness, on the CPU. Elsewhere than there it seeds another, whose values are not those
+            that the CPU would have drawn.
+
+    Returns:
+        A new tensor.
+    """
+    if image.device.type in ("cuda", "mps"):
+        generator = torch.Generator(image.device).manual_seed(Dice(generator).seed())
+    return torch.randn(image.shape, generator=generator, device=image.device, dtype=image.dtype)

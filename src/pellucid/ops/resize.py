@@ -17,6 +17,9 @@ LEAST = 1e-12
 """Smaller weights become 0. Far from a centre they get so small that float32 holds them as subnormal numbers, with
 which a product of matrices takes up to thirty times as long; and none of them changes a float32 sum."""
 
+ROWS = 32
+"""Rows of a band that are multiplied at a time: fewer would be slower than they are narrower."""
+
 
 def interpolation_matrix(
     size: int, positions: Sequence[float] | Tensor, *, order: int = 3
@@ -142,6 +145,8 @@ def _cleared(matrix: Float[Tensor, "out in"]) -> Tensor:
 def apply_along(image: Float[Tensor, "*dims"], matrix: Float[Tensor, "out in"], axis: int) -> Tensor:
     """Apply a matrix along one axis of a tensor.
 
+    Where all that is not 0 lies near the diagonal, as in a blur, only that is multiplied.
+
     Args:
         image: Any tensor; `image.shape[axis]` must equal the matrix's columns.
         matrix: Weights of shape `(n_out, n_in)`; cast to the dtype and device of `image`.
@@ -153,9 +158,45 @@ def apply_along(image: Float[Tensor, "*dims"], matrix: Float[Tensor, "out in"], 
     weights = matrix.to(image.device, image.dtype)
     axis = axis % image.ndim
     before, after = math.prod(image.shape[:axis]), math.prod(image.shape[axis + 1 :])
+    shape = (*image.shape[:axis], weights.shape[0], *image.shape[axis + 1 :])
+    if image.device.type == "cpu" and not image.requires_grad and not matrix.requires_grad:
+        parts = _band(weights, ROWS if after > 1 else 2 * ROWS)
+        if parts:
+            return _apply_band(image, weights, parts, (before, after)).view(shape)
     if after == 1:
         # One large product instead of many matrix-vector products.
         out = image.reshape(before, image.shape[axis]) @ weights.T
     else:
         out = weights @ image.reshape(before, image.shape[axis], after)
-    return out.reshape(*image.shape[:axis], weights.shape[0], *image.shape[axis + 1 :])
+    return out.reshape(shape)
+
+
+def _band(weights: Float[Tensor, "out in"], rows: int) -> list[tuple[slice, slice]]:
+    """Rows at a time, and the columns that they need; nothing if that is most of the matrix."""
+    used = weights != 0
+    parts = []
+    for start in range(0, len(weights), rows):
+        columns = used[start : start + rows].any(0).nonzero()
+        if len(columns):
+            parts.append((slice(start, start + rows), slice(int(columns[0]), int(columns[-1]) + 1)))
+    area = sum((side.stop - side.start) * rows for _, side in parts)
+    # A band that is hardly one costs more than it saves; so do a few numbers.
+    return parts if len(parts) * rows >= len(weights) and area < 0.7 * weights.numel() else []
+
+
+def _apply_band(
+    image: Tensor, weights: Tensor, parts: list[tuple[slice, slice]], around: tuple[int, int]
+) -> Tensor:
+    """The parts of a product, one after another."""
+    (before, after), (size_out, size_in) = around, weights.shape
+    seen = image.reshape(before, size_in, after)
+    out = image.new_empty(before, size_out, after)
+    for rows, columns in parts:
+        part = weights[rows, columns]
+        if after == 1:
+            torch.mm(seen[:, columns, 0], part.T, out=out[:, rows, 0])
+        elif before == 1:
+            torch.mm(part, seen[0, columns], out=out[0, rows])
+        else:
+            torch.matmul(part, seen[:, columns], out=out[:, rows])
+    return out

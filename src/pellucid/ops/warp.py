@@ -7,11 +7,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from pellucid import runtime
 from pellucid.errors import wrong
+from pellucid.ops import trilinear
 from pellucid.ops.resize import apply_along, interpolation_matrix
-
-ROWS = 16
-"""Rows of the output that are read at a time on the CPU."""
 
 
 def identity_positions(
@@ -63,9 +62,6 @@ def sample(
 ) -> Float[Tensor, "c u v w"]:
     """Read an image at positions.
 
-    On the CPU, the rows of the output are the batch of `grid_sample`, since it shares only batches between
-    threads, and a few rows are read at a time, so that the grid stays in the cache.
-
     Args:
         image: Image to read.
         positions: Voxel indices into `image`, one 3-vector per output voxel.
@@ -79,17 +75,13 @@ def sample(
         PellucidError: If `mode` or `outside` is unknown.
     """
     kernel, padding = _kernel(mode, outside)
-    rows = ROWS if positions.device.type == "cpu" else positions.shape[1]
+    if mode == "linear" and _is_plain(image, positions):
+        shape = (positions.shape[1], positions.shape[2], positions.shape[3])
+        return trilinear.read(image, lambda rows: positions[:, rows].unbind(), shape, outside=outside)
+    # grid_sample wants x last and -1..1 between the centres of the outer voxels.
     shares = [2 / max(size - 1, 1) for size in image.shape[1:]]
-    least = torch.tensor(-1.0, dtype=image.dtype, device=positions.device)
-    out = []
-    for part in torch.split(positions, rows, dim=1):
-        # grid_sample wants x last and -1..1 between the centres of the outer voxels.
-        grid = torch.empty(*part.shape[1:], 3, dtype=image.dtype, device=positions.device)
-        for place, axis in enumerate((2, 1, 0)):
-            torch.add(least, part[axis], alpha=shares[axis], out=grid[..., place])
-        out.append(_read(image, grid, kernel, padding))
-    return out[0] if len(out) == 1 else torch.cat(out, dim=1)
+    grid = torch.stack([positions[axis] * shares[axis] - 1 for axis in (2, 1, 0)], dim=-1)
+    return _read(image, grid.to(image.dtype), kernel, padding)
 
 
 def sample_affine(
@@ -114,16 +106,24 @@ def sample_affine(
         PellucidError: If `outside` is unknown.
     """
     kernel, padding = _kernel("linear", outside)
+    lines = [torch.arange(n, device=image.device, dtype=image.dtype) for n in shape]
+    if _is_plain(image, matrix):
+        x, y, z = (column[:, None] * line for column, line in zip(matrix.to(image).T, lines, strict=False))
+        plane = y[:, :, None] + (z + matrix[:, 3:].to(image))[:, None]
+
+        def places(rows: slice) -> tuple[Tensor, ...]:
+            return tuple(x[axis, rows, None, None] + plane[axis] for axis in range(3))
+
+        return trilinear.read(image, places, shape, outside=outside)
     shares = torch.tensor([2 / max(size - 1, 1) for size in image.shape[1:]])
     scaled = (matrix.cpu() * shares[:, None]).flip(0).to(image.device, image.dtype)
-    scaled[:, 3] -= 1
-    x, y, z = (
-        torch.arange(n, device=image.device)[:, None] * scaled[:, axis] for axis, n in enumerate(shape)
-    )
-    plane = y[:, None] + z + scaled[:, 3]
-    rows = ROWS if image.device.type == "cpu" else shape[0]
-    out = [_read(image, plane + part[:, None, None], kernel, padding) for part in torch.split(x, rows)]
-    return out[0] if len(out) == 1 else torch.cat(out, dim=1)
+    x, y, z = (line[:, None] * column for column, line in zip(scaled.T, lines, strict=False))
+    return _read(image, x[:, None, None] + y[:, None] + z + (scaled[:, 3] - 1), kernel, padding)
+
+
+def _is_plain(image: Tensor, at: Tensor) -> bool:
+    """Whether an image is read on the CPU and nothing is to be learnt from it."""
+    return image.device.type == "cpu" and not (image.requires_grad or at.requires_grad)
 
 
 def _kernel(mode: str, outside: str) -> tuple[str, str]:
@@ -136,12 +136,8 @@ def _kernel(mode: str, outside: str) -> tuple[str, str]:
 
 
 def _read(image: Tensor, grid: Float[Tensor, "u v w 3"], kernel: str, padding: str) -> Tensor:
-    """`grid_sample` with one row of the output per item of the batch on the CPU, all in one elsewhere."""
-    items = grid.shape[0] if grid.device.type == "cpu" else 1
-    batch = image[None].expand(items, -1, -1, -1, -1)
-    grid = grid.view(items, -1, *grid.shape[1:])
-    read = F.grid_sample(batch, grid, mode=kernel, padding_mode=padding, align_corners=True)
-    return read.transpose(0, 1).flatten(1, 2)
+    """`grid_sample` of one image."""
+    return F.grid_sample(image[None], grid[None], mode=kernel, padding_mode=padding, align_corners=True)[0]
 
 
 def sample_labels(labels: Int[Tensor, "x y z"], positions: Float[Tensor, "3 u v w"]) -> Int[Tensor, "u v w"]:
@@ -154,31 +150,75 @@ def sample_labels(labels: Int[Tensor, "x y z"], positions: Float[Tensor, "3 u v 
     Returns:
         Label numbers, on the grid of `positions`.
     """
-    flat = labels.reshape(-1)
-    rows = ROWS if positions.device.type == "cpu" else positions.shape[1]
-    out = [_sample_label_rows(flat, labels.shape, part) for part in torch.split(positions, rows, dim=1)]
-    return out[0] if len(out) == 1 else torch.cat(out)
+    flat, out = labels.reshape(-1), labels.new_empty(positions.shape[1:])
+
+    def work(rows: slice) -> None:
+        index, inside = _nearest(positions[:, rows], labels.shape)
+        found = flat.index_select(0, index).view(out[rows].shape)
+        out[rows] = found if inside is None else found * inside
+
+    shape = (out.shape[0], out.shape[1], out.shape[2])
+    on_cpu = positions.device.type == "cpu"
+    runtime.spread(work, trilinear.blocks(shape) if on_cpu else [slice(None)], device=positions.device)
+    return out
 
 
-def _sample_label_rows(flat: Tensor, shape: torch.Size, positions: Tensor) -> Tensor:
-    place = torch.zeros(positions.shape[1:], dtype=torch.long, device=positions.device)
-    inside = torch.ones_like(place, dtype=torch.bool)
-    for axis, size in enumerate(shape):
-        index = positions[axis].round()
-        near = index.clamp(0, size - 1)
-        inside &= index == near
-        place.mul_(size).add_(near.long())
-    return flat.index_select(0, place.view(-1)).view(place.shape) * inside
+def _nearest(positions: Float[Tensor, "3 u v w"], sizes: torch.Size) -> tuple[Tensor, Tensor | None]:
+    """Flat index of the voxel nearest to each position, and whether that lies inside; none if all do."""
+    exact, inside, axes = trilinear.flat_type(sizes.numel()), None, []
+    for at, size in zip(positions, sizes, strict=True):
+        index = at.to(exact).round()
+        if positions.device.type != "cpu" or not _all_within(at, size):
+            near = index.clamp(0, size - 1)
+            same = near == index
+            inside, index = (same if inside is None else inside & same), near
+        axes.append(index)
+    place = axes[2].add_(axes[1], alpha=sizes[2]).add_(axes[0], alpha=sizes[1] * sizes[2])
+    return place.to(torch.int32 if sizes.numel() < 2**31 else torch.int64).view(-1), inside
+
+
+def _all_within(at: Tensor, size: int) -> bool:
+    """Whether the nearest voxels of all positions are from 0 to the last; a position between two need not be."""
+    low, high = at.aminmax()
+    return float(low) > -0.5 and float(high) < size - 0.5
 
 
 def upsample(coarse: Float[Tensor, "c i j k"], shape: tuple[int, int, int]) -> Float[Tensor, "c x y z"]:
     """Cubic B-spline interpolation of a coarse field whose outer nodes lie on the outer voxels."""
     fine = coarse
     for axis, size in enumerate(shape):
-        nodes = coarse.shape[axis + 1]
-        positions = torch.linspace(0, nodes - 1, size, dtype=torch.float64)
-        fine = apply_along(fine, interpolation_matrix(nodes, positions), axis + 1)
-    return fine
+        if size != coarse.shape[axis + 1]:
+            fine = apply_along(fine, _spline_weights(coarse.shape[axis + 1], size), axis + 1)
+    return coarse.clone() if fine is coarse else fine
+
+
+def _spline_weights(nodes: int, size: int) -> Float[Tensor, "size nodes"]:
+    """Matrix of `upsample` along one axis."""
+    return interpolation_matrix(nodes, torch.linspace(0, nodes - 1, size, dtype=torch.float64))
+
+
+def displaced_affine(
+    coarse: Float[Tensor, "3 i j k"], matrix: Float[Tensor, "3 4"], shape: tuple[int, int, int]
+) -> Float[Tensor, "3 x y z"]:
+    """Positions of an affine map plus a coarse displacement: `add_affine` of `upsample`, in one pass over the volume.
+
+    Args:
+        coarse: Displacement on a grid whose outer nodes lie on the outer voxels.
+        matrix: Output index -> input index.
+        shape: Voxels of the output.
+
+    Returns:
+        Positions.
+    """
+    matrix = matrix.to(coarse)
+    planes = upsample(coarse, (shape[0], shape[1], coarse.shape[3]))
+    lines = [torch.arange(size, dtype=coarse.dtype, device=coarse.device) for size in shape]
+    start = matrix[:, 0, None, None] * lines[0][:, None] + matrix[:, 1, None, None] * lines[1]
+    start = start + matrix[:, 3, None, None]
+    # The last axis is a product with a matrix anyway: two more columns bring the affine map.
+    parts = [planes, start[..., None], matrix[:, 2].view(3, 1, 1, 1).expand(*start.shape, 1)]
+    last = _spline_weights(coarse.shape[3], shape[2]).T.to(coarse)
+    return torch.cat(parts, dim=3) @ torch.cat([last, torch.ones_like(last[:1]), lines[2][None]])
 
 
 def exponentiate(velocity: Float[Tensor, "3 x y z"], *, steps: int = 5) -> Float[Tensor, "3 x y z"]:

@@ -13,9 +13,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pellucid.ops.filters import gaussian_blur
-from pellucid.ops.random import Dice, seeded
+from pellucid.ops.random import Dice, normal_like, seeded
 from pellucid.ops.warp import upsample
-from pellucid.synthesis.tables import LESION, LabelTable
+from pellucid.synthesis.tables import LESION, LabelTable, label_span
 
 SEQUENCES: dict[str, tuple[float, float, float]] = {
     # Mean of CSF, GM and WM relative to the brightest tissue.
@@ -113,15 +113,14 @@ def paint(labels: Int[Tensor, "x y z"], record: dict[str, Any]) -> Float[Tensor,
         An image with values of about 0..1.
     """
     looks = {int(number): values for number, values in record["labels"].items()}
-    table = torch.zeros(max(int(labels.max()), *looks) + 1, 3)
-    table[list(looks)] = torch.tensor(list(looks.values()))
+    numbers = torch.tensor(list(looks), device=labels.device)
+    table = torch.zeros(3, label_span(labels, looks), device=labels.device)
+    table.index_copy_(1, numbers, torch.tensor(list(looks.values()), device=labels.device).T)
     index = labels.reshape(-1).to(torch.int32)
-    mean, spread, offset = (
-        column.contiguous().index_select(0, index).view(labels.shape) for column in table.to(labels.device).T
-    )
+    mean, spread, offset = (column.index_select(0, index).view(labels.shape) for column in table)
     shape = (labels.shape[0], labels.shape[1], labels.shape[2])
     generator = seeded(record["seed"])
-    fine = torch.randn(1, *shape, generator=generator).to(labels.device)[0]
+    fine = normal_like(mean, generator)
     coarse = torch.randn(2, *(max(4, n // 6) for n in shape), generator=generator).to(labels.device)
     smooth, border = upsample(coarse, shape)
     share = record["texture_scale"]

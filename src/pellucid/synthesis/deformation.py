@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.ops.random import Dice, seeded
-from pellucid.ops.warp import add_affine, affine_positions, exponentiate, rotation_matrix, upsample
+from pellucid.ops.warp import affine_positions, displaced_affine, exponentiate, rotation_matrix, upsample
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def deformed_positions(
     flow = exponentiate(fine_velocity, steps=6)
     # Linear maps and interpolation commute, so the flow is turned while it is coarse.
     shift = (to_source @ (flow / per_voxel).flatten(1)).view(flow.shape)
-    return add_affine(upsample(shift, patch), matrix)
+    return displaced_affine(shift, matrix, patch)
 
 
 def source_axes(record: dict[str, Any], source_spacing: tuple[float, float, float]) -> Float[Tensor, "3 3"]:

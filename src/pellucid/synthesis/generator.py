@@ -14,7 +14,7 @@ from torch import Tensor
 from pellucid import degradation
 from pellucid.degradation import DegradationConfig, Step
 from pellucid.errors import wrong
-from pellucid.ops.intensity import robust_range
+from pellucid.ops.intensity import scaled
 from pellucid.ops.random import Dice
 from pellucid.synthesis.aging import AgingConfig, draw_aging
 from pellucid.synthesis.contrast import ContrastConfig, draw_contrast, paint
@@ -160,7 +160,7 @@ def build(subject: Subject, record: Record, *, device: torch.device | str = "cpu
         painted = _with_lesions(labels, subject, record, read, table)
         lesion = painted == LESION
         clean = paint(painted, record["contrast"])
-        clean = robust_range(clean * shown).scale(clean)  # as every scan is before it meets the network
+        clean = scaled(clean, clean * shown)  # as every scan is before it meets the network
     else:
         clean = (
             t1w

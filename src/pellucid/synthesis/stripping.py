@@ -7,13 +7,16 @@ from torch import Tensor
 
 from pellucid.ops.filters import gaussian_blur
 from pellucid.synthesis.aging import OUTER
-from pellucid.synthesis.tables import LabelTable
+from pellucid.synthesis.tables import LabelTable, look_up
 
 HINDBRAIN = frozenset({"Cerebellum-White-Matter", "Cerebellum-Cortex", "Brain-Stem", "4th-Ventricle"})
 """What a scan of the cerebrum alone does not show."""
 
 NEAR_MM = 4.0
 """Standard deviation of the Gaussians that decide whether fluid belongs to the cerebrum or to the hindbrain."""
+
+BRAIN, FLUID, HIND = 1, 2, 3
+"""Kinds of voxels: what is neither fluid nor hindbrain, the fluid around the brain, the hindbrain."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,13 @@ def stripped(
     Returns:
         True for voxels that stay.
     """
-    inside = table.tissue_map(labels) > 0
-    fluid = table.among(labels, OUTER)
+    kinds = {number: BRAIN for number, tissue in table.tissue.items() if tissue}
+    kinds |= {number: FLUID for number in table.numbers(OUTER) if number in kinds}
+    kinds |= {number: HIND for number in table.numbers(HINDBRAIN) if number in kinds}
+    kind = look_up(labels, kinds, default=0)
+    inside = (kind > 0) if not tight else (kind > 0) & (kind != FLUID)
     if cerebrum:
-        hindbrain = table.among(labels, HINDBRAIN)
         sigma = (NEAR_MM / spacing,) * 3
-        near = [
-            gaussian_blur(part.float(), sigma=sigma) for part in (hindbrain, inside & ~hindbrain & ~fluid)
-        ]
-        inside = inside & ~hindbrain & ~(fluid & (near[0] > near[1]))
-    return inside & ~fluid if tight else inside
+        near = [gaussian_blur((kind == part).float(), sigma=sigma) for part in (HIND, BRAIN)]
+        inside &= (kind != HIND) & ~((kind == FLUID) & (near[0] > near[1]))
+    return inside

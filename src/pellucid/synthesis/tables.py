@@ -1,7 +1,7 @@
 """What the numbers of a label map mean: tissue, and the partner on the other side."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -47,8 +47,7 @@ class LabelTable:
 
     def among(self, labels: Int[Tensor, "x y z"], names: frozenset[str]) -> Bool[Tensor, "x y z"]:
         """Where a label stands for nothing but the named structures."""
-        numbers = torch.tensor(sorted(self.numbers(names)), device=labels.device, dtype=labels.dtype)
-        return torch.isin(labels, numbers)
+        return look_up(labels, dict.fromkeys(self.numbers(names), 1), default=0) > 0
 
     def tissue_map(self, labels: Int[Tensor, "x y z"]) -> Int[Tensor, "x y z"]:
         """Tissue class of every voxel."""
@@ -70,13 +69,29 @@ def look_up(labels: Int[Tensor, "x y z"], values: Mapping[int, int], *, default:
     Returns:
         A new map of the labels' own integer type.
     """
-    numbers = [*values, *values.values()] if default is None else values
-    top = max(int(labels.max()), *numbers, 0) + 1
-    table = torch.arange(top) if default is None else torch.full((top,), default)
-    for number, value in values.items():
-        table[number] = value
-    index = labels.reshape(-1).to(torch.int32)
-    return table.to(labels.device, labels.dtype).index_select(0, index).view(labels.shape)
+    top = label_span(labels, (*values, *values.values()) if default is None else values)
+    known = torch.tensor([pair for pair in values.items() if pair[0] < top], dtype=torch.long).view(-1, 2)
+    places, entries = known.to(labels.device).T
+    # Written where the labels are, so that only what is known is sent there.
+    table = torch.arange(top, dtype=labels.dtype, device=labels.device)
+    if default is not None:
+        table.fill_(default)
+    table.index_copy_(0, places, entries.to(labels.dtype))
+    return table.index_select(0, labels.reshape(-1).to(torch.int32)).view(labels.shape)
+
+
+def label_span(labels: Int[Tensor, "x y z"], numbers: Iterable[int]) -> int:
+    """How long a table must be that is read by label numbers.
+
+    Args:
+        labels: None below 0. Small types are not looked at: their tables hold all that they can.
+        numbers: Further ones that the table is to have a place for.
+
+    Returns:
+        One more than the highest number.
+    """
+    highest = torch.iinfo(labels.dtype).max
+    return (highest if highest < 2**15 else max(int(labels.max()), *numbers, 0)) + 1
 
 
 def load_table(name_or_path: str) -> LabelTable:

@@ -11,18 +11,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pellucid import runtime
 from pellucid.inference.predictor import autocast
 from pellucid.models import AnatomyConfig, AnatomyNet
 from pellucid.synthesis.structures import BRAIN
 from pellucid.training.anatomy_data import AnatomyDataConfig, AnatomyExample, AnatomyStream
-from pellucid.training.data import parted
-from pellucid.training.heads import FIRST_JUDGED, HeadsConfig
-from pellucid.training.loop import Deadline, ScheduleConfig
+from pellucid.training.heads import FIRST_JUDGED, Beginning, HeadsConfig, HeadsRun
 from pellucid.training.losses import anatomy_loss
-from pellucid.training.optimizer import Muon
-from pellucid.training.pack import unpack
-from pellucid.training.run import WEIGHTS, SingleRun, channels_last, run_steps
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +32,6 @@ class AnatomyRecipe(HeadsConfig):
     """Heads of the subjects held back that are judged."""
     model: AnatomyConfig = field(default_factory=AnatomyConfig)
     data: AnatomyDataConfig = field(default_factory=AnatomyDataConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
 
 
 def fit(config: AnatomyRecipe) -> Path:
@@ -53,33 +46,21 @@ def fit(config: AnatomyRecipe) -> Path:
     Raises:
         PellucidError: If the data are wrong, the checkpoint is another network's, or the loss stops being a number.
     """
-    deadline = Deadline(config.minutes, config.checkpoint_minutes)
-    runtime.set_threads(config.threads)
-    device = runtime.device(config.device)
-    subjects = [subject for subject in unpack(config.data.packed) if subject.labels is not None]
-    learnt, judged = parted(subjects, config.held_back)
-    stream = AnatomyStream(learnt, config.data, seed=config.seed, device=device)
+    start = Beginning(config, config.data.packed, needs="labels")
+    stream = AnatomyStream(start.learnt, config.data, seed=config.seed, device=start.device)
     heads: list[AnatomyExample] = []
-    if judged:
-        others = AnatomyStream(judged, config.data, seed=config.seed, device=device)
+    if start.judged:
+        others = AnatomyStream(start.judged, config.data, seed=config.seed, device=start.device)
         heads = [others.example(FIRST_JUDGED, place) for place in range(config.judged)]
-    training = _Training(config, device, heads)
-    run_steps(config, config.schedule, training, stream.batch, deadline=deadline)
-    return training.folder / WEIGHTS
+    return start.train(_Training(config, start.device, heads), stream)
 
 
-class _Training(SingleRun[AnatomyNet]):
+class _Training(HeadsRun[AnatomyNet]):
     """The network in training, and the heads that it is judged by."""
 
     def __init__(self, config: AnatomyRecipe, device: torch.device, heads: Sequence[AnatomyExample]) -> None:
-        self.config, self.device, self.heads = config, device, heads
-        torch.manual_seed(config.seed)
-        model = AnatomyNet(config.model).to(device)
-        channels_last(model)
-        optimizer = Muon(
-            model.parameters(), lr=config.schedule.learning_rate, weight_decay=config.weight_decay
-        )
-        super().__init__(config, model, optimizer, config.schedule)
+        self.config, self.heads = config, heads
+        super().__init__(config, device, lambda: AnatomyNet(config.model))
 
     def step(self, step: int, batch: list[AnatomyExample]) -> dict[str, float]:
         """One step of the optimizer; returns the parts of the loss."""

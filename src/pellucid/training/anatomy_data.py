@@ -19,7 +19,8 @@ from pellucid.synthesis.deformation import DeformationConfig
 from pellucid.synthesis.lesions import LesionConfig
 from pellucid.synthesis.stripping import StripConfig, stripped
 from pellucid.synthesis.structures import Grouping, grouping
-from pellucid.training.data import is_named, seed_of
+from pellucid.training.ahead import Stream
+from pellucid.training.data import is_named, on_device, seed_of
 
 ADULT_MM = 2.0
 """Voxel size that shows an adult's head; distances of deformations are meant for it."""
@@ -85,7 +86,7 @@ class AnatomyExample(NamedTuple):
     """True in lesions, (x, y, z); or none are known."""
 
 
-class AnatomyStream:
+class AnatomyStream(Stream[tuple[int, int], AnatomyExample, list[AnatomyExample]]):
     """Heads, each a function of seed, step and place in the batch.
 
     Args:
@@ -106,13 +107,21 @@ class AnatomyStream:
         finer: int = 1,
     ) -> None:
         self.config, self.seed, self.device, self.finer = config, seed, device, finer
-        self.heads = [_Head(subject, device) for subject in subjects if subject.labels is not None]
+        self.heads = [_Head(one) for one in on_device(subjects, device) if one.labels is not None]
         if not self.heads:
             raise wrong(config.packed, need="label maps to learn from", got="none")
 
-    def batch(self, step: int) -> list[AnatomyExample]:
+    def keys(self, step: int) -> list[tuple[int, int]]:
+        """The places of a step."""
+        return [(step, place) for place in range(self.config.batch)]
+
+    def make(self, key: tuple[int, int]) -> AnatomyExample:
+        """The example at a step and place."""
+        return self.example(*key)
+
+    def collate(self, step: int, parts: Sequence[AnatomyExample]) -> list[AnatomyExample]:
         """The examples of a step."""
-        return [self.example(step, place) for place in range(self.config.batch)]
+        return list(parts)
 
     def example(self, step: int, place: int) -> AnatomyExample:
         """The example at a step and place."""
@@ -159,12 +168,10 @@ def _sized(config: GeneratorConfig, spacing: float, *, bare: bool, cerebrum: boo
 class _Head:
     """A subject and what is asked of it again and again."""
 
-    def __init__(self, subject: Subject, device: torch.device | str) -> None:
+    def __init__(self, subject: Subject) -> None:
         if subject.labels is None:
             raise AssertionError("only subjects with labels are heads")
-        labels = subject.labels.to(device)
-        images = {name: image.to(device) for name, image in subject.images.items()}
-        self.subject = replace(subject, labels=labels, images=images)
+        self.subject, labels = subject, subject.labels
         table = load_table(subject.table)
         self.grouping = grouping(table)
         self.whole = _extent(labels > 0, subject)

@@ -17,6 +17,7 @@ from torch import Tensor
 from pellucid.errors import wrong
 from pellucid.ops.random import Dice, seeded
 from pellucid.synthesis import Example, GeneratorConfig, Record, Subject, build, draw
+from pellucid.training.ahead import Stream
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class TrainingBatch(NamedTuple):
     """Classes (b, x, y, z), -1 where unknown."""
 
 
-class ExampleStream:
+class ExampleStream(Stream[tuple[int, int], Example, TrainingBatch]):
     """Batches by step number.
 
     Args:
@@ -82,7 +83,8 @@ class ExampleStream:
         self, subjects: Sequence[Subject], config: DataConfig, *, seed: int, device: torch.device
     ) -> None:
         self.config, self.seed, self.device = config, seed, device
-        moved = [_on_device(subject, device) for subject in subjects]
+        self.rank = 0  # of the process that learns from it: each sees batches of its own
+        moved = on_device(subjects, device)
         self.scans = [s for s in moved if s.images]
         # Made once, so that what a subject knows about its labels is worked out once.
         self.maps = [replace(s, images=_only_t1w(s)) for s in moved if s.labels is not None]
@@ -91,9 +93,9 @@ class ExampleStream:
         if not self.scans and not self.maps:
             raise wrong("training data", need="at least one subject", got="none")
 
-    def record(self, step: int, place: int, *, rank: int = 0) -> tuple[Subject, Record]:
+    def record(self, step: int, place: int) -> tuple[Subject, Record]:
         """Whom and what the example at a step and place is made of."""
-        generator = seeded(seed_of(self.seed, step, place, rank))
+        generator = seeded(seed_of(self.seed, step, place, self.rank))
         dice = Dice(generator)
         # The share of scans is spread over the places of the batch, not left to chance.
         wants_scan = (place + dice.uniform(0.0, 1.0)) / self.config.batch < self.config.scans
@@ -126,10 +128,17 @@ class ExampleStream:
             None if made.labels is None else made.labels[box],
         )
 
-    def batch(self, step: int, *, rank: int = 0) -> TrainingBatch:
+    def keys(self, step: int) -> list[tuple[int, int]]:
+        """The places of a step."""
+        return [(step, place) for place in range(self.config.batch)]
+
+    def make(self, key: tuple[int, int]) -> Example:
+        """The example at a step and place."""
+        return self.example(*self.record(*key))
+
+    def collate(self, step: int, parts: Sequence[Example]) -> TrainingBatch:
         """The batch of a step."""
-        examples = [self.example(*self.record(step, place, rank=rank)) for place in range(self.config.batch)]
-        return collate(examples)
+        return collate(parts)
 
 
 def seed_of(*numbers: int) -> int:
@@ -164,10 +173,26 @@ def record_json(record: Record) -> str:
     return json.dumps(record)
 
 
-def _on_device(subject: Subject, device: torch.device) -> Subject:
-    labels = None if subject.labels is None else subject.labels.to(device)
-    images = {key: image.to(device) for key, image in subject.images.items()}
-    return replace(subject, images=images, labels=labels)
+def on_device(subjects: Sequence[Subject], device: torch.device | str) -> list[Subject]:
+    """Subjects with all that examples are made from on one device, the bank of lesions that they share once.
+
+    Args:
+        subjects: On the CPU.
+        device: Where examples are built.
+
+    Returns:
+        New subjects; what is on the device already is not copied.
+    """
+    banks: dict[int, tuple[Tensor, ...]] = {}
+    moved = []
+    for one in subjects:
+        if id(one.bank) not in banks:
+            banks[id(one.bank)] = tuple(mask.to(device) for mask in one.bank)
+        labels, lesion = (None if part is None else part.to(device) for part in (one.labels, one.lesion))
+        images = {key: image.to(device) for key, image in one.images.items()}
+        changed = {"images": images, "labels": labels, "lesion": lesion, "bank": banks[id(one.bank)]}
+        moved.append(replace(one, **changed))  # type: ignore[arg-type]
+    return moved
 
 
 def _only_t1w(subject: Subject) -> dict[str, Tensor]:

@@ -15,18 +15,18 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from pellucid import models
+from pellucid import models, runtime
 from pellucid.config import from_dict, to_dict
 from pellucid.errors import wrong
 from pellucid.models import TwoStage, TwoStageConfig
 from pellucid.training import scene, wiener
+from pellucid.training.ahead import Batches
 from pellucid.training.data import DataConfig, ExampleStream, TrainingBatch, seed_of
 from pellucid.training.devices import any_of, launch
 from pellucid.training.loop import (
     Average,
     Deadline,
     Journal,
-    ScheduleConfig,
     git_revision,
     load_state,
 )
@@ -57,7 +57,6 @@ class RecipeConfig(RunConfig):
     data: DataConfig = field(default_factory=DataConfig)
     scene: SceneConfig = field(default_factory=SceneConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     loss: LossConfig = field(default_factory=LossConfig)
 
     def __post_init__(self) -> None:
@@ -87,6 +86,7 @@ def fit(config: RecipeConfig) -> Path:
     """
     deadline = Deadline(config.minutes, config.checkpoint_minutes)
     fabric = launch(config.device, devices=config.devices, precision=config.precision, threads=config.threads)
+    runtime.keep_memory()
     stream = ExampleStream(unpack(config.data.packed), config.data, seed=config.seed, device=fabric.device)
     training = _Training(config, fabric)
     if training.is_new and config.model.body == "efficient_unet" and config.model.enhance.experts:
@@ -98,16 +98,14 @@ def fit(config: RecipeConfig) -> Path:
     ):
         training.fit_scene(stream)
 
-    def batches(step: int) -> TrainingBatch:
-        batch = stream.batch(step, rank=fabric.global_rank)
-        if fabric.device.type == "cuda":
-            torch.cuda.synchronize(fabric.device)  # or the data's time would be counted as the network's
-        return batch
+    stream.rank = fabric.global_rank  # not before: all processes fit the same filters
 
     def agreed(over: bool) -> bool:
         return any_of(fabric, over)  # one clock decides for all processes
 
-    run_steps(config, config.schedule, training, batches, deadline=deadline, agreed=agreed)
+    steps, workers = config.schedule.steps, config.workers
+    with Batches(stream, workers=workers, steps=steps, device=fabric.device) as batches:
+        run_steps(config, training, batches, deadline=deadline, agreed=agreed)
     return training.folder / WEIGHTS
 
 

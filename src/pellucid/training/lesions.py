@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from pellucid import runtime, weights
+from pellucid import weights
 from pellucid.errors import wrong
 from pellucid.inference.predictor import autocast
 from pellucid.models import AnatomyNet, LesionNet, LesionNetConfig
@@ -23,13 +23,10 @@ from pellucid.synthesis import Subject
 from pellucid.synthesis.contrast import ContrastConfig
 from pellucid.synthesis.lesions import LesionConfig
 from pellucid.synthesis.structures import BRAIN
+from pellucid.training.ahead import Stream
 from pellucid.training.anatomy_data import AnatomyDataConfig, AnatomyExample, AnatomyStream
-from pellucid.training.data import parted, seed_of
-from pellucid.training.heads import FIRST_JUDGED, HeadsConfig
-from pellucid.training.loop import Deadline, ScheduleConfig
-from pellucid.training.optimizer import Muon
-from pellucid.training.pack import unpack
-from pellucid.training.run import WEIGHTS, SingleRun, channels_last, run_steps
+from pellucid.training.data import seed_of
+from pellucid.training.heads import FIRST_JUDGED, Beginning, HeadsConfig, HeadsRun
 
 OUTSIDE = 0.1
 """Weight of a voxel outside of the brain: nothing is to be found there, and it is easily learnt."""
@@ -59,7 +56,6 @@ class LesionRecipe(HeadsConfig):
     judged: int = 16
     model: LesionNetConfig = field(default_factory=LesionNetConfig)
     data: AnatomyDataConfig = field(default_factory=_data)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -79,7 +75,7 @@ class LesionHead(NamedTuple):
     """True in the brain with its CSF."""
 
 
-class LesionStream:
+class LesionStream(Stream[tuple[int, int], LesionHead, list[LesionHead]]):
     """Heads by step number.
 
     Args:
@@ -103,16 +99,20 @@ class LesionStream:
         known = [subject for subject in subjects if subject.lesion is not None and subject.images]
         scans = replace(config.data, generator=replace(config.data.generator, synthetic=0.0))
         self.known = AnatomyStream(known, scans, seed=config.seed, device=device) if known else None
-        self.last: tuple[int, list[LesionHead]] | None = None
 
-    def batch(self, step: int) -> list[LesionHead]:
-        """The heads of a step: those of the step before, mirrored otherwise, or new ones."""
-        number = step // self.config.echoes
-        if self.last is None or self.last[0] != number:
-            self.last = number, [self.head(number, place) for place in range(self.config.data.batch)]
+    def keys(self, step: int) -> list[tuple[int, int]]:
+        """The heads of a step: those of the step before, or new ones."""
+        return [(step // self.config.echoes, place) for place in range(self.config.data.batch)]
+
+    def make(self, key: tuple[int, int]) -> LesionHead:
+        """One of them."""
+        return self.head(*key)
+
+    def collate(self, step: int, parts: Sequence[LesionHead]) -> list[LesionHead]:
+        """Heads, mirrored otherwise in every step."""
         dice = Dice(seeded(seed_of(self.config.seed, step, 2)))
         axes = [axis for axis in (-3, -2, -1) if dice.happens(0.5)]
-        return [LesionHead(*(part.flip(axes) for part in head)) for head in self.last[1]]
+        return [LesionHead(*(part.flip(axes) for part in head)) for head in parts]
 
     def head(self, step: int, place: int) -> LesionHead:
         """The head at a step and place."""
@@ -147,34 +147,23 @@ def fit(config: LesionRecipe) -> Path:
     Raises:
         PellucidError: If the data are wrong, the checkpoint is another network's, or the loss stops being a number.
     """
-    deadline = Deadline(config.minutes, config.checkpoint_minutes)
-    runtime.set_threads(config.threads)
-    device = runtime.device(config.device)
-    anatomy = cast(AnatomyNet, weights.shared(config.anatomy, device, kind="anatomy"))
-    subjects = [subject for subject in unpack(config.data.packed) if subject.labels is not None]
-    learnt, judged = parted(subjects, config.held_back)
-    training = _Training(config, device)
-    stream = LesionStream(learnt, config, anatomy, training.model, device)
-    if judged:
-        others = LesionStream(judged, config, anatomy, training.model, device)
+    start = Beginning(config, config.data.packed, needs="labels")
+    anatomy = cast(AnatomyNet, weights.shared(config.anatomy, start.device, kind="anatomy"))
+    training = _Training(config, start.device)
+    stream = LesionStream(start.learnt, config, anatomy, training.model, start.device)
+    if start.judged:
+        others = LesionStream(start.judged, config, anatomy, training.model, start.device)
         training.heads = [others.head(FIRST_JUDGED, place) for place in range(config.judged)]
-    run_steps(config, config.schedule, training, stream.batch, deadline=deadline)
-    return training.folder / WEIGHTS
+    return start.train(training, stream)
 
 
-class _Training(SingleRun[LesionNet]):
+class _Training(HeadsRun[LesionNet]):
     """The network in training, and the heads that it is judged by."""
 
     def __init__(self, config: LesionRecipe, device: torch.device) -> None:
-        self.config, self.device = config, device
+        self.config = config
         self.heads: list[LesionHead] = []
-        torch.manual_seed(config.seed)
-        model = LesionNet(config.model).to(device)
-        channels_last(model)
-        optimizer = Muon(
-            model.parameters(), lr=config.schedule.learning_rate, weight_decay=config.weight_decay
-        )
-        super().__init__(config, model, optimizer, config.schedule)
+        super().__init__(config, device, lambda: LesionNet(config.model))
 
     def step(self, step: int, batch: list[LesionHead]) -> dict[str, float]:
         """One step of the optimizer; returns the loss."""

@@ -5,7 +5,6 @@ That takes seconds, so heads are kept in a pool: one is replaced every few steps
 """
 
 import math
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -25,6 +24,7 @@ from pellucid.ops.noise import noise_std
 from pellucid.ops.random import Dice, seeded
 from pellucid.ops.resize import apply_along, box_matrix
 from pellucid.synthesis import Subject
+from pellucid.training.ahead import Stream
 from pellucid.training.data import is_named, seed_of
 
 TRIES = 6
@@ -106,7 +106,7 @@ class RestoreBatch(NamedTuple):
     truth: Float[Tensor, "b 1 x y z"]
 
 
-class RestoreStream:
+class RestoreStream(Stream[int, Head, RestoreBatch]):
     """Batches, each a function of seed and step.
 
     Args:
@@ -133,19 +133,20 @@ class RestoreStream:
         ]
         if not self.scans or all(rare for *_, rare in self.scans):
             raise wrong(config.packed, need="scans to learn from", got="none, or only rare ones")
-        self.heads: OrderedDict[int, Head] = OrderedDict()
 
-    def batch(self, step: int) -> RestoreBatch:
-        """The examples of a step."""
+    def keys(self, step: int) -> range:
+        """Numbers of the heads in the pool at a step."""
         newest = step // self.config.refresh + self.config.pool
-        wanted = range(newest - self.config.pool, newest)
-        for number in [number for number in self.heads if number not in wanted]:
-            del self.heads[number]
-        for number in wanted:
-            if number not in self.heads:
-                self.heads[number] = self.head(number)
-        made = [self._crop(step, place, wanted) for place in range(self.config.batch)]
-        return RestoreBatch(*(torch.stack(parts) for parts in zip(*made, strict=True)))
+        return range(newest - self.config.pool, newest)
+
+    def make(self, key: int) -> Head:
+        """One of them."""
+        return self.head(key)
+
+    def collate(self, step: int, parts: Sequence[Head]) -> RestoreBatch:
+        """The crops of a step."""
+        made = [self._crop(step, place, parts) for place in range(self.config.batch)]
+        return RestoreBatch(*(torch.stack(crops) for crops in zip(*made, strict=True)))
 
     @torch.inference_mode()
     def head(self, number: int) -> Head:
@@ -214,10 +215,10 @@ class RestoreStream:
         noisy = rician_noise(image, std=std, generator=generator)
         return denoise(noisy, std=std) if std > VISIBLE else noisy
 
-    def _crop(self, step: int, place: int, wanted: range) -> tuple[Tensor, Tensor]:
+    def _crop(self, step: int, place: int, heads: Sequence[Head]) -> tuple[Tensor, Tensor]:
         """Part of one of the heads, both images alike; beyond its ends there is air."""
         dice = Dice(seeded(seed_of(self.seed, step, place)))
-        head = self.heads[wanted[dice.integer(0, len(wanted) - 1)]]
+        head = dice.choice(heads)
         side = self.config.side
         sides = torch.tensor(head.truth.shape[1:])
         for _ in range(TRIES):

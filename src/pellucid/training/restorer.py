@@ -12,17 +12,12 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from pellucid import runtime, weights
+from pellucid import weights
 from pellucid.inference.predictor import Precision, autocast
 from pellucid.models import Restoration, Restorer, RestorerConfig, SliceFiller
-from pellucid.training.data import parted
-from pellucid.training.heads import FIRST_JUDGED, HeadsConfig
-from pellucid.training.loop import Deadline, ScheduleConfig
+from pellucid.training.heads import FIRST_JUDGED, Beginning, HeadsConfig, HeadsRun
 from pellucid.training.losses import LossConfig, image_loss
-from pellucid.training.optimizer import Muon
-from pellucid.training.pack import unpack
 from pellucid.training.restore_data import Head, RestoreBatch, RestoreDataConfig, RestoreStream
-from pellucid.training.run import WEIGHTS, SingleRun, channels_last, run_steps
 
 CLEAN_DB = 45.0
 """A head that is this near to its truth was not corrupted: nothing can be gained on it."""
@@ -46,7 +41,6 @@ class RestorerRecipe(HeadsConfig):
     model: RestorerConfig = field(default_factory=RestorerConfig)
     data: RestoreDataConfig = field(default_factory=RestoreDataConfig)
     loss: LossConfig = field(default_factory=LossConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
 
 
 def fit(config: RestorerRecipe) -> Path:
@@ -61,33 +55,22 @@ def fit(config: RestorerRecipe) -> Path:
     Raises:
         PellucidError: If the data are wrong, the checkpoint is another network's, or the loss stops being a number.
     """
-    deadline = Deadline(config.minutes, config.checkpoint_minutes)
-    runtime.set_threads(config.threads)
-    device = runtime.device(config.device)
-    filler = cast(SliceFiller, weights.shared(config.filler, device, kind="slice_filler"))
-    learnt, judged = parted(unpack(config.data.packed), config.held_back)
-    stream = RestoreStream(learnt, config.data, filler, seed=config.seed)
+    start = Beginning(config, config.data.packed)
+    filler = cast(SliceFiller, weights.shared(config.filler, start.device, kind="slice_filler"))
+    stream = RestoreStream(start.learnt, config.data, filler, seed=config.seed)
     heads: list[Head] = []
-    if judged:
-        others = RestoreStream(judged, config.data, filler, seed=config.seed)
+    if start.judged:
+        others = RestoreStream(start.judged, config.data, filler, seed=config.seed)
         heads = [others.head(FIRST_JUDGED + place) for place in range(config.judged)]
-    training = _Training(config, device, heads)
-    run_steps(config, config.schedule, training, stream.batch, deadline=deadline)
-    return training.folder / WEIGHTS
+    return start.train(_Training(config, start.device, heads), stream)
 
 
-class _Training(SingleRun[Restorer]):
+class _Training(HeadsRun[Restorer]):
     """The network in training, and the heads that it is judged by."""
 
     def __init__(self, config: RestorerRecipe, device: torch.device, heads: Sequence[Head]) -> None:
-        self.config, self.device, self.heads = config, device, heads
-        torch.manual_seed(config.seed)
-        model = Restorer(config.model).to(device)
-        channels_last(model)
-        optimizer = Muon(
-            model.parameters(), lr=config.schedule.learning_rate, weight_decay=config.weight_decay
-        )
-        super().__init__(config, model, optimizer, config.schedule)
+        self.config, self.heads = config, heads
+        super().__init__(config, device, lambda: Restorer(config.model))
 
     def step(self, step: int, batch: RestoreBatch) -> dict[str, float]:
         """One step of the optimizer; returns the parts of the loss, and that of what the network was given."""

@@ -5,7 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, cast, runtime_checkable
 
@@ -33,6 +33,8 @@ Net = TypeVar("Net", bound=nn.Module)
 
 CHECKPOINT, WEIGHTS = "checkpoint.pt", "weights.safetensors"
 """Files of a run's folder."""
+MOST_WORKERS = 64
+"""More threads than this would wait for each other."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,14 @@ class RunConfig:
     """Decay of the moving average of the weights."""
     clip: float = 1.0
     """Largest norm of the gradient."""
+    workers: int | None = None
+    """Threads that make data ahead while the network learns; 0 makes them in between. By default 1 beside a GPU, and 0
+    on a CPU, whose cores the network has all."""
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
 
     def __post_init__(self) -> None:
+        if self.workers is not None and not 0 <= self.workers <= MOST_WORKERS:
+            raise wrong("workers", need=f"0 to {MOST_WORKERS}", got=str(self.workers))
         if not 0 <= self.average < 1 or self.clip <= 0:
             got = f"{self.average} and {self.clip}"
             raise wrong("recipe", need="average in [0, 1) and clip > 0", got=got)
@@ -92,7 +100,6 @@ class Training(Protocol[Batch]):
 
 def run_steps(
     config: RunConfig,
-    schedule: ScheduleConfig,
     training: Training[Batch],
     batches: Callable[[int], Batch],
     *,
@@ -103,7 +110,6 @@ def run_steps(
 
     Args:
         config: Of the run.
-        schedule: Of the steps.
         training: What is trained.
         batches: The batch of a step.
         deadline: When to save and when to stop.
@@ -111,18 +117,18 @@ def run_steps(
     """
     pace = Pace()
     with deadline:
-        for step in range(training.first, schedule.steps):
+        for step in range(training.first, config.schedule.steps):
             asked = time.monotonic()
             batch = batches(step)
             waited = time.monotonic() - asked
             pace.add(training.step(step, batch), waited)
             done = step + 1
             if done % config.log_every == 0:
-                training.write(done, pace.flush() | {"learning_rate": schedule.at(step)})
+                training.write(done, pace.flush() | {"learning_rate": config.schedule.at(step)})
             asked = time.monotonic()
             training.judge(done)
             over = agreed(deadline.passed())
-            if deadline.checkpoint_due() or over or done == schedule.steps:
+            if deadline.checkpoint_due() or over or done == config.schedule.steps:
                 training.checkpoint(done)
             pace.leave_out(time.monotonic() - asked)
             if over:
@@ -138,16 +144,13 @@ class SingleRun(Generic[Net]):
         config: The recipe.
         model: Its network, with `config`, on its device.
         optimizer: Of the network.
-        schedule: Of the steps.
 
     Raises:
         PellucidError: If the folder has a checkpoint of another network, or one that cannot be read.
     """
 
-    def __init__(
-        self, config: RunConfig, model: Net, optimizer: torch.optim.Optimizer, schedule: ScheduleConfig
-    ) -> None:
-        self.recipe, self.model, self.optimizer, self.schedule = config, model, optimizer, schedule
+    def __init__(self, config: RunConfig, model: Net, optimizer: torch.optim.Optimizer) -> None:
+        self.recipe, self.model, self.optimizer = config, model, optimizer
         self.average = Average(model, config.average)
         self.folder = Path(config.out)
         self.first, self.hours, self.begun = 0, 0.0, time.monotonic()
@@ -183,7 +186,7 @@ class SingleRun(Generic[Net]):
             PellucidError: If the gradient is not finite.
         """
         for group in self.optimizer.param_groups:
-            group["lr"] = self.schedule.at(step)
+            group["lr"] = self.recipe.schedule.at(step)
         self.optimizer.zero_grad()
         torch.autograd.backward(loss)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)

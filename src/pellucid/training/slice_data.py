@@ -16,6 +16,7 @@ from pellucid.ops.random import Dice, seeded
 from pellucid.ops.resize import apply_along, box_matrix
 from pellucid.ops.slices import smooth_inverse
 from pellucid.synthesis import Subject
+from pellucid.training.ahead import Stream
 from pellucid.training.data import seed_of
 
 TRIES = 6
@@ -65,7 +66,7 @@ class PlaneBatch(NamedTuple):
     """The middle planes as they were."""
 
 
-class PlaneStream:
+class PlaneStream(Stream[tuple[int, int], PlaneBatch, PlaneBatch]):
     """Batches, each a function of seed and step.
 
     Args:
@@ -85,10 +86,17 @@ class PlaneStream:
         if not self.scans:
             raise wrong(config.packed, need="scans to learn from", got="none")
 
-    def batch(self, step: int) -> PlaneBatch:
+    def keys(self, step: int) -> list[tuple[int, int]]:
+        """The groups of a step."""
+        return [(step, place) for place in range(self.config.batch // self.config.alike)]
+
+    def make(self, key: tuple[int, int]) -> PlaneBatch:
+        """One of them."""
+        return self._group(*key)
+
+    def collate(self, step: int, parts: Sequence[PlaneBatch]) -> PlaneBatch:
         """The examples of a step."""
-        groups = [self._group(step, place) for place in range(self.config.batch // self.config.alike)]
-        return PlaneBatch(*(torch.cat(parts) for parts in zip(*groups, strict=True)))
+        return PlaneBatch(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
     def _group(self, step: int, place: int) -> PlaneBatch:
         """Planes of one scan with the same slices."""

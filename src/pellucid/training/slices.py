@@ -12,48 +12,29 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pellucid import runtime
-from pellucid.errors import wrong
 from pellucid.inference.planes import fill
 from pellucid.models import SliceFiller, SliceFillerConfig
 from pellucid.ops.resize import apply_along, box_matrix
 from pellucid.ops.slices import smooth_inverse
 from pellucid.synthesis import Subject
-from pellucid.training.data import parted
-from pellucid.training.loop import (
-    Deadline,
-    ScheduleConfig,
-)
-from pellucid.training.pack import unpack
-from pellucid.training.run import WEIGHTS, RunConfig, SingleRun, run_steps
+from pellucid.training.heads import Beginning, JudgedConfig
+from pellucid.training.run import SingleRun
 from pellucid.training.slice_data import PlaneBatch, PlaneStream, SliceDataConfig
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class SlicesRecipe(RunConfig):
+class SlicesRecipe(JudgedConfig):
     """Everything that makes a run."""
 
     task: str = "slices"
     """Tells this recipe from the enhancer's."""
     out: str = "runs/slices"
-    log_every: int = 50
-    held_back: tuple[str, ...] = ()
-    """Patterns of subject names that are judged, not learnt from."""
-    judge_every: int = 500
-    """Steps between judgements."""
     distances_mm: tuple[float, ...] = (3.0, 5.0)
     """Distances of slices that are judged, axial ones."""
     model: SliceFillerConfig = field(default_factory=SliceFillerConfig)
     data: SliceDataConfig = field(default_factory=SliceDataConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.log_every < 1 or self.judge_every < 1:
-            got = f"{self.log_every} and {self.judge_every}"
-            raise wrong("recipe", need="log_every >= 1 and judge_every >= 1", got=got)
 
 
 def fit(config: SlicesRecipe) -> Path:
@@ -68,14 +49,9 @@ def fit(config: SlicesRecipe) -> Path:
     Raises:
         PellucidError: If the data are wrong, the checkpoint is another network's, or the loss stops being a number.
     """
-    deadline = Deadline(config.minutes, config.checkpoint_minutes)
-    runtime.set_threads(config.threads)
-    subjects = [subject for subject in unpack(config.data.packed) if subject.images]
-    learnt, judged = parted(subjects, config.held_back)
-    stream = PlaneStream(learnt, config.data, neighbors=config.model.neighbors, seed=config.seed)
-    training = _Training(config, runtime.device(config.device), judged)
-    run_steps(config, config.schedule, training, stream.batch, deadline=deadline)
-    return training.folder / WEIGHTS
+    start = Beginning(config, config.data.packed, needs="images")
+    stream = PlaneStream(start.learnt, config.data, neighbors=config.model.neighbors, seed=config.seed)
+    return start.train(_Training(config, start.device, start.judged), stream)
 
 
 class _Training(SingleRun[SliceFiller]):
@@ -86,7 +62,7 @@ class _Training(SingleRun[SliceFiller]):
         torch.manual_seed(config.seed)
         model = SliceFiller(config.model).to(device)
         optimizer = torch.optim.Adam(model.parameters(), lr=config.schedule.learning_rate, betas=(0.9, 0.99))
-        super().__init__(config, model, optimizer, config.schedule)
+        super().__init__(config, model, optimizer)
 
     def step(self, step: int, batch: PlaneBatch) -> dict[str, float]:
         """One step of the optimizer; returns the loss, and the same of what the network was given."""

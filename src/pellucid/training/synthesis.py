@@ -12,16 +12,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pellucid import runtime, weights
+from pellucid import weights
 from pellucid.inference.predictor import autocast
 from pellucid.models import AnatomyNet, Synthesizer, SynthesizerConfig
-from pellucid.training.data import parted
-from pellucid.training.heads import FIRST_JUDGED, HeadsConfig
-from pellucid.training.loop import Deadline, ScheduleConfig
+from pellucid.training.heads import FIRST_JUDGED, Beginning, HeadsConfig, HeadsRun
 from pellucid.training.losses import synthesis_loss
-from pellucid.training.optimizer import Muon
-from pellucid.training.pack import unpack
-from pellucid.training.run import WEIGHTS, SingleRun, channels_last, run_steps
 from pellucid.training.synthesis_data import (
     MEANS,
     WHITE,
@@ -42,7 +37,6 @@ class SynthesisRecipe(HeadsConfig):
     """Weights of the anatomy network whose probabilities are given: a name, or a .safetensors file."""
     model: SynthesizerConfig = field(default_factory=SynthesizerConfig)
     data: SynthesisDataConfig = field(default_factory=SynthesisDataConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
 
 
 def fit(config: SynthesisRecipe) -> Path:
@@ -57,37 +51,39 @@ def fit(config: SynthesisRecipe) -> Path:
     Raises:
         PellucidError: If the data are wrong, the checkpoint is another network's, or the loss stops being a number.
     """
-    deadline = Deadline(config.minutes, config.checkpoint_minutes)
-    runtime.set_threads(config.threads)
-    device = runtime.device(config.device)
-    anatomy = cast(AnatomyNet, weights.shared(config.anatomy, device, kind="anatomy"))
-    learnt, judged = parted(unpack(config.data.packed), config.held_back)
-    stream = SynthesisStream(learnt, config.data, anatomy, seed=config.seed, device=device)
+    start = Beginning(config, config.data.packed)
+    anatomy = cast(AnatomyNet, weights.shared(config.anatomy, start.device, kind="anatomy"))
+    stream = SynthesisStream(start.learnt, config.data, anatomy, seed=config.seed, device=start.device)
     batches: list[SynthesisBatch] = []
-    if judged:
-        others = SynthesisStream(judged, config.data, anatomy, seed=config.seed, device=device)
+    if start.judged:
+        others = SynthesisStream(start.judged, config.data, anatomy, seed=config.seed, device=start.device)
         batches = [others.batch(FIRST_JUDGED + place) for place in range(config.judged)]
-    training = _Training(config, device, batches)
-    run_steps(config, config.schedule, training, stream.batch, deadline=deadline)
-    return training.folder / WEIGHTS
+    return start.train(_Training(config, start.device, batches), stream)
 
 
-class _Training(SingleRun[Synthesizer]):
+def first_network(config: SynthesizerConfig) -> Synthesizer:
+    """A network that has learnt nothing but the usual intensities of classes.
+
+    Args:
+        config: Its config.
+
+    Returns:
+        With random weights, from torch's own generator.
+    """
+    network = Synthesizer(config)
+    with torch.no_grad():
+        network.means.copy_(WHITE * torch.tensor(MEANS))
+    return network
+
+
+class _Training(HeadsRun[Synthesizer]):
     """The network in training, and the crops that it is judged by."""
 
     def __init__(
         self, config: SynthesisRecipe, device: torch.device, batches: Sequence[SynthesisBatch]
     ) -> None:
-        self.config, self.device, self.batches = config, device, batches
-        torch.manual_seed(config.seed)
-        model = Synthesizer(config.model).to(device)
-        with torch.no_grad():
-            model.means.copy_(WHITE * torch.tensor(MEANS))
-        channels_last(model)
-        optimizer = Muon(
-            model.parameters(), lr=config.schedule.learning_rate, weight_decay=config.weight_decay
-        )
-        super().__init__(config, model, optimizer, config.schedule)
+        self.config, self.batches = config, batches
+        super().__init__(config, device, lambda: first_network(config.model))
 
     def step(self, step: int, batch: SynthesisBatch) -> dict[str, float]:
         """One step of the optimizer; returns the parts of the loss."""

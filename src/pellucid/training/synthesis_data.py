@@ -20,6 +20,7 @@ from pellucid.synthesis.aging import AgingConfig
 from pellucid.synthesis.deformation import DeformationConfig
 from pellucid.synthesis.stripping import StripConfig
 from pellucid.synthesis.structures import BRAIN, STRUCTURES, UNKNOWN
+from pellucid.training.ahead import Stream
 from pellucid.training.anatomy_data import AnatomyDataConfig, AnatomyExample, AnatomyStream
 
 WHITE = 0.9
@@ -86,7 +87,7 @@ class SynthesisBatch(NamedTuple):
     """Group of each voxel's class, (b, x, y, z); UNKNOWN where it is not known."""
 
 
-class SynthesisStream:
+class SynthesisStream(Stream[int, SynthesisBatch, SynthesisBatch]):
     """Crops by step number.
 
     Args:
@@ -119,15 +120,23 @@ class SynthesisStream:
         self.groups = torch.tensor([structure.group for structure in STRUCTURES], device=device)
         self.means = WHITE * torch.tensor(MEANS, device=device)
 
-    def batch(self, step: int) -> SynthesisBatch:
+    def keys(self, step: int) -> list[int]:
+        """The step itself: its crops are of one head."""
+        return [step]
+
+    def make(self, key: int) -> SynthesisBatch:
         """The crops of a step."""
-        dice = Dice(seeded(self.seed * 1_000_003 + step))
+        dice = Dice(seeded(self.seed * 1_000_003 + key))
         real, painted = self.streams
         wanted = real if dice.happens(self.config.real) else painted
         stream = wanted or real or painted
         if stream is None:
             raise wrong(self.config.packed, need="label maps to learn from", got="none")
-        return self.crops(stream.example(step, 0), dice)
+        return self.crops(stream.example(key, 0), dice)
+
+    def collate(self, step: int, parts: Sequence[SynthesisBatch]) -> SynthesisBatch:
+        """The crops of a step."""
+        return parts[0]
 
     def crops(self, example: AnatomyExample, dice: Dice) -> SynthesisBatch:
         """Crops of one head, around voxels of its brain."""
