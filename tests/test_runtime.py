@@ -139,3 +139,21 @@ def test_what_fails_beside_others_is_not_lost() -> None:
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_work_that_is_spread_infers_where_its_caller_does() -> None:
+    seen: list[tuple[bool, bool]] = []
+
+    def look(_: int) -> None:
+        seen.append((torch.is_inference_mode_enabled(), torch.is_grad_enabled()))
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with torch.inference_mode():
+            runtime.spread(look, range(3))
+        with torch.no_grad():
+            runtime.spread(look, range(3))
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [(True, False)] * 3 + [(False, False)] * 3

@@ -81,9 +81,16 @@ def spread(work: Callable[[T], None], items: Iterable[T], *, device: torch.devic
         for item in items:
             work(item)
         return
+    inferring, learning = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
+
+    def alike(item: T) -> None:
+        # Both are a thread's own.
+        with torch.inference_mode(inferring), torch.set_grad_enabled(learning):
+            work(item)
+
     try:
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            for _ in pool.map(work, items):
+            for _ in pool.map(alike, items):
                 pass
     finally:
         # A thread sets its own number, but also that of the libraries that all of them use.
