@@ -15,6 +15,7 @@ from pellucid.errors import PellucidError
 from pellucid.io import nifti
 from pellucid.io.volume import Grid, Volume
 from pellucid.models import AnatomyConfig, AnatomyNet, Synthesizer, SynthesizerConfig
+from pellucid.pipelines.fusion import LEAST_CORRELATION
 from pellucid.pipelines.look import Networks
 from pellucid.pipelines.options import SynthesizeOptions
 from pellucid.pipelines.prepare import CT_WINDOW
@@ -113,8 +114,18 @@ def test_another_head_is_left_out(networks, caplog) -> None:
     result = run(networks, ball(), other)
     assert result.record["fusion"]["images"] == 1
     assert result.record["fusion"]["moved"][0]["used"] is False
-    assert "left out: after registration with" in caplog.text
+    assert "left out (--same-person would use it): after registration with" in caplog.text
     torch.testing.assert_close(result.volume.data, run(networks, ball()).volume.data, atol=0.01, rtol=0)
+
+
+def test_whoever_knows_better_may_say_so(networks, caplog) -> None:
+    shape = ball()
+    other = shape.with_data(shape.data * (torch.arange(52).view(1, -1, 1, 1) % 8 < 4))
+    result = run(networks, ball(), other, same_person=True)
+    notes = result.record["fusion"]
+    assert notes["images"] == 2 and notes["moved"][0]["used"] is True
+    assert notes["moved"][0]["correlation"] < LEAST_CORRELATION
+    assert "used all the same: after registration with" in caplog.text
 
 
 def test_without_a_brain_nothing_is_fused(networks) -> None:
