@@ -64,13 +64,16 @@ def test_two_scans_know_more_than_each() -> None:
 def test_what_a_scan_does_not_show_it_does_not_say() -> None:
     shares, coarse = truth()
     good = scan(shares, (0.0, 0.3, 0.6, 0.9), noise=0.02)
-    half = good.clone()
-    half[:, :20] = 0
+    odd = good.clone()
+    odd[:, :20] = good.roll(6, dims=3)[:, :20]
     weights = torch.ones(2, *SHAPE)
     weights[1, :20] = 0
-    found = run(torch.cat([good, half]), coarse, weights)[:, :18]
-    blind = run(torch.cat([good, half]), coarse)[:, :18]
-    assert error(found, shares[:, :18]) < 0.5 * error(blind, shares[:, :18])
+    here = (slice(None), slice(0, 18))
+    alone, found, blind = (
+        error(run(images, coarse, given)[here], shares[here])
+        for images, given in ((good, None), (torch.cat([good, odd]), weights), (torch.cat([good, odd]), None))
+    )
+    assert found < 1.02 * alone and blind > 1.1 * alone
 
 
 def test_slabs_of_shares_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,4 +81,4 @@ def test_slabs_of_shares_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     image = scan(shares, (0.0, 0.3, 0.6, 0.9), noise=0.05)
     whole = run(image, coarse)
     monkeypatch.setattr(partial, "SLAB", 5)
-    torch.testing.assert_close(run(image, coarse), whole)
+    torch.testing.assert_close(run(image, coarse), whole, atol=1e-4, rtol=0)

@@ -17,15 +17,16 @@ from pellucid.ops.filters import gaussian_blur
 from pellucid.ops.mixture import FIELD_MM, FIT_MM, LEAST_STD, REACH_MM, ROUNDS, spread
 from pellucid.types import Spacing
 
-PAIRS = ((0, 1), (0, 2), (1, 2), (1, 3), (1, 4), (1, 5), (2, 3), (2, 4), (3, 4))
-"""Groups that meet in the head: see `synthesis.structures.Structure.group`."""
+PAIRS = ((1, 2), (1, 3), (1, 4), (1, 5), (2, 3), (2, 4), (3, 4))
+"""Groups that meet in the brain: see `synthesis.structures.Structure.group`. Air is not among them: in a stripped T2w
+half air, half fluid looks like gray matter."""
 PROPORTIONS = (0.25, 0.5, 0.75)
 """Of the first group of a pair, in mixed voxels."""
 MIXED = 2.0
 """How common mixed voxels are where both groups are likely: of 2 and 8, the one that made better T1w images of the T2w
 and the FLAIR of a training patient. Of the T1w itself 8 was better."""
 SLAB = 8
-"""Planes that are worked on at once: there are five times as many kinds of voxels as groups."""
+"""Planes that are worked on at once: there are four times as many kinds of voxels as groups."""
 LEAST_MIXED = 1e-8
 """Smallest probability of a mixed voxel."""
 
