@@ -147,8 +147,8 @@ def _known(made: Sequence[Made], grid: Grid) -> Posteriors:
         known = source.known
         weight = there(one.shown, one.grid).clamp_(LEAST_SHOWN, 1)
         total += weight
-        for log, chance in zip(logs.split(1), known.classes.split(1), strict=True):
-            log += weight * there(chance, known.grid).clamp_min_(LEAST_PRIOR).log_()
+        for log, chance in zip(logs, known.classes, strict=True):
+            log += (weight * there(chance[None], known.grid).clamp_min_(LEAST_PRIOR).log_())[0]
         right += weight * there(known.right, known.grid)
         if known.lesion is not None:
             lesion += weight * there(known.lesion, known.grid)
@@ -176,8 +176,7 @@ def weighted(
         The mean and its error: errors of images of one head are alike, so nothing is gained for being several.
     """
     shares = [
-        error.clamp_min(LEAST_ERROR).pow(-2) * weight
-        for error, weight in zip(errors, weights.split(1), strict=True)
+        error.clamp_min(LEAST_ERROR).pow(-2) * weight for error, weight in zip(errors, weights, strict=True)
     ]
     total = torch.stack(shares).sum(0)
     mean, error = torch.zeros_like(total), torch.zeros_like(total)

@@ -132,20 +132,21 @@ def seen_as(
     if found.lesion is not None:
         lesion = torch.zeros_like(images[:1])
         lesion[box] = found.lesion
-        for image in images.split(1):
+        for channel in range(len(images)):
+            image = images[channel : channel + 1]
             image[box] = healed(found, image[box])
     coarsely = torch.einsum("rn,nxyz->rxyz", guide.cpu(), known.classes)
     known = known._replace(classes=coarsely)  # twenty classes go
     seen, (x, y, z) = room(1 + len(guide), grid.shape), grid.shape
     seen[0, :x, :y, :z] = images[0]
-    for channel, values in zip(seen[1:, :x, :y, :z], coarsely, strict=True):
-        channel.copy_(space.transfer(values[None].clone(), known.grid, grid, order=1)[0])
+    for row, values in zip(seen[1:, :x, :y, :z], coarsely, strict=True):
+        row.copy_(space.transfer(values[None].clone(), known.grid, grid, order=1)[0])
     inside = seen[1:, :x, :y, :z][box].zero_()
     for place, shares in enumerate(guide.T.tolist()):
         chance = found.chance(place)[0]
-        for channel, share in zip(inside, shares, strict=True):
+        for row, share in zip(inside, shares, strict=True):
             if share:
-                channel.add_(chance, alpha=share)
+                row.add_(chance, alpha=share)
     repeat_edges(seen, grid.shape)
     brain = one_piece(space.transfer(known.brain, known.grid, grid, order=1)[0] > 0.5)
     return seen, brain, lesion
