@@ -23,8 +23,9 @@ logger = logging.getLogger(__name__)
 LEAST_ERROR = 0.5
 """Error below which nobody's word counts for more."""
 
-LEAST_CORRELATION = 0.5
-"""Correlation after registration below which two images are not of one head."""
+LEAST_CORRELATION = 0.65
+"""Correlation after registration below which two images are not of one head: between two persons it was 0.55 at most,
+between two contrasts of one person 0.8 at least (docs/results/synthesis.md)."""
 
 LEAST_SHOWN = 1e-3
 """Weight of a scan where it shows nothing: the least, but not nothing, where no scan shows anything."""
