@@ -90,7 +90,10 @@ def test_several_scans_become_one_where_the_first_is(networks) -> None:
     assert notes["moved"][0]["correlation"] > 0.9 and len(result.record["inputs"]) == 2
     # Both have the same error to expect, so it is their mean.
     alone = [run(networks, volume).volume.data[0].numpy() for volume in (first, second)]
-    inside = np.linalg.norm(world(result.volume.grid), axis=-1) < RADII[1]
+    radius = np.linalg.norm(world(result.volume.grid), axis=-1)
+    inside = radius < RADII[1]
+    # No frame where the grids of single scans end.
+    assert np.abs(result.volume.data[0].numpy()[radius > RADII[0] + 5]).max() < 12
     mean = (alone[0] + alone[1]) / 2
     assert np.abs(result.volume.data[0].numpy() - mean)[inside].mean() < 2.2
     assert np.abs(alone[0] - alone[1])[inside].mean() > 3

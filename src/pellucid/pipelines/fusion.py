@@ -146,10 +146,14 @@ def _known(made: Sequence[Made], grid: Grid) -> Posteriors:
 
     for one, source in zip(made, sources, strict=True):
         known = source.known
-        weight = there(one.shown, one.grid).clamp_(LEAST_SHOWN, 1)
+        asked = there(torch.ones_like(known.right), known.grid)
+        weight = (there(one.shown, one.grid) * asked).clamp_(LEAST_SHOWN, 1)
         total += weight
-        for log, chance in zip(logs, known.classes, strict=True):
-            log += (weight * there(chance[None], known.grid).clamp_min_(LEAST_PRIOR).log_())[0]
+        for place, values in enumerate(known.classes):
+            chance = there(values[None], known.grid)
+            if place == 0:
+                chance += 1 - asked  # beyond what the network was shown is air
+            logs[place] += (weight * chance.clamp_min_(LEAST_PRIOR).log_())[0]
         right += weight * there(known.right, known.grid)
         if known.lesion is not None:
             lesion += weight * there(known.lesion, known.grid)
