@@ -35,9 +35,11 @@ from pellucid.ops.resize import apply_along, box_matrix
 from pellucid.pipelines.calibration import GAPS, SYNTHESIS
 from pellucid.pipelines.doubt import finer_by
 from pellucid.pipelines.enhance import KINDS, enhance_volume
+from pellucid.pipelines.look import Networks
+from pellucid.pipelines.making import WHITE_MATTER
 from pellucid.pipelines.options import EnhanceOptions, SuperResolveOptions, SynthesizeOptions
 from pellucid.pipelines.superres import super_resolve_volume
-from pellucid.pipelines.synthesize import WHITE_MATTER, Networks, synthesize_volumes
+from pellucid.pipelines.synthesize import synthesize_volumes
 from pellucid.synthesis.structures import BRAIN
 from pellucid.training.pack import unpack
 from pellucid.training.synthesis_data import WHITE, SynthesisDataConfig, SynthesisStream

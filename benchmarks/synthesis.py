@@ -6,6 +6,7 @@ rigid registration of the synthetic images. Scans are also stored in all 48 orde
 
     python benchmarks/synthesis.py --truth p19_T1.nii.gz --scans p19_T2.nii.gz p19_FLAIR.nii.gz
     python benchmarks/synthesis.py --truth p19_T1.nii.gz --scans p19_T2.nii.gz --lesions p19_lesion.nii.gz
+    python benchmarks/synthesis.py --truth p19_T1.nii.gz --thick p19_T1.nii.gz --slices 5
     python benchmarks/synthesis.py --agree p04_T1W.nii.gz p04_T2W.nii.gz p04_FLAIR.nii.gz
     python benchmarks/synthesis.py --orders scan.nii.gz
     python benchmarks/synthesis.py --low-field p19_T1.nii.gz p19_T2.nii.gz
@@ -35,6 +36,8 @@ OBLIQUE = Rotation.from_euler("xyz", [12, -7, 9], degrees=True).as_matrix()
 
 LOW_FIELD_MM = (1.5, 1.5, 5.0)
 """Voxels of a portable scanner of 64 mT, as Hyperfine's."""
+THICK_NOISE = 0.02
+"""Standard deviation of the noise of thick slices, as a share of the intensity range."""
 LOW_FIELD_NOISE = 0.05
 """Standard deviation of its noise, as a share of the intensity range."""
 
@@ -55,6 +58,18 @@ def correlation(one: Tensor, other: Tensor) -> float:
     return float(torch.corrcoef(torch.stack([one, other]))[0, 1])
 
 
+def thick(scan: Volume, slice_mm: float) -> dict[str, Volume]:
+    """A scan as it would be stored in thick slices across each axis, with a little noise."""
+    names = ("sagittal", "coronal", "axial")
+    stored = {}
+    for axis, name in enumerate(names):
+        slices = {"axis": axis, "distance_mm": slice_mm, "thickness_mm": slice_mm, "profile": "box"}
+        noise = {"effect": "rician_noise", "std": THICK_NOISE, "seed": axis}
+        steps = [{"effect": "thick_slices", **slices}, noise]
+        stored[name] = degrade(scan, steps=steps, as_acquired=True).volume
+    return stored
+
+
 def against_truth(given: argparse.Namespace) -> None:
     """Each scan alone, and all of them, against the real T1w."""
     truth = resample.to_canonical(nifti.load(given.truth))
@@ -63,28 +78,33 @@ def against_truth(given: argparse.Namespace) -> None:
         "| from | correlation | in GM and WM alone | SSIM | MAE | expected | errors below expected median, 90 % |"
     )
     print("|---|--:|--:|--:|--:|--:|--:|")
-    sets = [[path] for path in given.scans]
-    for paths in [*sets, given.scans] if len(sets) > 1 else sets:
-        result = made(paths, given)
+    sources = {path.name.split(".")[0].split("_")[-1]: path for path in given.scans}
+    if given.thick:
+        sources |= thick(resample.to_canonical(nifti.load(given.thick)), given.slices)
+    sets = [[name] for name in sources]
+    for names in [*sets, [*sources]] if len(sets) > 1 else sets:
+        result = made([sources[name] for name in names], given)
         image, doubt = (resample.to_canonical(v) for v in (result.volume, result.uncertainty))
         real = resample.to_grid(truth, image.grid, order=1).data
         kinds = resample.to_grid(inside, image.grid, order=0).data
         if given.lesions:
             kinds[resample.to_grid(nifti.load_mask(given.lesions), image.grid, order=0).data > 0.5] = 0
-        mask, matter = kinds > 0.5, kinds > 1.5
-        x, y = real[mask].double(), image.data[mask].double()
-        slope, offset = np.polyfit(x.numpy(), y.numpy(), 1)
-        scaled = (real * slope + offset).float()
-        error, expected = (scaled - image.data).abs()[mask], doubt.data[mask]
-        likeness = ssim(image.data[None], scaled[None], mask=mask[None])
-        shares = [
-            float((error <= expected * factor).float().mean()) for factor in (math.log(2), math.log(10))
-        ]
-        name = " + ".join(path.name.split(".")[0].split("_")[-1] for path in paths)
-        alike = (correlation(x, y), correlation(real[matter], image.data[matter]), float(likeness))
-        errors = (float(error.mean()), float(expected.mean()))
-        row = [*(f"{value:.3f}" for value in alike), *(f"{value:.2f}" for value in errors)]
-        print(f"| {name} | {' | '.join(row)} | {shares[0]:.2f}, {shares[1]:.2f} |", flush=True)
+        print(f"| {' + '.join(names)} | {compared(image, doubt, real, kinds)} |", flush=True)
+
+
+def compared(image: Volume, doubt: Volume, real: Tensor, kinds: Tensor) -> str:
+    """Cells of a row: how far an image is from the real one, which is scaled to it."""
+    mask, matter = kinds > 0.5, kinds > 1.5
+    x, y = real[mask].double(), image.data[mask].double()
+    slope, offset = np.polyfit(x.numpy(), y.numpy(), 1)
+    scaled = (real * slope + offset).float()
+    error, expected = (scaled - image.data).abs()[mask], doubt.data[mask]
+    likeness = ssim(image.data[None], scaled[None], mask=mask[None])
+    shares = [float((error <= expected * factor).float().mean()) for factor in (math.log(2), math.log(10))]
+    alike = (correlation(x, y), correlation(real[matter], image.data[matter]), float(likeness))
+    errors = (float(error.mean()), float(expected.mean()))
+    row = [*(f"{value:.3f}" for value in alike), *(f"{value:.2f}" for value in errors)]
+    return f"{' | '.join(row)} | {shares[0]:.2f}, {shares[1]:.2f}"
 
 
 def agreement(given: argparse.Namespace) -> None:
@@ -193,6 +213,10 @@ def main() -> None:
     parser.add_argument("--truth", type=Path)
     parser.add_argument("--scans", nargs="*", default=[], type=Path)
     parser.add_argument("--lesions", type=Path, help="mask of what is not compared")
+    parser.add_argument(
+        "--thick", type=Path, help="a scan of 1 mm, stored in thick slices of three orientations"
+    )
+    parser.add_argument("--slices", type=float, default=5.0, help="their thickness in mm")
     parser.add_argument("--agree", nargs="*", default=[], type=Path)
     parser.add_argument("--orders", type=Path)
     parser.add_argument("--low-field", nargs="*", default=[], type=Path, help="scans of 1 mm of one person")

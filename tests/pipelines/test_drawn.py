@@ -9,11 +9,12 @@ from test_synthesize import sketcher
 
 from pellucid.inference import predictor
 from pellucid.io.volume import Grid
-from pellucid.ops.mixture import sharpen
+from pellucid.ops import partial
+from pellucid.ops.mixture import LEAST_PRIOR, sharpen
 from pellucid.pipelines import space
 from pellucid.pipelines.anatomy import Posteriors, around_brain
 from pellucid.pipelines.drawing import GROUPS, drawn
-from pellucid.pipelines.look import Networks, _seen
+from pellucid.pipelines.look import Networks, seen_as
 from pellucid.pipelines.options import SynthesizeOptions
 from pellucid.pipelines.synthesize import synthesize_volumes
 
@@ -38,10 +39,15 @@ def known() -> Posteriors:
     return Posteriors(logits[0].softmax(0), right, grid(shape, 2.1, (-3.0, 2.0, 1.0)), brain)
 
 
-def plain(known: Posteriors, image: torch.Tensor, fine: Grid) -> torch.Tensor:
+def plain(known: Posteriors, image: torch.Tensor, fine: Grid, *, mixed: bool = False) -> torch.Tensor:
     """All classes at once, on a whole grid."""
     prior = space.transfer(known.classes, known.grid, fine, order=1)
-    return sharpen(image, prior, groups=GROUPS, spacing=fine.spacing)
+    if not mixed:
+        return sharpen(image, prior, groups=GROUPS, spacing=fine.spacing)
+    group = torch.tensor(GROUPS)
+    prior = prior.clamp_min(LEAST_PRIOR) / prior.clamp_min(LEAST_PRIOR).sum(0)
+    grouped = torch.zeros(6, *fine.shape).index_add_(0, group, prior)
+    return prior * partial.factors(image, grouped, spacing=fine.spacing)[group]
 
 
 # Inside of the network's grid, and beyond its edges.
@@ -65,9 +71,9 @@ def test_the_input_is_built_in_place_as_it_would_be_in_pieces(known) -> None:
     guide = space.transfer(network.guide(known.classes[None])[0], known.grid, fine, order=1)
     near, box = around_brain(known, fine)
     assert near.shape != fine.shape
-    guide[box] = network.guide(plain(known, image[box], near)[None])[0]
+    guide[box] = network.guide(plain(known, image[box], near, mixed=True)[None])[0]
     wanted = predictor.pad_to_multiple(torch.cat([image, guide]), 16)
-    got, brain, lesion = _seen(network, known, image, fine)
+    got, brain, lesion = seen_as(network.guide_weights(), known, image, fine)
     assert lesion is None
     assert got.shape == (8, 48, 64, 48)
     torch.testing.assert_close(got, wanted, atol=1e-5, rtol=0)

@@ -22,10 +22,11 @@ from pellucid.pipelines.filling import fill_lesions, healed_output
 from pellucid.pipelines.judged import Judged
 from pellucid.pipelines.lesions import lesion_network
 from pellucid.pipelines.look import Networks
+from pellucid.pipelines.making import LESION_DEPTH
 from pellucid.pipelines.options import EnhanceOptions, SegmentOptions, SynthesizeOptions
 from pellucid.pipelines.record import Run
 from pellucid.pipelines.segment import segment_volume
-from pellucid.pipelines.synthesize import LESION_DEPTH, synthesize_volumes
+from pellucid.pipelines.synthesize import synthesize_volumes
 from pellucid.synthesis.structures import GROUPS, STRUCTURES
 
 

@@ -15,6 +15,7 @@ from pellucid.errors import PellucidError
 from pellucid.io import nifti
 from pellucid.io.volume import Grid, Volume
 from pellucid.models import AnatomyConfig, AnatomyNet, Synthesizer, SynthesizerConfig
+from pellucid.pipelines.fusion import LEAST_CORRELATION
 from pellucid.pipelines.look import Networks
 from pellucid.pipelines.options import SynthesizeOptions
 from pellucid.pipelines.prepare import CT_WINDOW
@@ -89,7 +90,10 @@ def test_several_scans_become_one_where_the_first_is(networks) -> None:
     assert notes["moved"][0]["correlation"] > 0.9 and len(result.record["inputs"]) == 2
     # Both have the same error to expect, so it is their mean.
     alone = [run(networks, volume).volume.data[0].numpy() for volume in (first, second)]
-    inside = np.linalg.norm(world(result.volume.grid), axis=-1) < RADII[1]
+    radius = np.linalg.norm(world(result.volume.grid), axis=-1)
+    inside = radius < RADII[1]
+    # No frame where the grids of single scans end.
+    assert np.abs(result.volume.data[0].numpy()[radius > RADII[0] + 5]).max() < 12
     mean = (alone[0] + alone[1]) / 2
     assert np.abs(result.volume.data[0].numpy() - mean)[inside].mean() < 2.2
     assert np.abs(alone[0] - alone[1])[inside].mean() > 3
@@ -113,8 +117,18 @@ def test_another_head_is_left_out(networks, caplog) -> None:
     result = run(networks, ball(), other)
     assert result.record["fusion"]["images"] == 1
     assert result.record["fusion"]["moved"][0]["used"] is False
-    assert "left out: after registration with" in caplog.text
+    assert "left out (--same-person would use it): after registration with" in caplog.text
     torch.testing.assert_close(result.volume.data, run(networks, ball()).volume.data, atol=0.01, rtol=0)
+
+
+def test_whoever_knows_better_may_say_so(networks, caplog) -> None:
+    shape = ball()
+    other = shape.with_data(shape.data * (torch.arange(52).view(1, -1, 1, 1) % 8 < 4))
+    result = run(networks, ball(), other, same_person=True)
+    notes = result.record["fusion"]
+    assert notes["images"] == 2 and notes["moved"][0]["used"] is True
+    assert notes["moved"][0]["correlation"] < LEAST_CORRELATION
+    assert "used all the same: after registration with" in caplog.text
 
 
 def test_without_a_brain_nothing_is_fused(networks) -> None:

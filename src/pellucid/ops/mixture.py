@@ -121,9 +121,9 @@ def expected(
     every, size = slice(0, image.shape[1]), image.shape[1:]
     mean, square = torch.zeros_like(image), torch.zeros_like(image)
     for chance, one, variance in zip(prior, means, variances, strict=True):
-        level = _spread(one, size, every)
+        level = spread(one, size, every)
         mean[0] += chance * level
-        square[0] += chance * (level.square() + _spread(variance, size, every))
+        square[0] += chance * (level.square() + spread(variance, size, every))
     return Healthy(mean, (square - mean.square()).clamp_min_(LEAST_STD**2).sqrt_())
 
 
@@ -181,14 +181,23 @@ def _expected(
     size = image.shape[1:]
     parts = zip(prior, means, variances, strict=True)
     logs = [
-        _log_chance(image[0, planes], p[planes], _spread(m, size, planes), _spread(v, size, planes))
+        _log_chance(image[0, planes], p[planes], spread(m, size, planes), spread(v, size, planes))
         for p, m, v in parts
     ]
     return torch.stack(logs).softmax(0)
 
 
-def _spread(field: Float[Tensor, "a b c"], size: torch.Size, planes: slice) -> Float[Tensor, "r y z"]:
-    """A field of blocks on the voxels of some planes across x, by trilinear interpolation."""
+def spread(field: Float[Tensor, "a b c"], size: torch.Size, planes: slice) -> Float[Tensor, "r y z"]:
+    """A field of blocks on the voxels of some planes across x, by trilinear interpolation.
+
+    Args:
+        field: One value for each block of voxels.
+        size: Of the image (x, y, z).
+        planes: Those that are wanted.
+
+    Returns:
+        A value for each of their voxels.
+    """
     blocks, (x, y, z) = field.shape[0], size
     at = (torch.arange(planes.start, planes.stop, device=field.device) + 0.5) * (blocks / x) - 0.5
     low = at.clamp_(0, blocks - 1).long()

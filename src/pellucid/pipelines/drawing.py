@@ -10,6 +10,7 @@ from pellucid import runtime
 from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
 from pellucid.models import LesionNet
+from pellucid.ops import partial
 from pellucid.ops.head import Box
 from pellucid.ops.intensity import IntensityRange
 from pellucid.ops.mixture import LEAST_PRIOR, factors
@@ -86,34 +87,48 @@ def posteriors(
 
 
 def drawn(
-    found: Posteriors, image: Image, grid: Grid, *, lesion: Float[Tensor, "1 x y z"] | None = None
+    found: Posteriors,
+    image: Float[Tensor, "c x y z"],
+    grid: Grid,
+    *,
+    lesion: Float[Tensor, "1 x y z"] | None = None,
+    mixed: bool = False,
+    weights: Float[Tensor, "c x y z"] | None = None,
 ) -> Drawn:
     """Probabilities with borders where the scan has its edges.
 
     Args:
         found: What the network says.
-        image: The scan, on `grid`; 0 is air and 1 the brightest tissue.
+        image: The scan, on `grid`, or several of one head if `mixed`; 0 is air and 1 the brightest tissue.
         grid: A finer one, with parallel axes.
         lesion: Where lesions are known to be, on `grid`, instead of what the network says of them: 1 inside.
+        mixed: Whether shares are wanted, for images, and not the chance of labels (`ops.partial`).
+        weights: How much each scan says in a voxel, 0 to 1, if there are several.
 
     Returns:
         Probabilities on the finer grid.
     """
+
+    def asked(prior: Float[Tensor, "g x y z"]) -> Float[Tensor, "g x y z"]:
+        if mixed:
+            return partial.factors(image, prior, spacing=grid.spacing, weights=weights)
+        return factors(image, prior, spacing=grid.spacing)
+
     near = _around(found, grid)
     grouped, total = _grouped(near, grid)
     beneath = None
     if lesion is not None:
         beneath = _beneath(grouped)
-        change = factors(image, grouped.clone(), spacing=grid.spacing)
+        change = asked(grouped.clone())
     elif near.lesion is not None:
         beneath = _beneath(grouped)
         # Lesions are a group of their own: what is not one goes to the others.
         chance = space.transfer(near.lesion, near.grid, grid, order=1).clamp_(LEAST_LESION, 1 - LEAST_LESION)
-        change = factors(image, torch.cat([grouped * (1 - chance), chance]), spacing=grid.spacing)
+        change = asked(torch.cat([grouped * (1 - chance), chance]))
         lesion = change[-1:] * chance
         change = change[:-1].mul_(1 - chance).div_((1 - lesion).clamp_min_(LEAST_LESION))
     else:
-        change = factors(image, grouped, spacing=grid.spacing)
+        change = asked(grouped)
     if lesion is not None and beneath is not None:
         # In a lesion the classes are not what the scan shows, but what it has replaced.
         change.lerp_(beneath.div_(grouped), lesion)

@@ -1,9 +1,10 @@
-"""From T1w images of one person, each on a grid of its own, to one image."""
+"""From scans of one person, each on a grid of its own, to one picture of them all: who lies where, and is who."""
 
 import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -11,22 +12,30 @@ from torch import Tensor
 from pellucid.errors import wrong
 from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
+from pellucid.ops.mixture import LEAST_PRIOR
 from pellucid.pipelines import registration
+from pellucid.pipelines.anatomy import Posteriors
+from pellucid.pipelines.look import Source
+from pellucid.synthesis.structures import BRAIN
 
 logger = logging.getLogger(__name__)
 
 LEAST_ERROR = 0.5
 """Error below which nobody's word counts for more."""
 
-LEAST_CORRELATION = 0.5
-"""Correlation after registration below which two images are not of one head."""
+LEAST_CORRELATION = 0.65
+"""Correlation after registration below which two images are not of one head: between two persons it was 0.55 at most,
+between two contrasts of one person 0.8 at least (docs/results/synthesis.md)."""
+
+LEAST_SHOWN = 1e-3
+"""Weight of a scan where it shows nothing: the least, but not nothing, where no scan shows anything."""
 
 
 class Made(NamedTuple):
-    """A T1w image on the grid it was made on: around the head, canonical orientation."""
+    """An image on the grid it was made on: around the head, canonical orientation."""
 
-    t1w: Float[Tensor, "1 x y z"]
-    """White matter is 110, air 0."""
+    image: Float[Tensor, "1 x y z"]
+    """White matter of a T1w image is 110, air 0."""
     error: Float[Tensor, "1 x y z"]
     """Absolute error to be expected, in the same unit."""
     brain: Float[Tensor, "1 x y z"]
@@ -37,33 +46,50 @@ class Made(NamedTuple):
     """Of all."""
     lesion_ml: float | None = None
     """Volume of the lesions that were healed or drawn; none if they were not looked for."""
+    source: Source | None = None
+    """What it was made of, if it is needed again."""
 
 
-def fused(
-    made: Sequence[Made], names: Sequence[str], target: Grid
-) -> tuple[Float[Tensor, "1 i j k"], Float[Tensor, "1 i j k"], dict[str, Any]]:
-    """The mean of all images, each weighted by the inverse square of its error, where its scan shows something.
+class Together(NamedTuple):
+    """Several scans of one head in one place."""
+
+    known: Posteriors
+    """What the anatomy network says of all of them."""
+    images: Float[Tensor, "c x y z"]
+    """A channel for each scan."""
+    weights: Float[Tensor, "c x y z"]
+    """1 where a scan shows something, else next to nothing."""
+    grid: Grid
+    """Of images and weights."""
+
+
+def matched(
+    made: Sequence[Made], names: Sequence[str], *, same_person: bool = False
+) -> tuple[list[Made], list[dict[str, Any]]]:
+    """Bring everybody to where the first one is, and leave out who is another person.
 
     Args:
-        made: Images of one person; all are registered rigidly with the first.
+        made: T1w images; all are registered rigidly with the first.
         names: Of their scans, for messages.
-        target: Where the mean is wanted.
+        same_person: Whether they are of one person, whatever they look like.
 
     Returns:
-        The mean, its error, and what is to be noted.
+        Those of the first one's head, in its space (grids are moved, nothing is interpolated), and what is to be noted
+        of each but the first.
 
     Raises:
         PellucidError: If there is no brain to register by.
     """
-    first, notes = made[0], []
-    kept = [_read(first, first.grid, target)]
     for one, name in zip(made, names, strict=True):
-        if len(made) > 1 and not bool(one.brain.any()):
+        if not bool(one.brain.any()):
             raise wrong(name, need="a brain to register by", got="none that is found")
+    first = made[0]
+    kept, notes = [first], []
     for other, name in zip(made[1:], names[1:], strict=True):
-        fixed, moving = (registration.Image(one.t1w, one.grid, one.brain) for one in (first, other))
+        fixed, moving = (registration.Image(one.image, one.grid, one.brain) for one in (first, other))
         found = registration.rigid(fixed, moving)
-        used = found.correlation >= LEAST_CORRELATION
+        alike = found.correlation >= LEAST_CORRELATION
+        used = alike or same_person
         notes.append(
             {
                 "translation_mm": found.translation_mm,
@@ -73,27 +99,122 @@ def fused(
             }
         )
         if used:
-            kept.append(_read(other, registration.moved_grid(other.grid, found), target))
-        else:
+            kept.append(_moved(other, found))
+        if not alike:
             logger.warning(
-                "%s: left out: after registration with %s the correlation is %.2f, as if of another head",
+                "%s: %s: after registration with %s the correlation is %.2f, as if of another head",
                 name,
+                "used all the same" if used else "left out (--same-person would use it)",
                 names[0],
                 found.correlation,
             )
-    total = torch.stack([weight for _, _, weight in kept]).sum(0).clamp_min(1e-6)
-    image = torch.stack([weight * t1w for t1w, _, weight in kept]).sum(0) / total
-    # The errors of images of one head are alike: nothing is gained for being several.
-    error = torch.stack([weight * error for _, error, weight in kept]).sum(0) / total
-    return image, error, {"images": len(kept), "moved": notes}
+    return kept, notes
 
 
-def _read(one: Made, there: Grid, target: Grid) -> tuple[Tensor, Tensor, Tensor]:
-    """Image, error and weight on the output grid; their own grid may have been moved."""
-    t1w, error, shown = (
-        resample.to_grid(Volume(data, there), target, order=order).data
-        for data, order in ((one.t1w, 3), (one.error, 1), (one.shown, 1))
+def together(made: Sequence[Made], target: Grid) -> Together:
+    """Everything that is known of one head, on grids along the axes of its first scan.
+
+    Each scan is interpolated once. The probabilities of the anatomy network are brought together in its own coarse
+    voxels: their geometric mean, where a scan shows something.
+
+    Args:
+        made: Images with their sources, in one space.
+        target: What is not in it is not needed.
+
+    Returns:
+        Images and probabilities.
+    """
+    grid = _covering(made[0].grid, [one.grid for one in made], target)
+    images, weights = [], []
+    sources = [one.source for one in made if one.source is not None]
+    for one, source in zip(made, sources, strict=True):
+        images.append(resample.to_grid(source.scan, grid, order=3).data)
+        shown = resample.to_grid(Volume(one.shown, one.grid), grid, order=1).data
+        weights.append(shown.clamp_(LEAST_SHOWN, 1))
+    return Together(_known(made, grid), torch.cat(images), torch.cat(weights), grid)
+
+
+def _known(made: Sequence[Made], grid: Grid) -> Posteriors:
+    """What is known of all, on the first one's coarse grid, grown to where it is wanted."""
+    sources = [one.source for one in made if one.source is not None]
+    coarse = _covering(sources[0].known.grid, [grid], grid)
+    logs = torch.zeros(len(sources[0].known.classes), *coarse.shape)
+    right, lesion, total = (torch.zeros(1, *coarse.shape) for _ in range(3))
+
+    def there(data: Tensor, where: Grid) -> Tensor:
+        return resample.to_grid(Volume(data, where), coarse, order=1).data
+
+    for one, source in zip(made, sources, strict=True):
+        known = source.known
+        asked = there(torch.ones_like(known.right), known.grid)
+        weight = (there(one.shown, one.grid) * asked).clamp_(LEAST_SHOWN, 1)
+        total += weight
+        for place, values in enumerate(known.classes):
+            chance = there(values[None], known.grid)
+            if place == 0:
+                chance += 1 - asked  # beyond what the network was shown is air
+            logs[place] += (weight * chance.clamp_min_(LEAST_PRIOR).log_())[0]
+        right += weight * there(known.right, known.grid)
+        if known.lesion is not None:
+            lesion += weight * there(known.lesion, known.grid)
+    classes = logs.div_(total).softmax(0)
+    brain = classes[BRAIN:].sum(0, keepdim=True)
+    lesion /= total
+    return Posteriors(
+        classes, right.div_(total), coarse, brain, lesion=lesion if bool(lesion.any()) else None
     )
-    # Least, but not nothing, where no scan shows anything.
-    weight = error.clamp_min(LEAST_ERROR).pow(-2) * shown.clamp(1e-4, 1)
-    return t1w.clamp_(0, 255), error, weight
+
+
+def weighted(
+    images: Sequence[Float[Tensor, "1 x y z"]],
+    errors: Sequence[Float[Tensor, "1 x y z"]],
+    weights: Float[Tensor, "c x y z"],
+) -> tuple[Float[Tensor, "1 x y z"], Float[Tensor, "1 x y z"]]:
+    """The mean of images, each weighted by the inverse square of its error, where its scan shows something.
+
+    Args:
+        images: On one grid.
+        errors: That are to be expected.
+        weights: How much each scan shows, from next to nothing to 1.
+
+    Returns:
+        The mean and its error: errors of images of one head are alike, so nothing is gained for being several.
+    """
+    shares = [
+        error.clamp_min(LEAST_ERROR).pow(-2) * weight for error, weight in zip(errors, weights, strict=True)
+    ]
+    total = torch.stack(shares).sum(0)
+    mean, error = torch.zeros_like(total), torch.zeros_like(total)
+    for image, doubt, share in zip(images, errors, shares, strict=True):
+        mean += share * image
+        error += share * doubt
+    return mean.div_(total), error.div_(total)
+
+
+def _moved(one: Made, motion: registration.Rigid) -> Made:
+    """The same voxels elsewhere: grids are moved, nothing is interpolated."""
+    source = one.source
+    if source is not None:
+        scan = Volume(source.scan.data, registration.moved_grid(source.scan.grid, motion))
+        known = source.known._replace(grid=registration.moved_grid(source.known.grid, motion))
+        source = Source(scan, known)
+    return one._replace(grid=registration.moved_grid(one.grid, motion), source=source)
+
+
+def _covering(grid: Grid, others: Sequence[Grid], within: Grid) -> Grid:
+    """A grid with the lattice of one that covers others, but not what lies outside of a third one."""
+    inverse = np.linalg.inv(grid.affine)
+
+    def ends(of: Grid) -> tuple[Tensor, Tensor]:
+        at = torch.from_numpy(of.corners() @ inverse[:3, :3].T + inverse[:3, 3])
+        return at.amin(0), at.amax(0)
+
+    spans = [ends(one) for one in others]
+    low, high = torch.stack([one for one, _ in spans]).amin(0), torch.stack([one for _, one in spans]).amax(0)
+    least, most = ends(within)
+    start = torch.maximum(low, least).round().long()
+    stop = torch.minimum(high, most).round().long() + 1
+    affine = grid.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ start.double().numpy()
+    x, y, z = (max(1, int(size)) for size in stop - start)
+    return Grid((x, y, z), affine)

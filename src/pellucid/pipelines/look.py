@@ -1,4 +1,4 @@
-"""What the synthesizer is shown of a scan."""
+"""What the synthesizer is shown of a scan, or of several of one head."""
 
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from pellucid.pipelines import space
 from pellucid.pipelines.anatomy import Posteriors, around_brain, coarse, given_on
 from pellucid.pipelines.drawing import drawn, healed
 from pellucid.pipelines.options import ScanOptions
-from pellucid.types import Image, Mask
+from pellucid.types import Mask
 
 SHOWN_VOXELS = 7
 """Width of the surroundings of a voxel that must hold something that is not 0 for the scan to show it."""
@@ -33,10 +33,19 @@ class Networks(NamedTuple):
     """Finds lesions; without it, and without a mask of them, they are shown as any tissue."""
 
 
-class Look(NamedTuple):
-    """What is looked at, and no more: the scan and what is known of its anatomy are gone."""
+class Source(NamedTuple):
+    """A scan and what is known of it before it is looked at closely."""
 
-    seen: Float[Tensor, "8 i j k"]
+    scan: Volume
+    """In canonical orientation; 0 is air and 1 the brightest tissue."""
+    known: Posteriors
+    """What the anatomy network says."""
+
+
+class Look(NamedTuple):
+    """What is looked at, and no more: the scan and what is known of its anatomy are gone, unless they are kept."""
+
+    seen: Float[Tensor, "r i j k"]
     """Image, healthy tissue in place of its lesions, and guide, in memory padded for the network."""
     brain: Mask
     """With the CSF around it."""
@@ -46,10 +55,19 @@ class Look(NamedTuple):
     """Of the masks; `seen` begins with it."""
     lesion: Float[Tensor, "1 x y z"] | None
     """Probability of being in a lesion, if there are some."""
+    source: Source | None = None
+    """What it was made of, if that was asked for."""
 
 
 def look(
-    volume: Volume, networks: Networks, options: ScanOptions, target: Grid, *, lesions: Volume | None = None
+    volume: Volume,
+    networks: Networks,
+    options: ScanOptions,
+    target: Grid,
+    *,
+    lesions: Volume | None = None,
+    guide: Float[Tensor, "r n"] | None = None,
+    keep: bool = False,
 ) -> Look:
     """Everything that comes before the synthesizer.
 
@@ -59,6 +77,8 @@ def look(
         options: Device and precision.
         target: Where the image will be wanted: in canonical orientation, with the axes of the scan.
         lesions: A mask of them, on any grid of the scan's space, instead of what a network says.
+        guide: How much of each class is in each channel of the guide; as the synthesizer knows it by default.
+        keep: Whether the scan and its anatomy are needed again.
 
     Returns:
         What the network is shown, on a grid of about 1 mm around the head.
@@ -74,41 +94,59 @@ def look(
     image = work.data[box.slices]
     shown = grown(image[0].abs() > 1e-4, SHOWN_VOXELS)
     known = coarse(scan, networks.anatomy, options, lesions=networks.lesions)
-    seen, brain, lesion = _seen(networks.synthesizer, known, image, part, lesions)
-    return Look(seen, brain, shown, part, lesion)
+    rows = networks.synthesizer.guide_weights() if guide is None else guide
+    source = Source(scan, known) if keep else None
+    seen, brain, lesion = seen_as(rows, known, image, part, lesions)
+    return Look(seen, brain, shown, part, lesion, source)
 
 
-def _seen(
-    network: Synthesizer,
+def seen_as(
+    guide: Float[Tensor, "r n"],
     known: Posteriors,
-    image: Image,
+    images: Float[Tensor, "c x y z"],
     grid: Grid,
     lesions: Volume | None = None,
-) -> tuple[Float[Tensor, "8 i j k"], Mask, Float[Tensor, "1 x y z"] | None]:
+    *,
+    weights: Float[Tensor, "c x y z"] | None = None,
+) -> tuple[Float[Tensor, "r1 i j k"], Mask, Float[Tensor, "1 x y z"] | None]:
     """Image and guide, the anatomy drawn sharp around the brain, coarse beyond; where the brain is, and lesions.
 
     One channel, then one class at a time: all of them would be most of what a run holds.
+
+    Args:
+        guide: How much of each class is in each channel of the guide.
+        known: What the anatomy network says.
+        images: One scan, or several of one head; healthy tissue is put in place of their lesions.
+        grid: Of the images.
+        lesions: A mask of them, instead of what a network says.
+        weights: How much each scan says in a voxel, if there are several.
+
+    Returns:
+        The first image and the guide, in padded memory; the brain; the probability of lesions, if there are some.
     """
     near, box = around_brain(known, grid)
-    found = drawn(known, image[box], near, lesion=given_on(lesions, known, grid, near, box))
+    given = given_on(lesions, known, grid, near, box)
+    here = None if weights is None else weights[box]
+    found = drawn(known, images[box], near, lesion=given, mixed=True, weights=here)
     lesion = None
     if found.lesion is not None:
-        lesion = torch.zeros_like(image)
+        lesion = torch.zeros_like(images[:1])
         lesion[box] = found.lesion
-        image[box] = healed(found, image[box])
-    with torch.inference_mode():
-        guide = network.guide(known.classes[None].to(next(network.buffers()).device))[0].cpu()
-    known = known._replace(classes=guide)  # twenty classes go
+        for channel in range(len(images)):
+            image = images[channel : channel + 1]
+            image[box] = healed(found, image[box])
+    coarsely = torch.einsum("rn,nxyz->rxyz", guide.cpu(), known.classes)
+    known = known._replace(classes=coarsely)  # twenty classes go
     seen, (x, y, z) = room(1 + len(guide), grid.shape), grid.shape
-    seen[0, :x, :y, :z] = image[0]
-    for channel, values in zip(seen[1:, :x, :y, :z], guide, strict=True):
-        channel.copy_(space.transfer(values[None].clone(), known.grid, grid, order=1)[0])
+    seen[0, :x, :y, :z] = images[0]
+    for row, values in zip(seen[1:, :x, :y, :z], coarsely, strict=True):
+        row.copy_(space.transfer(values[None].clone(), known.grid, grid, order=1)[0])
     inside = seen[1:, :x, :y, :z][box].zero_()
-    for place, shares in enumerate(network.guide_weights().T.tolist()):
+    for place, shares in enumerate(guide.T.tolist()):
         chance = found.chance(place)[0]
-        for channel, share in zip(inside, shares, strict=True):
+        for row, share in zip(inside, shares, strict=True):
             if share:
-                channel.add_(chance, alpha=share)
+                row.add_(chance, alpha=share)
     repeat_edges(seen, grid.shape)
     brain = one_piece(space.transfer(known.brain, known.grid, grid, order=1)[0] > 0.5)
     return seen, brain, lesion

@@ -172,6 +172,9 @@ class SynthesizeOptions(ScanOptions):
     flip: bool = True
     """Synthesize the mirrored scan too, and take the mean: slower, and a little better."""
 
+    same_person: bool = False
+    """Several scans are of one person, however little alike they look: leave none out."""
+
     save: tuple[SynthesizeExtra, ...] = ()
     """Also write: expected absolute error of each voxel."""
 

@@ -7,44 +7,27 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import torch
-from jaxtyping import Float
-from torch import Tensor, nn
 
 from pellucid import config, runtime, weights
 from pellucid.errors import PellucidError, wrong
-from pellucid.inference.predictor import fitting, predict
 from pellucid.io import resample
 from pellucid.io.nifti_file import undisplayed
 from pellucid.io.volume import Grid, Volume
 from pellucid.models import Synthesizer
 from pellucid.pipelines import prepare, space
 from pellucid.pipelines.calibration import SYNTHESIS, told
-from pellucid.pipelines.fusion import Made, fused
+from pellucid.pipelines.fusion import Made, matched
 from pellucid.pipelines.lesions import lesion_network
-from pellucid.pipelines.look import Look, Networks, look
+from pellucid.pipelines.look import Networks
+from pellucid.pipelines.making import WHITE_MATTER, make, make_together
 from pellucid.pipelines.options import SynthesizeOptions
 from pellucid.pipelines.record import Run, describe, describe_weights, read, read_mask, used
 from pellucid.pipelines.result import Result
-from pellucid.pipelines.volumes import of_lesions
-from pellucid.types import Batch
 
 logger = logging.getLogger(__name__)
 
-WHITE_MATTER = 110.0
-"""Median of white matter in a T1w image, on the 0 to 255 scale FreeSurfer uses."""
-
 SMALL_ML = 450.0
 """Brains below this size are of fetuses and newborns, whose T1w images the network never saw."""
-
-WHITE_GROUP = 3
-
-LESION_DEPTH = 0.2
-"""By how much lesions are darker than the white matter around them in T1w images: that of the patient with multiple
-sclerosis in training (of another one it is 0.36)."""
-
-TILE_BYTES = 300
-"""Working memory of the network per voxel, both passes included: measured, 280 in tiles of 96 voxels."""
 
 
 def synthesize(
@@ -57,7 +40,9 @@ def synthesize(
     scale of its error. Lesions are found, or given by a mask, and healthy tissue is put in their place first.
 
     Several scans are synthesized one by one, on grids of their own; then the images, now of one contrast, are
-    registered rigidly with the first one and averaged, each voxel weighted by the inverse square of its expected error.
+    registered rigidly with the first one. The scans themselves, each interpolated once, then draw the borders of one
+    anatomy together, and the images that the second network makes of it and of each scan are averaged, each voxel
+    weighted by the inverse square of its expected error.
 
     Args:
         source: A file, a nibabel image or a Volume; or a list of them, of one person, the first of which says the grid.
@@ -131,13 +116,17 @@ def synthesize_volumes(
         template, target = templates[0], targets[0]
         with run.step("predict"):
             pairs = zip(scans, targets, strict=True)
-            made = [make(scan, networks, options, there.grid, lesions=lesions) for scan, there in pairs]
-        with run.step("place"):
-            t1w, error, notes = fused(made, [volume.name for volume in volumes], target.grid)
-        if len(made) > 1:
-            run.notes["fusion"] = notes
+            keep = len(volumes) > 1
+            made = [
+                make(scan, networks, options, there.grid, lesions=lesions, keep=keep) for scan, there in pairs
+            ]
         _note_quality(run, made, volumes)
-        out, doubt = (resample.back_to(target.with_data(data), template) for data in (t1w, error))
+        image = made[0]
+        if len(made) > 1:
+            with run.step("fuse"):
+                image = _fused(made, volumes, networks, options, target.grid, run)
+        with run.step("place"):
+            out, doubt = (resample.back_to(one, template) for one in _placed(image, target))
         if scans[0].grid != first.grid and options.spacing == "native":
             out, doubt = (prepare.back_on(one, first.grid, order=1) for one in (out, doubt))
         # The header says how the scan looked, and of which sequence it was.
@@ -160,45 +149,28 @@ def synthesize_volumes(
     )
 
 
-def make(
-    volume: Volume,
+def _fused(
+    made: list[Made],
+    volumes: Sequence[Volume],
     networks: Networks,
     options: SynthesizeOptions,
     target: Grid,
-    *,
-    lesions: Volume | None = None,
+    run: Run,
 ) -> Made:
-    """Synthesize one scan, on a grid of its own.
+    """One image of all scans that are of the head of the first."""
+    names = [volume.name for volume in volumes]
+    kept, notes = matched(made, names, same_person=options.same_person)
+    run.notes["fusion"] = {"images": len(kept), "moved": notes}
+    return make_together(kept, networks, options, target) if len(kept) > 1 else kept[0]
 
-    Args:
-        volume: The scan in its stored orientation, one channel; a CT is cut to its window.
-        networks: All of them.
-        options: Device, precision, flip and lesions.
-        target: Where it will be wanted: in canonical orientation, with the axes of the scan.
-        lesions: A mask of them in the scan's space, instead of what a network says.
 
-    Returns:
-        The image around the head.
-
-    Raises:
-        PellucidError: If the scan has several channels or is constant.
-    """
-    seen = look(volume, networks, options, target, lesions=lesions)
-    answer = _predict(networks.synthesizer, seen, options)
-    white = answer[:1][(answer[2:] > 0.9) & seen.brain]
-    factor = WHITE_MATTER / max(float(white.median()) if white.numel() >= 100 else 0.9, 1e-3)
-    t1w = (answer[:1] * factor).clamp_(0, 255)
-    error = answer[1:2] * (factor * SYNTHESIS.weights[0])
-    if seen.lesion is not None:
-        # What was there differs from what is put there by as much as lesions usually do.
-        depth = LESION_DEPTH * seen.lesion * t1w
-        error.add_(depth)
-        if options.lesions == "keep":
-            t1w.sub_(depth)
-    brain = seen.brain[None].float()
-    looked = lesions is not None or networks.lesions is not None
-    size = of_lesions(seen.lesion, brain, seen.grid) if looked else None
-    return Made(t1w, error, brain, seen.shown[None].float(), seen.grid, size)
+def _placed(made: Made, target: Volume) -> tuple[Volume, Volume]:
+    """Image and error on the output grid."""
+    image, error = (
+        resample.to_grid(Volume(data, made.grid), target.grid, order=order).data
+        for data, order in ((made.image, 3), (made.error, 1))
+    )
+    return target.with_data(image.clamp_(0, 255)), target.with_data(error)
 
 
 def _ready(volume: Volume, options: SynthesizeOptions, run: Run) -> Volume:
@@ -218,34 +190,6 @@ def _read(source: Any, options: SynthesizeOptions, *, alone: bool) -> Volume:
         return read(source)
     except PellucidError:
         return read(source, frame=options.frame)
-
-
-class _Answers(nn.Module):
-    """The network with its answers in one tensor: T1w, scale of the error, probability of white matter."""
-
-    def __init__(self, network: Synthesizer, *, flip: bool) -> None:
-        super().__init__()
-        self.network, self.flip = network, flip
-
-    def forward(self, batch: Batch) -> Float[Tensor, "b 3 x y z"]:
-        out = self._answers(batch)
-        if not self.flip:
-            return out
-        mirrored = self._answers(batch.flip(2)).flip(2)
-        return out.add_(mirrored).mul_(0.5)
-
-    def _answers(self, batch: Batch) -> Float[Tensor, "b 3 x y z"]:
-        answer = self.network(batch)
-        white = answer.groups.float().softmax(1)[:, WHITE_GROUP : WHITE_GROUP + 1]
-        return torch.cat([answer.t1w, answer.log_scale.clamp(-7, 1).exp(), white], dim=1).float()
-
-
-def _predict(network: Synthesizer, seen: Look, options: SynthesizeOptions) -> Float[Tensor, "3 x y z"]:
-    answers = _Answers(network, flip=options.flip).eval()
-    most, tile = fitting(seen.seen.shape[1:], voxel_bytes=TILE_BYTES, memory=options.memory_bytes)
-    where, (x, y, z) = runtime.device(options.device), seen.grid.shape
-    made = predict(answers, seen.seen, tile=tile, max_voxels=most, device=where, precision=options.precision)
-    return made[:, :x, :y, :z]
 
 
 def _note_quality(run: Run, made: Sequence[Made], volumes: Sequence[Volume]) -> None:
