@@ -44,13 +44,18 @@ class Bids(Command):
                 self.out,
                 self.study,
                 command=shlex.join(["pellucid", *sys.argv[1:]]),
-                begun=lambda count: self._teller(stack.enter_context(progress(count, quiet=self.quiet))),
+                begun=lambda count, page: self._begun(stack, count, page),
             )
         counts = {
             status: sum(one.status == status for one in outcomes) for status in ("ok", "kept", "failed")
         }
         self.say(", ".join(f"{count} {status}" for status, count in counts.items()) + ".")
         return FAILED if counts["failed"] else OK
+
+    def _begun(self, stack: ExitStack, count: int, page: Path) -> "Callable[[Outcome], None]":
+        """Say where the run can be watched, and show a bar."""
+        self.say(f"watch it: {page}")
+        return self._teller(stack.enter_context(progress(count, quiet=self.quiet)))
 
     def _teller(self, advance: Callable[[str, int], None]) -> "Callable[[Outcome], None]":
         """Say what became of a scan: failures always, the others with -v."""

@@ -16,8 +16,12 @@ from pellucid.apps.bids.scan import Unit
 from pellucid.apps.bids.study import Study
 from pellucid.errors import PellucidError, is_out_of_memory
 
+logger = logging.getLogger(__name__)
+
 CRASH = "_crash.json"
 """Ending of what is left of a failure."""
+BEGAN = "began on "
+"""What a log says before machine and process."""
 REPEATED = (
     "task",
     "synthesize",
@@ -179,4 +183,5 @@ def logged(unit: Unit, study: Study) -> Iterator[float]:
         stack.callback(package.setLevel, before)
         package.addHandler(handler)
         stack.callback(package.removeHandler, handler)
+        logger.info("%s: %s%s, process %d", unit.name, BEGAN, socket.gethostname(), os.getpid())
         yield time.monotonic()
