@@ -143,9 +143,9 @@ class Watch:
         if not one.began:
             return None
         where = next((line.partition(BEGAN)[2] for line in lines if BEGAN in line), "")
-        # Without date, time and level: how long it has been at work is beside it.
-        words = lines[-1].split(" ", 3)[-1] if lines else ""
         name = one.unit.name
+        # Without date, time and level: how long it has been at work is beside it.
+        words = lines[-1].split(" ", 3)[-1].removeprefix(f"{name}: ") if lines else ""
         return Running(name, time.monotonic() - one.since, where, words, self.tries[name])
 
 

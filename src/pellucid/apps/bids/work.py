@@ -142,7 +142,8 @@ def _attempt(
             record["tasks"][grid] = kept
             record["quality"] |= step.quality
             times[grid] = {key: step.record[key] for key in ("seconds", "peak_memory_mb")}
-            logger.info("%s: %s is done", unit.name, grid)
+            sides = " x ".join(f"{side:.3g}" for side in step.record["output_grid"]["spacing_mm"])
+            logger.info("%s: %s is done, in voxels of %s mm", unit.name, step.task, sides)
     except (PellucidError, OSError, MemoryError, RuntimeError) as problem:
         record["failures"].append({"task": task, "kind": type(problem).__name__, "message": worded(problem)})
         return problem
