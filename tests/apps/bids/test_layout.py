@@ -112,6 +112,16 @@ def test_only_sessions_without_t1w_are_synthesized(dataset) -> None:
     assert len(every) == len(scans)
 
 
+def test_no_two_units_have_one_name_for_the_second_would_remove_what_the_first_made(dataset) -> None:
+    scans = find_scans(dataset(*ALL), StudyOptions())
+    for synthesize in ("missing", "all"):
+        planned = units(scans, StudyOptions(fuse=True, synthesize=synthesize))
+        names = [unit.name for unit in planned]
+        assert len(names) == len(set(names)), "a session of one scan has nothing to be fused"
+        alone = next(unit for unit in planned if unit.name == "sub-02_part-mag_T2w")
+        assert alone.tasks == ("enhance", "segment", "synthesize")
+
+
 def test_names_say_whose_voxels_they_describe() -> None:
     t2w = Scan("", "", "01", "b", (("acq", "x"), ("run", "02")), "T2w")
     t1w = dataclasses.replace(t2w, suffix="T1w", entities=(), session=None)
