@@ -29,6 +29,7 @@ from pellucid.io.volume import Volume
 from pellucid.pipelines.record import Run, describe
 from pellucid.pipelines.result import Result
 from pellucid.report.standing import written
+from pellucid.report.verdict import CHECKED
 
 CHECK = {"residual": 0.06, "unexplained": 0.0512, "largest_block": 0.0345}
 DOUBT = "the network never saw a head like this"
@@ -118,7 +119,7 @@ def test_pages_have_the_numbers_of_the_table_and_the_reasons_of_failures(study: 
         for name in ("unexplained_after", "largest_block_after", "inferred_error_after", "lesion_ml")
     ]
     assert told == ["5.12", "3.45", "3.12", "4.25"] and row["agrees_with_scan"] == "True"
-    for shown in ("5.12 %", "3.45 %", "3.12 %", "4 ml"):
+    for shown in ("5.12 %", "3.45 %", "3.12 %", "4.2 ml"):
         assert f'<td class="value">{shown}</td>' in one
     assert "4.2 ml of lesions were found" in one and "contradicts" not in one
     assert (
@@ -178,6 +179,22 @@ def test_a_warning_is_about_its_own_image(study: Study) -> None:
         for story in (enhanced, made)
     ]
     assert told == [[], record["warnings"]]
+
+
+def test_a_contradiction_on_a_grid_that_is_not_shown_is_told(study: Study) -> None:
+    unit = units(study)[0]
+    do(unit, study)
+    root, out = Path(study.root), Path(study.out)
+    (record,) = units_of(root, out, "01")
+    shown = next(task for name, task in record["tasks"].items() if name.startswith("enhance"))
+    said = f"sub-01: {CHECKED}: by 9 %"
+    other = {**shown, "consistency": {**CHECK, "agrees": False}, "warnings": [said, "Odd."]}
+    for more, told in ((other, True), ({**shown, "warnings": [DOUBT]}, False)):
+        both = {**record, "tasks": {**record["tasks"], "enhance 1x1x1 mm": more}}
+        made = next(one for one in recorded(both, root, out) if one.pipeline == "enhance")
+        words = "The image on the grid of 1x1x1 mm, not shown here, contradicts its scan."
+        assert made.record["warnings"] == (["Odd.", words] if told else [DOUBT])
+        assert made.record["consistency"] == shown["consistency"], "numbers are those of the first grid"
 
 
 def test_a_unit_that_died_before_its_record_is_in_the_table_and_has_a_page(study: Study) -> None:

@@ -252,3 +252,24 @@ def test_ages_of_sessions_in_months_and_in_weeks_by_the_tables_json(dataset) -> 
     (root / "sessions.json").write_text('{"age": {"Units": "weeks"}}')
     ages = [scan.facts["age_years"] for scan in find_scans(root, StudyOptions())]
     assert ages == [0.5, 1.5, pytest.approx(0.498, abs=1e-3)]
+
+
+def test_participants_and_sessions_without_scans_are_told_of(
+    dataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = dataset("sub-01_ses-a_T1w", "sub-02_T1w", "sub-04_ses-a_T1w", "sub-04_ses-b_T2w")
+    (root / "sub-01/ses-b/anat").mkdir(parents=True)
+    (root / "sub-03/func").mkdir(parents=True)
+    (root / "sub-03/func/sub-03_task-rest_bold.json").write_text("{}")
+
+    def told(**options: object) -> str:
+        caplog.clear()
+        find_scans(root, StudyOptions(**options))  # type: ignore[arg-type]
+        return " ".join(
+            record.getMessage() for record in caplog.records if "ask for in" in record.getMessage()
+        )
+
+    assert told().endswith("no scan that the options ask for in sub-01/ses-b, sub-03")
+    assert told(participant_label=("02", "04")) == ""
+    assert told(participant_label=("04",), session_label=("b",)) == ""
+    assert told(participant_label=("01", "04"), session_label=("a",)) == ""

@@ -153,6 +153,14 @@ def test_a_page_that_cannot_be_written_costs_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "out").read_text() == "no folder"
 
 
+def test_names_that_are_no_text_cost_nothing(tmp_path: Path) -> None:
+    _, found = make(tmp_path)
+    found.study = dataclasses.replace(
+        found.study, root=f"{tmp_path}/caf\udce9", command="pellucid bids caf\udce9"
+    )
+    assert "pellucid bids caf?" in told(found)
+
+
 def test_runs_of_an_array_have_pages_of_their_own(tmp_path: Path) -> None:
     _, made = make(tmp_path)
     one = dataclasses.replace(made.study, options=StudyOptions(participant_label=("00",)))

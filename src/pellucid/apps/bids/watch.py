@@ -107,7 +107,9 @@ class Watch:
     def write(self) -> None:
         """Write the page; where that is not possible the run matters more."""
         with self._writing, contextlib.suppress(PellucidError):
-            write_whole(self.page, progress_page(self._told()))
+            # A folder's name may hold bytes that are no text.
+            text = progress_page(self._told()).encode("utf-8", "replace").decode("utf-8")
+            write_whole(self.page, text)
 
     def _told(self) -> Progress:
         """Where the run stands."""
