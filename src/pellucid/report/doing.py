@@ -175,5 +175,5 @@ def _judged(name: str, record: Mapping[str, Any]) -> str:
         removed = (record.get("options") or {}).get("bias") == "remove"
         return "Removed the bias field." if removed else "Left the bias field as it is."
     agrees = (record.get("consistency") or {}).get("agrees")
-    found = {True: ": it agrees", False: ": it contradicts it"}.get(agrees, "")
+    found = "" if agrees is None else ": it agrees" if agrees else ": it contradicts it"
     return f"Acquired the image once more, as the scanner would, and compared it with the scan{found}."

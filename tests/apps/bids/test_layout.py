@@ -259,8 +259,8 @@ def test_participants_and_sessions_without_scans_are_told_of(
 ) -> None:
     root = dataset("sub-01_ses-a_T1w", "sub-02_T1w", "sub-04_ses-a_T1w", "sub-04_ses-b_T2w")
     (root / "sub-01/ses-b/anat").mkdir(parents=True)
-    (root / "sub-03/func").mkdir(parents=True)
-    (root / "sub-03/func/sub-03_task-rest_bold.json").write_text("{}")
+    (root / "sub-03/anat").mkdir(parents=True)
+    (root / "sub-05.txt").write_text("no folder")
 
     def told(**options: object) -> str:
         caplog.clear()

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pellucid import cli
 from pellucid.apps.bids import run, watch
 from pellucid.apps.bids.options import StudyOptions
 from pellucid.apps.bids.scan import Scan, Unit
@@ -114,6 +115,26 @@ def test_a_run_keeps_its_page_from_the_first_moment_to_the_last(
     assert "0 of 2 scans: working." in pages[0] and REFRESH in pages[0]
     last = (out / "logs/progress.html").read_text(encoding="utf-8")
     assert "2 of 2 scans: finished." in last and REFRESH not in last
+
+
+def test_scans_that_a_first_failure_kept_from_being_begun_are_counted(
+    dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("bids")
+    root, out = dataset("sub-01_T1w", "sub-02_T1w", "sub-03_T1w"), tmp_path / "out"
+
+    def worked(units: Any, study: Study, tell: Any, sent: Any) -> list[Outcome]:
+        found = Outcome("sub-01_T1w", "01", "failed", "It is cut off.")
+        tell(found)
+        return [found]
+
+    monkeypatch.setattr(run, "run_local", worked)
+    words = ["bids", str(root), str(out), "participant", "--stop-on-first-crash", "--skip-bids-validation"]
+    assert cli.main(words) == 2
+    said = capsys.readouterr().out
+    assert f"watch it: {out}/logs/progress.html" in said and "0 ok, 0 kept, 1 failed, 2 not begun." in said
+    page = (out / "logs/progress.html").read_text(encoding="utf-8")
+    assert "1 of 3 scans: stopped at the first failure." in page and count(page, "not begun") == 2
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def find_scans(root: Path, options: StudyOptions, closed: Sequence[Path] = ()) -
         raise wrong(str(root), need=f"scans ({', '.join(SUFFIXES)}) that the options ask for", got=got)
     if left:
         logger.warning("%s: left out: %s", root, left)
-    if empty := _without_scans(root, found.values(), wanted or known, sessions, closed):
+    if empty := _without_scans(root, found.values(), wanted, sessions, closed):
         shown = ", ".join(empty[:5]) + (f" and {len(empty) - 5} more" if len(empty) > 5 else "")
         logger.warning("%s: no scan that the options ask for in %s", root, shown)
     order = {suffix: place for place, suffix in enumerate(SUFFIXES)}
@@ -116,7 +116,9 @@ def _without_scans(
     full = {place for scan in scans for place in (scan.folder.parent, scan.folder.parents[1])}
     shut = {place for folder in closed for place in (folder, *folder.parents)}
     found = []
-    for home in sorted(root / f"sub-{subject}" for subject in subjects):
+    # Folders, since pybids does not know those without a file.
+    named = [root / f"sub-{name}" for name in subjects]
+    for home in sorted(named or filter(Path.is_dir, root.glob("sub-*"))):
         visits = [] if Path(home.name) in shut else sorted(filter(Path.is_dir, home.glob("ses-*")))
         wanted = [place for place in visits if not sessions or place.name.removeprefix("ses-") in sessions]
         found += [place.relative_to(root) for place in wanted or ([] if visits and sessions else [home])]

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from pellucid import config, runtime
@@ -33,6 +34,7 @@ REPEATED = (
     "device",
     "precision",
     "denoise",
+    "random_seed",
 )
 """Options that a second try must have too."""
 
@@ -117,14 +119,19 @@ def again(unit: Unit, study: Study) -> str:
     if unit.scan.session:
         words += ["--session-label", unit.scan.session]
     for name in REPEATED:
-        value = getattr(study.options, name)
+        value: Any = getattr(study.options, name)
         if value is True:
             words += [f"--{name.replace('_', '-')}"]
         elif value != getattr(StudyOptions(), name):
             several = isinstance(value, tuple)
-            given = [",".join(value)] if name == "task" else map(str, value if several else [value])
+            given = [",".join(value)] if name == "task" else map(_given, value if several else [value])
             words += [f"--{name.replace('_', '-')}", *given]
     return shlex.join([*words, "--resume", "-v"])
+
+
+def _given(value: Any) -> str:
+    """A value as a shell is given it; whoever tries again may be in another folder."""
+    return str(value.absolute() if isinstance(value, Path) else value)
 
 
 def write_times(unit: Unit, study: Study, times: dict[str, Any]) -> None:

@@ -173,7 +173,7 @@ def watched(study: Study, subjects: Sequence[str]) -> Iterator[Watch]:
     ending = "stopped; the same command with --resume goes on"
     try:
         yield watch
-        ending = "finished"
+        ending = "stopped at the first failure" if watch.weights else "finished"
     except PellucidError as problem:
         ending = f"stopped: {str(problem).rstrip('.')}"
         raise
