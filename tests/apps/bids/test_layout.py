@@ -204,7 +204,8 @@ def test_images_of_other_kinds_are_left_out_and_told_of(dataset, caplog) -> None
     )
     (root / "sub-01/anat/sub-01_T1w.nii.gz").with_name("sub-01_desc-brain_mask.nii.gz").write_bytes(b"")
     assert names(root) == ["sub-01_T1w"]
-    (said,) = [record.getMessage() for record in caplog.records]
+    said, empty = [record.getMessage() for record in caplog.records]
+    assert empty.endswith("no scan that the options ask for in sub-02")
     kinds = "1 PDT2, 1 UNIT1, 1 made from scans (desc-, space- and the like), 1 t1w"
     assert said == f"{root}: left out: anatomical images of other kinds: {kinds}"
 

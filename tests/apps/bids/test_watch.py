@@ -76,6 +76,11 @@ def test_a_unit_of_a_cluster_is_at_work_once_its_log_says_so(tmp_path: Path) -> 
     page = told(found)
     assert [count(page, w) for w in ("being worked on", "sent to workers", "waiting")] == [1, 1, 2]
     assert "node8, process 2" in page and "another day" not in page
+    log(found, units[0], "began on node1, process 5")
+    page = told(found)
+    assert "<td>node1, process 5</td>" in page and "node8" not in page, (
+        "a worker died, Dask sent it to another"
+    )
     found.sent(units[0])
     log(found, units[0], "began on node9, process 3")
     assert "try 2" in told(found)

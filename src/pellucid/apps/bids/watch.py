@@ -144,7 +144,8 @@ class Watch:
             one.began, one.since = True, time.monotonic()
         if not one.began:
             return None
-        where = next((line.partition(BEGAN)[2] for line in lines if BEGAN in line), "")
+        # The last: Dask begins a unit anew by itself where a worker died.
+        where = next((line.partition(BEGAN)[2] for line in reversed(lines) if BEGAN in line), "")
         name = one.unit.name
         # Without date, time and level: how long it has been at work is beside it.
         words = lines[-1].split(" ", 3)[-1].removeprefix(f"{name}: ") if lines else ""
