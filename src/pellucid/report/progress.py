@@ -118,8 +118,8 @@ def lasting(seconds: float) -> str:
         Two units at most.
 
     Example:
-        >>> lasting(41.6), lasting(200), lasting(7500), lasting(200000)
-        ('42 s', '3 min', '2 h 5 min', '2 days 8 h')
+        >>> lasting(41.6), lasting(200.0), lasting(7500.0), lasting(2e5)
+        ('42 s', '3 min', '2 h 5 min', '2 days 7 h')
     """
     minutes = round(seconds / 60)
     if seconds < 90:
