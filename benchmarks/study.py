@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from datetime import datetime
 from pathlib import Path
 
 import nibabel as nib
@@ -174,7 +175,9 @@ def workers(given: argparse.Namespace) -> None:
     """The same small heads by one process and by two, of one thread each: scans per minute, and the same bytes."""
     root = given.out / "raw"
     synthetic(root, given.count)
-    seconds = {}
+    print("| processes | scans | exit code | s in all | scans/min | s for scans alone | scans/min |")
+    print("|--:|--:|--:|--:|--:|--:|--:|")
+    seconds, scans = {}, {}
     for processes in (1, 2):
         out = given.out / f"nprocs-{processes}"
         shutil.rmtree(out, ignore_errors=True)
@@ -182,14 +185,22 @@ def workers(given: argparse.Namespace) -> None:
         start = time.monotonic()
         code, said = bids(root, out, *words)
         seconds[processes] = time.monotonic() - start
-        # Seconds with pages and start; those of the scans alone say what workers gain where studies are long.
+        # With start and pages; and from the first scan's begin to the last one's end, which is what long studies have.
         logs = [json.loads(path.read_text()) for path in out.rglob("*_times.json")]
-        alone = sum(log["seconds"] for log in logs)
+        begins = [datetime.fromisoformat(log["date"]).timestamp() for log in logs]
+        ends = [begin + log["seconds"] for begin, log in zip(begins, logs, strict=True)]
+        scans[processes] = max(ends) - min(begins)
         print(
-            f"{processes}: exit code {code}, {said.splitlines()[-1]} {seconds[processes]:.0f} s, "
-            f"{given.count / seconds[processes] * 60:.1f} scans/min; {alone:.0f} s in workers"
+            f"| {processes} | {given.count} | {code} | {seconds[processes]:.0f} | "
+            f"{given.count / seconds[processes] * 60:.0f} | {scans[processes]:.0f} | "
+            f"{given.count / scans[processes] * 60:.0f} |",
+            flush=True,
         )
-    print(f"two workers are {seconds[1] / seconds[2]:.2f} times as fast, on {os.cpu_count()} cores")
+        print(f"  {said.splitlines()[-1]}")
+    gains = [found[1] / found[2] for found in (seconds, scans)]
+    print(
+        f"two processes are {gains[0]:.2f} times as fast, {gains[1]:.2f} for scans alone; {os.cpu_count()} cores"
+    )
     compare(given.out / "nprocs-1", given.out / "nprocs-2")
 
 

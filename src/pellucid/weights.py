@@ -131,9 +131,12 @@ def shared(
     return _shared(name_or_path, str(device), kind, written)
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=8)
 def _shared(name: str, device: str, kind: str | tuple[str, ...], written: int) -> "torch.nn.Module":
-    """The network of a file as it was written then: a process may outlive a file's content."""
+    """The network of a file as it was written then: a process may outlive a file's content.
+
+    A worker of a study needs five by turns; with room for fewer, each would be read anew for every scan.
+    """
     return load(name, device, kind=kind)[0]
 
 

@@ -2,7 +2,9 @@
 
 import base64
 import shutil
+import time
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from pages import NASTY, row, story
 
 from pellucid.report.group import group_page
+from pellucid.report.progress import Finished, Progress, Running, progress_page
 from pellucid.report.story import ScanStory
 from pellucid.report.subject import subject_page
 
@@ -57,12 +60,39 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     rows[6] = row(6, age_years=3.5)
     rows[8] = row(8, page=f"{FOLDER}/subject.html#scan-2")
     texts = {"subject": subject_page(scans, group=rows, title=NASTY), "group": group_page(rows, title=NASTY)}
+    now = datetime.now().astimezone()
+    texts |= {"progress": run_page(now), "dead": run_page(now - timedelta(hours=3))}
     paths = {name: folder / f"{name}.html" for name in texts}
     (folder / FOLDER).mkdir()
     (folder / FOLDER / "subject.html").write_text(texts["subject"], encoding="utf-8")
     for name, text in texts.items():
         paths[name].write_text(text, encoding="utf-8")
     return paths
+
+
+def run_page(written: datetime) -> str:
+    """A run as it was at a time: something runs, something failed."""
+    names = [f"sub-{number:03}_ses-{NASTY}_T1w" for number in range(20)]
+    finished = [
+        Finished(name, ("ok", "failed")[number % 2], 61.0, NASTY) for number, name in enumerate(names)
+    ]
+    running = [Running(name, 5000.0, "node7, process 3", NASTY, tries=2) for name in names[:3]]
+    return progress_page(
+        Progress(
+            title=NASTY,
+            phase="working",
+            how=NASTY,
+            command=NASTY,
+            began=written - timedelta(minutes=70),
+            written=written,
+            total=99,
+            waiting=70,
+            queued=6,
+            running=running,
+            finished=finished,
+            left_seconds=1e4,
+        )
+    )
 
 
 def show(browser: Any, page: Path, size: tuple[int, int]) -> None:
@@ -80,7 +110,7 @@ def split(browser: Any) -> str:
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-@pytest.mark.parametrize("name", ["subject", "group"])
+@pytest.mark.parametrize("name", ["subject", "group", "progress"])
 def test_nothing_is_wider_than_the_window(
     browser: Any, pages: dict[str, Path], name: str, size: tuple[int, int]
 ) -> None:
@@ -97,7 +127,7 @@ def test_nothing_is_wider_than_the_window(
     assert outside == []
 
 
-@pytest.mark.parametrize("name", ["subject", "group"])
+@pytest.mark.parametrize("name", ["subject", "group", "progress"])
 def test_no_script_or_policy_complains_and_nothing_ran_that_should_not(
     browser: Any, pages: dict[str, Path], name: str
 ) -> None:
@@ -191,6 +221,29 @@ def test_words_choose_rows(browser: Any, pages: dict[str, Path]) -> None:
         "return [...document.querySelectorAll('#scans tbody tr')].filter(r => !r.hidden).length"
     )
     assert shown == 10
+
+
+def test_a_page_of_a_run_that_was_killed_says_so(browser: Any, pages: dict[str, Path]) -> None:
+    note = "return document.querySelector('[data-written]')"
+    show(browser, pages["progress"], DESKTOP)
+    assert not browser.execute_script(note).is_displayed()
+    show(browser, pages["dead"], DESKTOP)
+    assert browser.execute_script(note).text.startswith(
+        "This page was not written for 3 h. The run was killed"
+    )
+
+
+def test_a_page_of_a_run_is_read_again_by_itself(browser: Any, pages: dict[str, Path]) -> None:
+    first = pages["progress"].read_text(encoding="utf-8")
+    quick = pages["progress"].with_name("quick.html")
+    quick.write_text(first.replace('http-equiv="refresh" content="10"', 'http-equiv="refresh" content="1"'))
+    show(browser, quick, DESKTOP)
+    quick.write_text(quick.read_text().replace("20 of 99 scans", "21 of 99 scans"))
+    for _ in range(100):
+        time.sleep(0.1)
+        if "21 of 99 scans" in browser.find_element("css selector", ".lead").text:
+            return
+    pytest.fail("the page was not read again")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -39,6 +39,20 @@ def html() -> str:
     return subject_page([good, synthetic, failed], group=rows, title=NASTY, notes=[NASTY])
 
 
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"consistency": {"agrees": True}}, "compared it with the scan: it agrees."),
+        ({"consistency": {"agrees": False}}, "compared it with the scan: it contradicts it."),
+        ({}, "Left the bias field as it is."),
+        ({"options": {"bias": "remove"}}, "Removed the bias field."),
+    ],
+)
+def test_the_last_steps_are_told_in_words(more: dict[str, Any], words: str) -> None:
+    steps = doing(record(seconds={"check": 1.0, "bias": 0.0, "total": 1.0}, **more)).steps
+    assert words in " ".join(step.words for step in steps)
+
+
 def test_is_whole_and_loads_nothing(html: str) -> None:
     reader = read(html)
     assert [slider["type"] for slider in reader.all("input")] == ["range", "range"]

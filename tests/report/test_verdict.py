@@ -5,6 +5,10 @@ import pytest
 import torch
 from pages import head, record, row, story
 
+from pellucid.io.volume import Grid, Volume
+from pellucid.ops.intensity import IntensityRange
+from pellucid.pipelines.consistency import consistency
+from pellucid.pipelines.record import Run
 from pellucid.report.edge import cut_faces, outside
 from pellucid.report.verdict import judge, worst
 
@@ -55,6 +59,107 @@ def test_one_fault_is_enough(change: dict[str, Any], word: str, reason: str) -> 
     verdict = judge(story(**change))
     assert verdict.word == word
     assert reason in " ".join(verdict.reasons)
+
+
+def checked(**more: Any) -> dict[str, Any]:
+    """What the check of an output against its scan leaves."""
+    found = {"residual": 0.02, "unexplained": 0.01, "largest_block": 0.01, "agrees": True, **more}
+    return record(consistency=found)
+
+
+@pytest.mark.parametrize(
+    ("change", "word", "reason"),
+    [
+        (
+            checked(agrees=False, unexplained=0.05),
+            "look",
+            "5.0 % of the range beyond noise and blur. Compare",
+        ),
+        (checked(agrees=False, largest_block=0.1), "look", "something of 8 mm appeared or vanished (10.0 %"),
+        (checked(agrees=False, unexplained=0.02), "look", "lacks detail that the scan has"),
+        (
+            checked(agrees=False, unexplained=0.09),
+            "do not use",
+            "9.0 % of the range beyond noise and blur. Use",
+        ),
+        (
+            checked(agrees=False, largest_block=0.3),
+            "do not use",
+            "vanished (30.0 % of the range). Use the scan",
+        ),
+        (record(uncertainty={"expected_error": 0.06}), "look", "errors of 6.0 % of the range on average"),
+        (record(quality=[{"expected_error": 24.0}]), "look", "errors of 24 of 255 in its T1w image"),
+        (
+            record(options={"lesions": "inpaint"}, quality=[{"lesion_ml": 3.2}]),
+            "look",
+            "3.2 ml were taken for lesions and show healthy tissue instead",
+        ),
+        (
+            record(options={"lesions": "inpaint"}, lesions={"ml": 9.0}),
+            "look",
+            "9.0 ml were taken for lesions",
+        ),
+    ],
+)
+def test_what_was_not_measured_is_told(change: dict[str, Any], word: str, reason: str) -> None:
+    verdict = judge(story(records=[segmented(), change]))
+    assert verdict.word == word
+    assert reason in verdict.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "remark"),
+    [
+        (checked(), ""),
+        # Blur that is granted is part of the block.
+        (checked(largest_block=0.09), ""),
+        (
+            record(uncertainty={"expected_error": 0.03}),
+            "errors of 3.0 % of the range on average are to be expected",
+        ),
+        (record(quality=[{"expected_error": 10.0}]), ""),
+        (record(options={"lesions": "keep"}, quality=[{"lesion_ml": 3.2}]), ""),
+        (record(options={"lesions": "inpaint"}, quality=[{"lesion_ml": None}]), ""),
+        (record(options={"lesions": "inpaint"}, quality=[{"lesion_ml": 1.4}]), ""),
+        (segmented(lesion_ml=14.8), "14.8 ml of lesions were found, more than in healthy people"),
+        (segmented(lesion_ml=1.5), ""),
+    ],
+)
+def test_what_may_be_inferred_is_at_most_a_remark(change: dict[str, Any], remark: str) -> None:
+    verdict = judge(story(records=[segmented(), change]))
+    assert verdict.word == "usable"
+    assert len(verdict.reasons) == (2 if remark else 1) and remark in verdict.reasons[-1]
+
+
+def test_a_real_contradiction_is_told_once_in_plain_words() -> None:
+    """The warning of the check itself is left out: the page words it, and its words must be known to the page."""
+    shape = (18, 22, 14)
+    axes = torch.meshgrid(*(torch.linspace(-1, 1, size) for size in shape), indexing="ij")
+    ball = (sum(axis**2 for axis in axes) < 0.7).float()[None]
+    scan = Volume(100 * ball, Grid(shape, np.diag([2.0, 2.0, 2.0, 1.0])))
+    run = Run("enhance")
+    run.notes["noise"] = {"std": 0.0, "share": 0.0, "rician": False, "removed": False}
+    with run.listening():
+        consistency(scan, scan.with_data(scan.data.roll(2, 1)), IntensityRange(0.0, 100.0), run, wanted=False)
+    made = run.record(scan, {})
+    assert len(made["warnings"]) == 1
+    verdict = judge(story(records=[made]))
+    assert verdict.word == "do not use" and len(verdict.reasons) == 1
+    assert verdict.reasons[0].startswith("The enhanced image contradicts its scan")
+
+
+def test_harmless_numbers_are_never_far_out() -> None:
+    group = [
+        row(n, quality_after={"unexplained": 0.1 + 0.001 * n}, volumes_ml={"lesion": 0.1 * (n % 3)})
+        for n in range(30)
+    ]
+    assert (
+        judge(story(records=[checked(unexplained=0.009), segmented(lesion_ml=1.9)]), group).word == "usable"
+    )
+    found = judge(story(records=[checked(unexplained=0.03), segmented(lesion_ml=9.0)]), group)
+    assert found.word == "look"
+    assert "Against the scan is far from the others" in found.reasons[0]
+    assert "The volume of lesions is far from the others" in found.reasons[1]
 
 
 @pytest.mark.parametrize(

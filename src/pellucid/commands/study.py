@@ -38,17 +38,28 @@ class Bids(Command):
             table, *pages = run.group(self.bids_dir, self.out, nprocs=self.study.nprocs)
             self.say(f"{table}\n{pages[-1]}, and {len(pages) - 1} pages of participants")
             return OK
+        planned = 0
+
+        def begun(count: int, page: Path) -> "Callable[[Outcome], None]":
+            """Say where the run can be watched, and show a bar."""
+            nonlocal planned
+            planned = count
+            self.say(f"watch it: {page}")
+            return self._teller(stack.enter_context(progress(count, quiet=self.quiet)))
+
         with ExitStack() as stack:
             outcomes = run.participant(
                 self.bids_dir,
                 self.out,
                 self.study,
                 command=shlex.join(["pellucid", *sys.argv[1:]]),
-                begun=lambda count: self._teller(stack.enter_context(progress(count, quiet=self.quiet))),
+                begun=begun,
             )
         counts = {
             status: sum(one.status == status for one in outcomes) for status in ("ok", "kept", "failed")
         }
+        if planned > len(outcomes):
+            counts["not begun"] = planned - len(outcomes)
         self.say(", ".join(f"{count} {status}" for status, count in counts.items()) + ".")
         return FAILED if counts["failed"] else OK
 

@@ -17,6 +17,7 @@ _STEPS = {
     "segment": "Found brain and tissues with the anatomy network.",
     "label": "Drew the labels on the grid of the output and measured volumes.",
     "place": "Put the image on the grid of the output.",
+    "fill": "Put healthy tissue in the place of lesions.",
 }
 _PREDICT = {
     "enhance": "Ran the enhancing network.",
@@ -161,6 +162,18 @@ def _words(name: str, pipeline: str, record: Mapping[str, Any]) -> str:
         return "Put the finer head into the whole field of view, and turned it back to the orientation of the scan."
     if name == "prepare" and slices.get("filled_in"):
         return "Inferred what lies between the thick slices, and brought the scan to the network's grid."
+    if name in ("check", "bias"):
+        return _judged(name, record)
     if name == "predict":
         return _PREDICT.get(pipeline, "Ran the network.")
     return _STEPS.get(name, name.replace("_", " ").capitalize() + ".")
+
+
+def _judged(name: str, record: Mapping[str, Any]) -> str:
+    """What was done to an image at last."""
+    if name == "bias":
+        removed = (record.get("options") or {}).get("bias") == "remove"
+        return "Removed the bias field." if removed else "Left the bias field as it is."
+    agrees = (record.get("consistency") or {}).get("agrees")
+    found = "" if agrees is None else ": it agrees" if agrees else ": it contradicts it"
+    return f"Acquired the image once more, as the scanner would, and compared it with the scan{found}."

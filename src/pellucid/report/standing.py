@@ -37,6 +37,24 @@ _OWN = {
         "Expected error", "", "lower", "mean error that the network expects of the T1w image, of 255"
     ),
     "change": Kind("Change", "%", "", "mean absolute change inside the brain, as a share of the window"),
+    "unexplained": Kind(
+        "Against the scan",
+        "%",
+        "lower",
+        "what the image, acquired once more, differs from its scan beyond noise and blur, as a share of the range",
+    ),
+    "largest_block": Kind(
+        "In one place",
+        "%",
+        "lower",
+        "largest mean of that difference over 8 mm: what appeared or vanished in one place",
+    ),
+    "inferred_error": Kind(
+        "Inferred error",
+        "%",
+        "lower",
+        "mean error to be expected where voxels finer than the scan's were inferred, as a share of the range",
+    ),
     "quality_index": Kind("QI", "", "higher", "contrast of tissues before, as a share of that after (BME-X)"),
 }
 _FREE = ("snr", "cnr", "tct", "cjv", "fber", "efc", "fwhm")
@@ -51,8 +69,19 @@ QUALITY: dict[str, Kind] = {
 """Numbers that need no truth, by name: those of MRIQC that we have, and our own."""
 
 
-VOLUME_TITLES = {"CSF": "CSF", "GM": "gray matter", "WM": "white matter", "intracranial": "inside the skull"}
-"""Volumes of `segment` in words."""
+VOLUME_TITLES = {
+    "CSF": "CSF",
+    "GM": "gray matter",
+    "WM": "white matter",
+    "intracranial": "inside the skull",
+    "lesion": "lesions",
+}
+"""Volumes of `segment` in words; lesions are part of the tissues that they lie in."""
+
+HARMLESS = {"unexplained": 1.0, "largest_block": 2.0, "lesion": 2.0}
+"""Values up to these are never far from others, however alike those are: outputs of good scans differ by as much from
+their scans (docs/results/consistency.md, in %), and as many ml of lesions are found in healthy people
+(docs/results/lesions.md)."""
 
 
 @dataclass(frozen=True)

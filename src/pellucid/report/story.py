@@ -176,11 +176,47 @@ def volumes_ml(story: ScanStory) -> dict[str, float]:
         story: Of one scan.
 
     Returns:
-        CSF, GM, WM and "intracranial"; empty if nothing was segmented.
+        CSF, GM, WM, "intracranial" and "lesion"; empty if nothing was segmented.
     """
     tissues = dict(from_records(story, "tissue_ml") or {})
-    inside = from_records(story, "intracranial_ml")
-    return {**tissues, **({} if inside is None else {"intracranial": inside})}
+    more = {
+        "intracranial": from_records(story, "intracranial_ml"),
+        "lesion": from_records(story, "lesion_ml"),
+    }
+    return {**tissues, **{name: value for name, value in more.items() if value is not None}}
+
+
+def consistency_of(story: ScanStory) -> Mapping[str, Any]:
+    """What the check of an output against its scan found.
+
+    Args:
+        story: Of one scan.
+
+    Returns:
+        As `pipelines.consistency` recorded it; empty if there was none.
+    """
+    return from_records(story, "consistency") or {}
+
+
+def filled_ml(story: ScanStory) -> float | None:
+    """How much was taken for lesions and has healthy tissue in its place.
+
+    Args:
+        story: Of one scan.
+
+    Returns:
+        Volume in ml; None if nothing was filled in, or nobody looked.
+    """
+    for record in reversed(story.records):
+        options = record.get("options") or {}
+        if options.get("lesions") != "inpaint":
+            continue
+        found = (record.get("lesions") or {}).get("ml")
+        made = [entry.get("lesion_ml") for entry in record.get("quality") or ()]
+        known = [float(value) for value in (found, *made) if value is not None]
+        if known:
+            return max(known)
+    return None
 
 
 def quality_of(story: ScanStory) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -190,7 +226,8 @@ def quality_of(story: ScanStory) -> tuple[dict[str, Any], dict[str, Any]]:
         story: Of one scan.
 
     Returns:
-        Two mappings from names to numbers; `noise` in %, `certainty` and `expected_error` come from the records.
+        Two mappings from names to numbers; `noise`, `unexplained`, `largest_block` and `inferred_error` in %,
+        `certainty` and `expected_error` come from the records.
     """
     noise = (from_records(story, "noise") or {}).get("share")
     made = from_records(story, "quality") or [{}]
@@ -198,5 +235,9 @@ def quality_of(story: ScanStory) -> tuple[dict[str, Any], dict[str, Any]]:
     certainty = from_records(story, "certainty")
     before = {} if noise is None else {"noise": 100 * noise}
     found = {"certainty": certainty, "expected_error": expected}
+    check, inferred = consistency_of(story), (from_records(story, "uncertainty") or {}).get("expected_error")
+    shares = {name: check.get(name) for name in ("unexplained", "largest_block")}
+    shares["inferred_error"] = inferred
+    found |= {name: 100 * share for name, share in shares.items() if share is not None}
     after = {name: value for name, value in found.items() if value is not None}
     return {**before, **story.quality_before}, {**after, **story.quality_after}

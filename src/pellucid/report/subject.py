@@ -178,7 +178,7 @@ def _volumes(story: ScanStory, group: Sequence[Mapping[str, Any]] | None) -> tup
             "",
             "",
             "",
-            f"{ml:.0f} ml",
+            f"{ml:.0f} ml" if ml >= 10 else f"{ml:.1f} ml",
             _stands(ml, group, "volumes_ml", name, story.suffix),
         )
         for name, ml in volumes_ml(story).items()

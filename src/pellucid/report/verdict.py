@@ -1,14 +1,35 @@
 """Usable, look, do not use: the rules, in one place. For research; nothing here is a medical judgement."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pellucid.pipelines.consistency import MOST, MOST_BLOCK
 from pellucid.pipelines.segment import UNSURE
 from pellucid.pipelines.synthesize import SMALL_ML
 from pellucid.report.edge import cut_faces, outside
-from pellucid.report.standing import FAR, QUALITY, VOLUME_TITLES, Crowd, crowd, number, worse_by, written
-from pellucid.report.story import ScanStory, findings_of, from_records, quality_of, volumes_ml, warnings_of
+from pellucid.report.standing import (
+    FAR,
+    HARMLESS,
+    QUALITY,
+    VOLUME_TITLES,
+    Crowd,
+    crowd,
+    number,
+    worse_by,
+    written,
+)
+from pellucid.report.story import (
+    ScanStory,
+    consistency_of,
+    filled_ml,
+    findings_of,
+    from_records,
+    quality_of,
+    volumes_ml,
+    warnings_of,
+)
 
 Word = Literal["usable", "look", "do not use"]
 WORDS: tuple[Word, ...] = ("usable", "look", "do not use")
@@ -27,6 +48,17 @@ COMPARED = ("snr", "cnr", "tct", "cjv")
 """Numbers that enhancing should not make worse. Sharpness and air do: noise makes both look better than they are."""
 CHANGED = 10.0
 """Mean absolute change inside the brain, in % of the window, that deserves a look."""
+FAR_BEYOND = 2.0
+"""An image that contradicts its scan by so many times what the check allows is not to be used: images that were moved
+by a voxel, or lost a lesion, do. Between, gaps between slices and slice profiles that the check does not know may be
+the reason, so it is for eyes (docs/results/consistency.md)."""
+CHECKED = "the output contradicts the scan"
+"""Words of the check's own warning, which the page says in plainer ones."""
+INFERRED = 5.0
+"""Inferred error in % from which detail between the scan's voxels is a guess: that of a T1w with slices of 5 mm
+(docs/results/uncertainty.md)."""
+EXPECTED = 20.0
+"""Expected error of a synthesized T1w, of 255, that deserves a look: twice that of heads whose truth is known."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +77,11 @@ def judge(story: ScanStory, group: Sequence[Mapping[str, Any]] | None = None) ->
 
     *do not use*: the scan failed or its file was refused; an image holds values that are not numbers, or one value
     everywhere; no brain was found; the certainty of the anatomy is below `UNSURE` (0.6), where fetuses inside the
-    mother are.
+    mother are; the image contradicts its scan by more than `FAR_BEYOND` times what the check allows.
 
-    *look*: the audit or a run warned; the certainty is below `DOUBTFUL` (0.7); what is inside the skull is below
+    *look*: the audit or a run warned; the image contradicts its scan by less; detail was inferred with an error to be
+    expected above `INFERRED`, a T1w synthesized with one above `EXPECTED`; more was filled in as lesions than healthy
+    people have; the certainty is below `DOUBTFUL` (0.7); what is inside the skull is below
     `SMALL_ML` (450 ml, newborns) or above `LARGE_ML`; more than `CUT` of the brain lies outside of the image, by its
     sections on the faces (see `edge`; less is a remark only); a number of `COMPARED` got worse by more than `WORSE`;
     the image changed by more than `CHANGED`; among at least `LEAST` scans of the same kind, a number lies on its bad
@@ -66,8 +100,12 @@ def judge(story: ScanStory, group: Sequence[Mapping[str, Any]] | None = None) ->
     grave = _grave(story)
     if story.failure:  # the rest of the rules would only repeat that nothing is there
         return Verdict("do not use", tuple(grave))
-    cut, remarks = _edge(story)
-    doubts = [*_told(story), *_anatomy(story), *cut, *_change(story), *_among(story, group)]
+    far, near = _against_scan(story)
+    cut, touching = _edge(story)
+    guessed, found = _inferred(story)
+    grave, remarks = [*grave, *far], [*touching, *found]
+    rest = [*_told(story), *_anatomy(story), *cut, *guessed, *_change(story), *_among(story, group)]
+    doubts = [*near, *rest]
     if grave or doubts:
         return Verdict("do not use" if grave else "look", (*grave, *doubts, *remarks))
     return Verdict("usable", ("No rule found a fault. Look at the pictures all the same.", *remarks))
@@ -115,7 +153,52 @@ def _grave(story: ScanStory) -> list[str]:
 def _told(story: ScanStory) -> list[str]:
     """What the audit and the runs warned of."""
     warned = [f"{f.get('message', '')}" for f in findings_of(story) if f.get("level") == "warn"]
-    return [*warned, *warnings_of(story)]
+    checked = bool(consistency_of(story))
+    return [*warned, *(words for words in warnings_of(story) if not (checked and CHECKED in words))]
+
+
+def _against_scan(story: ScanStory) -> tuple[list[str], list[str]]:
+    """Whether the image still is its scan, by the check of every output: reasons not to use it, and to look."""
+    check = consistency_of(story)
+    if check.get("agrees", True):
+        return [], []
+    share, block = (number(check.get(name)) or 0.0 for name in ("unexplained", "largest_block"))
+    # Noise and blur, which the check grants, are part of what is left.
+    granted = number(check.get("residual")) or 0.0
+    far = share > FAR_BEYOND * MOST or block > FAR_BEYOND * MOST_BLOCK + granted
+    if share > MOST:
+        what = f"acquired once more it differs by {100 * share:.1f} % of the range beyond noise and blur"
+    elif block > MOST_BLOCK + granted or far:
+        what = f"something of 8 mm appeared or vanished ({100 * block:.1f} % of the range)"
+    else:
+        what = "acquired once more it lacks detail that the scan has, or has it elsewhere"
+    advice = "Use the scan instead." if far else "Compare before and after, or use the scan."
+    words = f"The {story.after_name} image contradicts its scan: {what}. {advice}"
+    return ([words], []) if far else ([], [words])
+
+
+def _inferred(story: ScanStory) -> tuple[list[str], list[str]]:
+    """What was not measured: detail between voxels, another contrast, tissue in place of lesions. Reasons, remarks."""
+    doubts: list[str] = []
+    remarks: list[str] = []
+    numbers = quality_of(story)[1]
+    inferred, expected = number(numbers.get("inferred_error")), number(numbers.get("expected_error"))
+    if inferred is not None:
+        words = f"Detail between the scan's voxels was inferred: errors of {inferred:.1f} % of the range on average"
+        (doubts if inferred > INFERRED else remarks).append(f"{words} are to be expected.")
+    if expected is not None and expected > EXPECTED:
+        doubts.append(
+            f"The network expects errors of {expected:.0f} of 255 in its T1w image; heads have 9 to 11."
+        )
+    healthy, filled = HARMLESS["lesion"], filled_ml(story)
+    if filled is not None and filled > healthy:
+        words = f"{filled:.1f} ml were taken for lesions and show healthy tissue instead"
+        doubts.append(f"{words}: measure no lesions in this image, and look where they were.")
+    found = number(from_records(story, "lesion_ml"))
+    if found is not None and found > healthy:
+        words = f"{found:.1f} ml of lesions were found, more than in healthy people (up to {healthy:.0f} ml)"
+        remarks.append(f"{words}: labels there are guesses, and raters find more.")
+    return doubts, remarks
 
 
 def _anatomy(story: ScanStory) -> list[str]:
@@ -191,6 +274,8 @@ def far_out(part: str, name: str, value: Any, others: Crowd) -> str:
     read = number(value)
     place = None if read is None else others.standing(read)
     kind = QUALITY.get(name) if part != "volumes_ml" else None
+    if read is not None and read <= HARMLESS.get(name, -math.inf):
+        return ""
     if place is None or worse_by(place.z, kind.direction if kind else "") <= FAR:
         return ""
     title, unit = name, ""

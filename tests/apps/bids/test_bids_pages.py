@@ -21,7 +21,7 @@ from pellucid.apps.bids.options import StudyOptions
 from pellucid.apps.bids.quality import compared, judged
 from pellucid.apps.bids.scan import Unit
 from pellucid.apps.bids.study import Study
-from pellucid.apps.bids.tasks import Step, _images, _maps
+from pellucid.apps.bids.tasks import Step, _images, _maps, _trusted
 from pellucid.apps.bids.work import do
 from pellucid.apps.stories import scan_stories
 from pellucid.errors import PellucidError
@@ -29,7 +29,9 @@ from pellucid.io.volume import Volume
 from pellucid.pipelines.record import Run, describe
 from pellucid.pipelines.result import Result
 from pellucid.report.standing import written
+from pellucid.report.verdict import CHECKED
 
+CHECK = {"residual": 0.06, "unexplained": 0.0512, "largest_block": 0.0345}
 DOUBT = "the network never saw a head like this"
 
 
@@ -52,16 +54,24 @@ def study(dataset, phantom: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPa
                 clock.notes["output_grid"] = describe(grid)
             if verb == "segment":
                 sizes = {"CSF": 300.0, "GM": 600.5, "WM": 500.0}
-                clock.notes |= {"certainty": 0.81, "tissue_ml": sizes, "intracranial_ml": 1400.5}
-                numbers = {"certainty": 0.81, "intracranial_ml": 1400.5}
+                clock.notes |= {
+                    "certainty": 0.81,
+                    "tissue_ml": sizes,
+                    "intracranial_ml": 1400.5,
+                    "lesion_ml": 4.25,
+                }
+                numbers = {"certainty": 0.81, "intracranial_ml": 1400.5, "lesion_ml": 4.25}
                 numbers |= {f"{name}_ml": value for name, value in sizes.items()}
                 numbers |= {f"{name}_before": value for name, value in before.items()}
                 labels = Result(tissue, tissue, tissue, clock.record(scan, {}), probseg=chances)
                 yield Step(verb, _maps(unit.scan, labels, None), labels.record, numbers)
             elif verb == "enhance":
                 clock.notes["noise"] = {"share": 0.02345, "removed": False}
+                clock.notes["consistency"] = {**CHECK, "agrees": unit.scan.subject != "02"}
+                clock.notes["uncertainty"] = {"expected_error": 0.0312}
                 found = compared(scan, clear, labels, before) | {"noise_before": 2.345}
                 made = Result(clear, tissue, tissue, clock.record(scan, {}))
+                found |= _trusted(made.record)
                 yield Step(verb, _images(unit.scan, made, labels, None, found["qi"]), made.record, found)
             elif unit.scan.suffix != "T1w":
                 clock.warnings.append(f"{unit.scan.path}: {DOUBT}")
@@ -104,6 +114,19 @@ def test_pages_have_the_numbers_of_the_table_and_the_reasons_of_failures(study: 
     assert row["noise_before"] == "2.345" and float(row["change_after"]) > 1
     for name, unit in (("noise_before", "%"), ("change_after", "%"), ("snr_before", ""), ("tct_after", "")):
         assert f'<td class="value">{written(row[name], unit)}</td>' in one, name
+    told = [
+        row[name]
+        for name in ("unexplained_after", "largest_block_after", "inferred_error_after", "lesion_ml")
+    ]
+    assert told == ["5.12", "3.45", "3.12", "4.25"] and row["agrees_with_scan"] == "True"
+    for shown in ("5.12 %", "3.45 %", "3.12 %", "4.2 ml"):
+        assert f'<td class="value">{shown}</td>' in one
+    assert "4.2 ml of lesions were found" in one and "contradicts" not in one
+    assert (
+        "The enhanced image contradicts its scan: acquired once more it differs by 5.1 %"
+        in found["sub-02.html"]
+    )
+    assert "contradicts its scan" in found["group.html"] and rows["sub-02_T2w"]["agrees_with_scan"] == "False"
     assert f"{float(row['GM_ml']):.0f} ml" in one and "Ran the enhancing network." in one
     assert "age 30 years, read from &#39;30 (years" in one and "logs/sub-01/" in one
     assert (
@@ -156,6 +179,22 @@ def test_a_warning_is_about_its_own_image(study: Study) -> None:
         for story in (enhanced, made)
     ]
     assert told == [[], record["warnings"]]
+
+
+def test_a_contradiction_on_a_grid_that_is_not_shown_is_told(study: Study) -> None:
+    unit = units(study)[0]
+    do(unit, study)
+    root, out = Path(study.root), Path(study.out)
+    (record,) = units_of(root, out, "01")
+    shown = next(task for name, task in record["tasks"].items() if name.startswith("enhance"))
+    said = f"sub-01: {CHECKED}: by 9 %"
+    other = {**shown, "consistency": {**CHECK, "agrees": False}, "warnings": [said, "Odd."]}
+    for more, told in ((other, True), ({**shown, "warnings": [DOUBT]}, False)):
+        both = {**record, "tasks": {**record["tasks"], "enhance 1x1x1 mm": more}}
+        made = next(one for one in recorded(both, root, out) if one.pipeline == "enhance")
+        words = "The image on the grid of 1x1x1 mm, not shown here, contradicts its scan."
+        assert made.record["warnings"] == (["Odd.", words] if told else [DOUBT])
+        assert made.record["consistency"] == shown["consistency"], "numbers are those of the first grid"
 
 
 def test_a_unit_that_died_before_its_record_is_in_the_table_and_has_a_page(study: Study) -> None:

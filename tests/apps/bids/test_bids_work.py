@@ -320,3 +320,6 @@ def test_a_second_try_has_the_options_of_the_first(unit: Unit, study: Study) -> 
     unit = dataclasses.replace(unit, scans=(dataclasses.replace(unit.scan, session="x"),))
     words = "--participant-label 01 --session-label x --task segment --fuse --output-spaces native iso --resume -v"
     assert logs.again(unit, told).endswith(f"participant {words}")
+    assert set(work.MATTERS) <= set(logs.REPEATED), "else --resume would refuse the second try"
+    filtered = logs.again(unit, again(study, bids_filter_file=Path("a b.json"), random_seed=3))
+    assert f"--bids-filter-file '{Path.cwd()}/a b.json' --random-seed 3 --resume" in filtered

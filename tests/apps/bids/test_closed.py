@@ -47,13 +47,13 @@ def test_other_participants_are_done_and_tables_know_of_the_closed(dataset, monk
     root, out, told = dataset("sub-1_T1w", "sub-10_T1w"), tmp_path / "out", []
     shut(monkeypatch, root / "sub-1")
 
-    def worked(units, study, tell):
+    def worked(units, study, tell, sent):
         assert [unit.name for unit in units] == ["sub-10_T1w"], "sub-1 is no prefix of it"
         return [Outcome("sub-10_T1w", "10", "ok")]
 
     monkeypatch.setattr(run, "run_local", worked)
     options = StudyOptions(skip_bids_validation=True, resume=True)
-    outcomes = run.participant(root, out, options, command="", begun=lambda count: told.append)
+    outcomes = run.participant(root, out, options, command="", begun=lambda *_: told.append)
     assert [(one.name, one.status) for one in outcomes] == [("sub-1_anat", "failed"), ("sub-10_T1w", "ok")]
     need = "need a folder we may read, got permission denied. Change its rights"
     assert told[0].message.startswith(f"{root / 'sub-1'}: {need}")
@@ -65,8 +65,8 @@ def test_other_participants_are_done_and_tables_know_of_the_closed(dataset, monk
     assert row.startswith("sub-1_anat\tsub-1\tn/a\tanat\tfailed\tsub-1: need a folder we may read")
 
     monkeypatch.undo()
-    monkeypatch.setattr(run, "run_local", lambda units, study, tell: [])
-    run.participant(root, out, options, command="", begun=lambda count: told.append)
+    monkeypatch.setattr(run, "run_local", lambda units, study, tell, sent: [])
+    run.participant(root, out, options, command="", begun=lambda *_: told.append)
     assert not crash.exists(), "what is mended is no failure any more"
 
 
@@ -74,6 +74,4 @@ def test_a_study_of_closed_folders_only_says_so(dataset, monkeypatch, tmp_path) 
     root = dataset("sub-1_T1w")
     shut(monkeypatch, root / "sub-1")
     with pytest.raises(PellucidError, match="got none, and sub-1, which we may not read"):
-        run.participant(
-            root, tmp_path / "out", StudyOptions(), command="", begun=lambda count: lambda one: None
-        )
+        run.participant(root, tmp_path / "out", StudyOptions(), command="", begun=lambda *_: lambda one: None)

@@ -112,6 +112,16 @@ def test_only_sessions_without_t1w_are_synthesized(dataset) -> None:
     assert len(every) == len(scans)
 
 
+def test_no_two_units_have_one_name_for_the_second_would_remove_what_the_first_made(dataset) -> None:
+    scans = find_scans(dataset(*ALL), StudyOptions())
+    for synthesize in ("missing", "all"):
+        planned = units(scans, StudyOptions(fuse=True, synthesize=synthesize))
+        names = [unit.name for unit in planned]
+        assert len(names) == len(set(names)), "a session of one scan has nothing to be fused"
+        alone = next(unit for unit in planned if unit.name == "sub-02_part-mag_T2w")
+        assert alone.tasks == ("enhance", "segment", "synthesize")
+
+
 def test_names_say_whose_voxels_they_describe() -> None:
     t2w = Scan("", "", "01", "b", (("acq", "x"), ("run", "02")), "T2w")
     t1w = dataclasses.replace(t2w, suffix="T1w", entities=(), session=None)
@@ -194,7 +204,8 @@ def test_images_of_other_kinds_are_left_out_and_told_of(dataset, caplog) -> None
     )
     (root / "sub-01/anat/sub-01_T1w.nii.gz").with_name("sub-01_desc-brain_mask.nii.gz").write_bytes(b"")
     assert names(root) == ["sub-01_T1w"]
-    (said,) = [record.getMessage() for record in caplog.records]
+    said, empty = [record.getMessage() for record in caplog.records]
+    assert empty.endswith("no scan that the options ask for in sub-02")
     kinds = "1 PDT2, 1 UNIT1, 1 made from scans (desc-, space- and the like), 1 t1w"
     assert said == f"{root}: left out: anatomical images of other kinds: {kinds}"
 
@@ -242,3 +253,24 @@ def test_ages_of_sessions_in_months_and_in_weeks_by_the_tables_json(dataset) -> 
     (root / "sessions.json").write_text('{"age": {"Units": "weeks"}}')
     ages = [scan.facts["age_years"] for scan in find_scans(root, StudyOptions())]
     assert ages == [0.5, 1.5, pytest.approx(0.498, abs=1e-3)]
+
+
+def test_participants_and_sessions_without_scans_are_told_of(
+    dataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = dataset("sub-01_ses-a_T1w", "sub-02_T1w", "sub-04_ses-a_T1w", "sub-04_ses-b_T2w")
+    (root / "sub-01/ses-b/anat").mkdir(parents=True)
+    (root / "sub-03/anat").mkdir(parents=True)
+    (root / "sub-05.txt").write_text("no folder")
+
+    def told(**options: object) -> str:
+        caplog.clear()
+        find_scans(root, StudyOptions(**options))  # type: ignore[arg-type]
+        return " ".join(
+            record.getMessage() for record in caplog.records if "ask for in" in record.getMessage()
+        )
+
+    assert told().endswith("no scan that the options ask for in sub-01/ses-b, sub-03")
+    assert told(participant_label=("02", "04")) == ""
+    assert told(participant_label=("04",), session_label=("b",)) == ""
+    assert told(participant_label=("01", "04"), session_label=("a",)) == ""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pellucid.apps.bids.gpus import CHOOSING, hand_out
-from pellucid.apps.bids.pool import Queue, Tell, drive
+from pellucid.apps.bids.pool import Queue, Sent, Tell, drive
 from pellucid.apps.bids.scan import Unit
 from pellucid.apps.bids.study import Study
 from pellucid.apps.bids.work import Outcome
@@ -37,7 +37,9 @@ class Jobs(NamedTuple):
     """Further keywords of dask-jobqueue."""
 
 
-def run_on_cluster(units: Sequence[Unit], study: Study, tell: Tell) -> list[Outcome]:
+def run_on_cluster(
+    units: Sequence[Unit], study: Study, tell: Tell, sent: Sent | None = None
+) -> list[Outcome]:
     """Do units on the workers of a cluster, which see the same files by the same names.
 
     A worker that dies is Dask's business: its units go to others; one that took several workers with it is reported.
@@ -46,6 +48,7 @@ def run_on_cluster(units: Sequence[Unit], study: Study, tell: Tell) -> list[Outc
         units: What to do.
         study: Where, and how.
         tell: Told of every outcome.
+        sent: Told of every unit that goes to a worker.
 
     Returns:
         One outcome for each unit that was begun.
@@ -57,13 +60,13 @@ def run_on_cluster(units: Sequence[Unit], study: Study, tell: Tell) -> list[Outc
     with _client(study) as (client, jobs):
         if jobs is not None and options.omp_nthreads is None:
             study = study.with_threads(jobs.cores)
-        # A warning, so that it is seen: it is the only place where a long run can be watched.
-        logger.warning("progress is shown at %s", client.dashboard_link)
+        # A warning, so that it is seen: it has workers and memory, which ours has not.
+        logger.warning("Dask's own page: %s", client.dashboard_link)
         if options.device in CHOOSING:
             hand_out(client)
         threads = sum(client.nthreads().values())
         limit = max(AHEAD * threads, AHEAD * (jobs.number if jobs else 0), 8)
-        queue = Queue(study, deque(units), limit, options.mem_gb or math.inf)
+        queue = Queue(study, deque(units), limit, options.mem_gb or math.inf, sent)
         drive(queue, client.get_executor(pure=False), tell)
         return queue.outcomes
 

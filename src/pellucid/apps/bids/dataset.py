@@ -38,6 +38,7 @@ diagnosis:** a network can invent or remove structure; keep the scans beside wha
 | `*_dseg`, `*_label-<GM, WM, CSF>_probseg` | tissues (BIDS's numbers: 1 gray, 2 white, 3 CSF) and their probabilities |
 | `*_desc-structures_dseg` | structures (FreeSurfer's numbers), volumes in the TSV beside it |
 | `*_desc-brain_mask` | brain with the CSF around it |
+| `*_desc-lesion_mask` | what the network takes for lesions; raters find more |
 | `*_iqm.json`, `iqm.tsv` | quality of each scan before and after, volumes, age; `iqm.json` says what the columns mean |
 | `sub-*.html`, `group.html` | pages for people: pictures, numbers, verdicts, failures with reasons |
 | `*_record.json` | what was done to a scan: input and output hashes, options, weights, warnings, failures |

@@ -11,6 +11,7 @@ from pellucid.apps.bids.publish import RECORD, read_record
 from pellucid.apps.bids.scan import Scan, entities_of
 from pellucid.apps.bids.tasks import BIDS_TISSUES
 from pellucid.apps.stories import Recorded
+from pellucid.report.verdict import CHECKED
 from pellucid.synthesis import TISSUES
 from pellucid.weights import file_digest
 
@@ -88,8 +89,16 @@ def recorded(record: Mapping[str, Any], root: Path, out: Path) -> list[Recorded]
     """
     said = [{"path": _relative(entry), "sha256": entry.get("sha256", "")} for entry in record["inputs"]]
     tasks: dict[str, Mapping[str, Any]] = {}
-    for task in record["tasks"].values():
-        tasks.setdefault(task["pipeline"], task)
+    for grid, task in record["tasks"].items():
+        verb = task["pipeline"]
+        if verb in tasks:
+            warned = [
+                *tasks[verb].get("warnings", ()),
+                *_of_another_grid(grid.removeprefix(f"{verb} "), task),
+            ]
+            tasks[verb] = {**tasks[verb], "warnings": list(dict.fromkeys(warned))}
+        else:
+            tasks[verb] = task
     return [
         Recorded(
             path=out,
@@ -105,6 +114,15 @@ def recorded(record: Mapping[str, Any], root: Path, out: Path) -> list[Recorded]
         )
         for verb, task in tasks.items()
     ]
+
+
+def _of_another_grid(grid: str, task: Mapping[str, Any]) -> list[str]:
+    """What must be known of images that are not shown."""
+    said = [words for words in task.get("warnings", ()) if CHECKED not in words]
+    agrees = (task.get("consistency") or {}).get("agrees", True)
+    return (
+        said if agrees else [*said, f"The image on the grid of {grid}, not shown here, contradicts its scan."]
+    )
 
 
 def checked(

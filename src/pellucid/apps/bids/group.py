@@ -30,11 +30,17 @@ WHO = {
     "CSF_ml": "Volume in ml.",
     "GM_ml": "Volume in ml.",
     "WM_ml": "Volume in ml.",
+    "lesion_ml": "Volume of what the network takes for lesions, in ml; healthy people have up to 2.",
     "certainty": "Mean certainty of the labels, 0 to 1, not calibrated; below 0.6 they are of little use.",
     "noise_before": "Noise of the scan, in % of its intensity range.",
     "change_after": "Mean absolute change inside the brain by enhancement, in % of the intensity range.",
     "qi": "BME-X's quality index: TCT before / TCT after; near 1 the scan was clear already.",
+    "agrees_with_scan": "Whether the enhanced image, acquired once more, gives the scan (docs: how far to trust it).",
+    "unexplained_after": "What it differs then beyond noise and blur, in % of the intensity range; below 4.",
+    "largest_block_after": "Largest mean of that difference over 8 mm, in % of the intensity range.",
+    "inferred_error_after": "Mean error to be expected where voxels were inferred, in % of the intensity range.",
     "synth_expected_error": "Mean absolute error of the synthesized T1w in the brain, expected; white matter is 110.",
+    "synth_filled_ml": "Volume that was taken for lesions there and shows healthy tissue, in ml.",
 }
 """Columns but those of metrics, with what they mean."""
 

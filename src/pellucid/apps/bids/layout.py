@@ -81,6 +81,9 @@ def find_scans(root: Path, options: StudyOptions, closed: Sequence[Path] = ()) -
         raise wrong(str(root), need=f"scans ({', '.join(SUFFIXES)}) that the options ask for", got=got)
     if left:
         logger.warning("%s: left out: %s", root, left)
+    if empty := _without_scans(root, found.values(), wanted, sessions, closed):
+        shown = ", ".join(empty[:5]) + (f" and {len(empty) - 5} more" if len(empty) > 5 else "")
+        logger.warning("%s: no scan that the options ask for in %s", root, shown)
     order = {suffix: place for place, suffix in enumerate(SUFFIXES)}
     return sorted(
         found.values(), key=lambda scan: (scan.subject, scan.session or "", order[scan.suffix], scan.relative)
@@ -100,6 +103,26 @@ def _left_out(layout: Any, subjects: Sequence[str]) -> str:
             counted[suffix] += 1
     said = ", ".join(f"{count} {kind}" for kind, count in sorted(counted.items()))
     return f"anatomical images of other kinds: {said}" if said else ""
+
+
+def _without_scans(
+    root: Path,
+    scans: Iterable[Scan],
+    subjects: Sequence[str],
+    sessions: Sequence[str],
+    closed: Sequence[Path],
+) -> list[str]:
+    """Participants and sessions that nothing will be done for; folders that may not be read are told of elsewhere."""
+    full = {place for scan in scans for place in (scan.folder.parent, scan.folder.parents[1])}
+    shut = {place for folder in closed for place in (folder, *folder.parents)}
+    found = []
+    # Folders, since pybids does not know those without a file.
+    named = [root / f"sub-{name}" for name in subjects]
+    for home in sorted(named or filter(Path.is_dir, root.glob("sub-*"))):
+        visits = [] if Path(home.name) in shut else sorted(filter(Path.is_dir, home.glob("ses-*")))
+        wanted = [place for place in visits if not sessions or place.name.removeprefix("ses-") in sessions]
+        found += [place.relative_to(root) for place in wanted or ([] if visits and sessions else [home])]
+    return [place.as_posix() for place in found if place not in full | shut]
 
 
 def _derived(path: str) -> bool:

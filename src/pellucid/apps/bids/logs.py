@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from pellucid import config, runtime
@@ -16,8 +17,12 @@ from pellucid.apps.bids.scan import Unit
 from pellucid.apps.bids.study import Study
 from pellucid.errors import PellucidError, is_out_of_memory
 
+logger = logging.getLogger(__name__)
+
 CRASH = "_crash.json"
 """Ending of what is left of a failure."""
+BEGAN = "began on "
+"""What a log says before machine and process."""
 REPEATED = (
     "task",
     "synthesize",
@@ -29,6 +34,7 @@ REPEATED = (
     "device",
     "precision",
     "denoise",
+    "random_seed",
 )
 """Options that a second try must have too."""
 
@@ -113,14 +119,19 @@ def again(unit: Unit, study: Study) -> str:
     if unit.scan.session:
         words += ["--session-label", unit.scan.session]
     for name in REPEATED:
-        value = getattr(study.options, name)
+        value: Any = getattr(study.options, name)
         if value is True:
             words += [f"--{name.replace('_', '-')}"]
         elif value != getattr(StudyOptions(), name):
             several = isinstance(value, tuple)
-            given = [",".join(value)] if name == "task" else map(str, value if several else [value])
+            given = [",".join(value)] if name == "task" else map(_given, value if several else [value])
             words += [f"--{name.replace('_', '-')}", *given]
     return shlex.join([*words, "--resume", "-v"])
+
+
+def _given(value: Any) -> str:
+    """A value as a shell is given it; whoever tries again may be in another folder."""
+    return str(value.absolute() if isinstance(value, Path) else value)
 
 
 def write_times(unit: Unit, study: Study, times: dict[str, Any]) -> None:
@@ -179,4 +190,5 @@ def logged(unit: Unit, study: Study) -> Iterator[float]:
         stack.callback(package.setLevel, before)
         package.addHandler(handler)
         stack.callback(package.removeHandler, handler)
+        logger.info("%s: %s%s, process %d", unit.name, BEGAN, socket.gethostname(), os.getpid())
         yield time.monotonic()

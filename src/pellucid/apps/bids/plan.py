@@ -40,11 +40,13 @@ def units(scans: Sequence[Scan], options: StudyOptions) -> list[Unit]:
     for _, members in groupby(scans, key=lambda scan: (scan.subject, scan.session)):
         session = list(members)
         chosen = _synthesized(session, options)
+        # One scan has nothing to be fused with: as a unit of its own it would have the name of the scan's other one.
+        fused = options.fuse and len(chosen) > 1
         for scan in session:
-            tasks = (*single, "synthesize") if scan in chosen and not options.fuse else single
+            tasks = (*single, "synthesize") if scan in chosen and not fused else single
             if tasks:
                 made.append(Unit((scan,), tasks, memory_gb([scan], tasks, options)))
-        if options.fuse and chosen:
+        if fused:
             made.append(Unit(tuple(chosen), ("synthesize",), memory_gb(chosen, ["synthesize"], options)))
     return made
 

@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 Tell: TypeAlias = Callable[[Outcome], None]
 """Is told of every unit that is finished."""
 
+Sent: TypeAlias = Callable[[Unit], None]
+"""Is told of every unit that goes to a worker, at every try."""
+
 DIED = "the worker died, killed from outside or for want of memory: see --nprocs and --mem-gb"
 
 
@@ -39,6 +42,7 @@ class Queue:
     """Units at the same time."""
     memory_gb: float
     """All of them together."""
+    sent: Sent | None = None
     running: dict[Future[Outcome], Unit] = field(default_factory=dict)
     suspects: deque[Unit] = field(default_factory=deque)
     """Units that ran when a worker died; each is tried alone, so that the guilty one is known."""
@@ -74,7 +78,7 @@ class Queue:
             self.suspects.clear()
 
 
-def run_local(units: Sequence[Unit], study: Study, tell: Tell) -> list[Outcome]:
+def run_local(units: Sequence[Unit], study: Study, tell: Tell, sent: Sent | None = None) -> list[Outcome]:
     """Do units in processes of this machine.
 
     A process that dies takes its pool with it: a new one is made, and those that ran are tried one by one.
@@ -83,6 +87,7 @@ def run_local(units: Sequence[Unit], study: Study, tell: Tell) -> list[Outcome]:
         units: What to do, in this order.
         study: Where, and how.
         tell: Told of every outcome.
+        sent: Told of every unit that goes to a worker.
 
     Returns:
         One outcome for each unit that was begun.
@@ -99,7 +104,7 @@ def run_local(units: Sequence[Unit], study: Study, tell: Tell) -> list[Outcome]:
             largest.memory_gb,
             memory,
         )
-    queue = Queue(study, deque(units), min(options.nprocs, len(units)), memory)
+    queue = Queue(study, deque(units), min(options.nprocs, len(units)), memory, sent)
     while queue.waiting or queue.suspects:
         with _processes(queue.limit, options.device) as pool:
             drive(queue, pool, tell)
@@ -117,6 +122,8 @@ def drive(queue: Queue, pool: Executor, tell: Tell) -> None:
     while True:
         while (unit := queue.next()) is not None:
             try:
+                if queue.sent is not None:
+                    queue.sent(unit)
                 queue.running[pool.submit(do, unit, queue.study)] = unit
             except BrokenProcessPool:
                 queue.waiting.appendleft(unit)

@@ -23,6 +23,7 @@ from pellucid.apps.bids.publish import RECORD, read_record, write_whole
 from pellucid.apps.bids.reports import group_pages, participant_pages
 from pellucid.apps.bids.scan import Unit
 from pellucid.apps.bids.study import WORK, Study
+from pellucid.apps.bids.watch import Watch, watched
 from pellucid.apps.bids.work import Outcome, options_of
 from pellucid.errors import wrong
 from pellucid.io.disk import make_folder
@@ -39,7 +40,7 @@ def participant(
     options: StudyOptions,
     *,
     command: str,
-    begun: Callable[[int], Tell],
+    begun: Callable[[int, Path], Tell],
 ) -> list[Outcome]:
     """Do the work on every scan that the options ask for.
 
@@ -48,7 +49,7 @@ def participant(
         out: Folder of the derivatives.
         options: All options.
         command: The line that started this, for crash files.
-        begun: Told how many units there are; gives what is to be told of every outcome.
+        begun: Told how many units there are, and of the page to watch; gives what is to be told of every outcome.
 
     Returns:
         What became of each unit.
@@ -79,21 +80,38 @@ def participant(
         _tidy(study, subjects)
         forget(study, subjects)
         write_dataset_files(root, out)
-        if not options.skip_bids_validation:
-            _validate(root, out)
-        run = run_local if options.executor == "local" else run_on_cluster
-        tell = begun(len(planned) + len(shut))
-        refused = [refuse(unit, study) for unit in shut]
-        for outcome in refused:
-            tell(outcome)
-        outcomes = [*refused, *run(planned, study, tell)]
-        participant_pages(root, out, subjects, nprocs=options.nprocs)
+        with watched(study, subjects) as watch:
+            watch.plan([*planned, *shut])
+            tell = begun(watch.total, watch.page)
+            if not options.skip_bids_validation:
+                watch.say("asking the BIDS validator")
+                _validate(root, out)
+            watch.say("working")
+            outcomes = _work(planned, shut, study, watch, tell)
+            watch.say("making pages")
+            participant_pages(root, out, subjects, nprocs=options.nprocs)
         if not options.keep_work:
             _tidy(study, subjects)
     if not options.keep_work:
         for folder in (study.locks, study.work, Path(study.out) / WORK):
             _remove_empty(folder)
     return outcomes
+
+
+def _work(
+    planned: Sequence[Unit], shut: Sequence[Unit], study: Study, watch: Watch, tell: Tell
+) -> list[Outcome]:
+    """Do all units, and tell of each outcome."""
+
+    def both(outcome: Outcome) -> None:
+        watch.tell(outcome)
+        tell(outcome)
+
+    refused = [refuse(unit, study) for unit in shut]
+    for outcome in refused:
+        both(outcome)
+    run = run_local if study.options.executor == "local" else run_on_cluster
+    return [*refused, *run(planned, study, both, watch.sent)]
 
 
 def group(root: Path, out: Path, *, nprocs: int = 1) -> list[Path]:
@@ -155,7 +173,7 @@ def _tidy(study: Study, subjects: Sequence[str]) -> None:
         for home in (out / f"sub-{subject}", out / "logs" / f"sub-{subject}"):
             for left in home.rglob(".pellucid-*"):
                 left.unlink(missing_ok=True)
-    for left in out.glob(".pellucid-*"):
+    for left in (*out.glob(".pellucid-*"), *out.glob("logs/.pellucid-*")):
         # Another run may be about to move its own to its place.
         if left.is_file() and time.time() - left.stat().st_mtime > STALE_SECONDS:
             left.unlink(missing_ok=True)

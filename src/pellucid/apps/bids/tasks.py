@@ -1,6 +1,6 @@
 """What is made of a scan: pipelines run, and their results as derivatives with sidecars."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
@@ -132,8 +132,18 @@ def _anatomical(unit: Unit, volume: Volume, study: Study, space: str, *, judge: 
         clear = enhance_volume(volume, enhancer, EnhanceOptions(**common, denoise=options.denoise), run=run)
         found: dict[str, Any] = compared(shown, clear.volume, labels, before) if judge else {}
         found["noise_before"] = round(100 * clear.record["noise"]["share"], 3)
+        found |= _trusted(clear.record)
         images = _images(scan, clear, labels, res, found.get("qi"))
         yield Step("enhance", images, clear.record, found if judge else {})
+
+
+def _trusted(record: Mapping[str, Any]) -> dict[str, Any]:
+    """How far an enhanced image may be trusted, by its record: columns of the group's table, shares in %."""
+    check, inferred = record.get("consistency") or {}, record.get("uncertainty") or {}
+    shares = {name: check.get(name) for name in ("unexplained", "largest_block")}
+    shares["inferred_error"] = inferred.get("expected_error")
+    told = {f"{name}_after": round(100 * share, 3) for name, share in shares.items() if share is not None}
+    return told | ({"agrees_with_scan": check["agrees"]} if "agrees" in check else {})
 
 
 def _sidecar(scan: Scan, res: str | None, description: str, **more: Any) -> dict[str, Any]:
@@ -242,4 +252,5 @@ def _synthesized(unit: Unit, volumes: Sequence[Volume], study: Study) -> Step:
         ),
     ]
     found = made.record["quality"][0]
-    return Step("synthesize", products, made.record, {"synth_expected_error": found["expected_error"]})
+    columns = {"synth_expected_error": found["expected_error"], "synth_filled_ml": found["lesion_ml"]}
+    return Step("synthesize", products, made.record, columns)

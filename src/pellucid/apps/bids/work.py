@@ -40,9 +40,9 @@ logger = logging.getLogger(__name__)
 MATTERS = ("synthesize", "output_spaces", "frame", "device", "precision", "denoise", "random_seed")
 """Options that decide the bytes of an output, beside the tasks of the unit."""
 USED = {
-    "enhance": ("default", "slices", "anatomy"),
-    "segment": ("anatomy",),
-    "synthesize": ("t1w", "anatomy"),
+    "enhance": ("default", "slices", "anatomy", "lesions"),
+    "segment": ("anatomy", "lesions"),
+    "synthesize": ("t1w", "anatomy", "lesions"),
 }
 """Weights of each task."""
 _TIMES = ("date", "seconds", "peak_memory_mb")
@@ -129,6 +129,7 @@ def _attempt(
         volumes = [load(scan, study.options.frame) for scan in unit.scans]
         record["findings"] = [vars(finding) for volume in volumes for finding in volume.findings]
         task = unit.tasks[0]
+        logger.info("%s: read; to do: %s", unit.name, ", ".join(unit.tasks))
         for step in steps(unit, volumes, study):
             task = step.task
             for product in step.products:
@@ -141,6 +142,8 @@ def _attempt(
             record["tasks"][grid] = kept
             record["quality"] |= step.quality
             times[grid] = {key: step.record[key] for key in ("seconds", "peak_memory_mb")}
+            sides = " x ".join(f"{side:.3g}" for side in step.record["output_grid"]["spacing_mm"])
+            logger.info("%s: %s is done, in voxels of %s mm", unit.name, step.task, sides)
     except (PellucidError, OSError, MemoryError, RuntimeError) as problem:
         record["failures"].append({"task": task, "kind": type(problem).__name__, "message": worded(problem)})
         return problem

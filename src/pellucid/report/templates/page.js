@@ -32,3 +32,12 @@ for (const label of document.querySelectorAll(".filter")) {
     for (const row of body.rows) row.hidden = !row.textContent.toLowerCase().includes(words);
   });
 }
+for (const told of document.querySelectorAll("[data-written]")) {
+  const tell = () => {
+    const seconds = (Date.now() - Date.parse(told.dataset.written)) / 1000;
+    told.querySelector(".age").textContent = seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`;
+    told.hidden = seconds < Number(told.dataset.patience);
+  };
+  tell();
+  setInterval(tell, 5000);
+}
