@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from pellucid import runtime
 from pellucid.inference.predictor import repeat_edges, room
 from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
@@ -99,6 +100,7 @@ def _seen(
     with torch.inference_mode():
         guide = network.guide(known.classes[None].to(next(network.buffers()).device))[0].cpu()
     known = known._replace(classes=guide)  # twenty classes go
+    runtime.trim_memory()
     seen, (x, y, z) = room(1 + len(guide), grid.shape), grid.shape
     seen[0, :x, :y, :z] = image[0]
     for channel, values in zip(seen[1:, :x, :y, :z], guide, strict=True):
