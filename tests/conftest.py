@@ -20,7 +20,7 @@ MEANS = {0: 0.02, 1: 0.25, 2: 0.6, 3: 0.95}
 @pytest.fixture(autouse=True)
 def memory_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands that run inside of the tests' process leave its memory alone: that cannot be undone."""
-    monkeypatch.setattr(runtime, "keep_memory", lambda: None)
+    monkeypatch.setattr(runtime, "keep_memory", lambda keep=True: None)
 
 
 @pytest.fixture

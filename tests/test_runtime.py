@@ -108,20 +108,23 @@ KEPT = """
 import numpy as np
 from pellucid import runtime
 {0}
-held = np.ones(20_000_000)
-full = runtime.memory_mb()
-del held
-runtime.trim_memory()
+for _ in range(2):  # once, so that the C library learns how large blocks are
+    held = [np.ones(2_000_000) for _ in range(10)]
+    full = runtime.memory_mb()
+    first = held.pop(0)
+    del held
 print(full - runtime.memory_mb())
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps what is free, and can let go")
-@pytest.mark.parametrize(("before", "kept"), [("runtime.keep_memory()", True), ("", False)])
+@pytest.mark.parametrize(
+    ("before", "kept"), [("runtime.keep_memory()", True), ("runtime.keep_memory(False)", False)]
+)
 def test_memory_that_is_free_stays_only_if_that_is_asked_for(before: str, kept: bool) -> None:
     words = [sys.executable, "-c", KEPT.format(before)]
     gone = float(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
-    assert (gone < 20) is kept and (gone > 140) is not kept
+    assert (gone < 20) is kept and (gone > 120) is not kept
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -27,8 +27,7 @@ def _check_once(options: ScanOptions, *names: str) -> None:
     """Say once what is wrong for every scan: the device, or weights; and set up memory for all of them."""
     from pellucid import runtime, weights
 
-    if options.memory is None:
-        runtime.keep_memory()
+    runtime.keep_memory(options.memory is None)
     runtime.device(options.device)
     for name in names:
         weights.path(name)

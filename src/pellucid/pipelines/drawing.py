@@ -150,7 +150,7 @@ def healed(found: Drawn, image: Image) -> Image:
     """
     if found.lesion is None:
         return image
-    grouped, _ = _grouped(found.coarse, found.grid)
+    grouped = _grouped(found.coarse, found.grid)[0]
     wide = spread(found.lesion)[0]
     for chance, solid in zip(grouped, _beneath(grouped), strict=True):
         chance.lerp_(solid, wide)

@@ -15,7 +15,7 @@ from pellucid.ops.head import head_box
 from pellucid.ops.labels import grown, one_piece
 from pellucid.pipelines import space
 from pellucid.pipelines.anatomy import Posteriors, around_brain, coarse, given_on
-from pellucid.pipelines.drawing import drawn, healed
+from pellucid.pipelines.drawing import Drawn, drawn, healed
 from pellucid.pipelines.options import ScanOptions
 from pellucid.types import Image, Mask
 
@@ -100,17 +100,28 @@ def _seen(
     with torch.inference_mode():
         guide = network.guide(known.classes[None].to(next(network.buffers()).device))[0].cpu()
     known = known._replace(classes=guide)  # twenty classes go
+    near_guide = _guided(network, found)
+    # Before the largest thing of all is made.
+    del found
     runtime.trim_memory()
     seen, (x, y, z) = room(1 + len(guide), grid.shape), grid.shape
     seen[0, :x, :y, :z] = image[0]
     for channel, values in zip(seen[1:, :x, :y, :z], guide, strict=True):
         channel.copy_(space.transfer(values[None].clone(), known.grid, grid, order=1)[0])
-    inside = seen[1:, :x, :y, :z][box].zero_()
-    for place, shares in enumerate(network.guide_weights().T.tolist()):
-        chance = found.chance(place)[0]
-        for channel, share in zip(inside, shares, strict=True):
-            if share:
-                channel.add_(chance, alpha=share)
+    seen[1:, :x, :y, :z][box] = near_guide
+    del near_guide
     repeat_edges(seen, grid.shape)
     brain = one_piece(space.transfer(known.brain, known.grid, grid, order=1)[0] > 0.5)
     return seen, brain, lesion
+
+
+def _guided(network: Synthesizer, found: Drawn) -> Float[Tensor, "7 x y z"]:
+    """What the network is told of the anatomy where it is drawn sharp."""
+    weights = network.guide_weights().T.tolist()
+    out = torch.zeros(len(weights[0]), *found.grid.shape)
+    for place, shares in enumerate(weights):
+        chance = found.chance(place)[0]
+        for channel, share in zip(out, shares, strict=True):
+            if share:
+                channel.add_(chance, alpha=share)
+    return out
