@@ -8,11 +8,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from pellucid import runtime
+
 SHAPE = (40, 44, 36)
 """Never a cube: a swapped axis must show."""
 
 MEANS = {0: 0.02, 1: 0.25, 2: 0.6, 3: 0.95}
 """T1w-like signal of background, CSF, gray matter, white matter."""
+
+
+@pytest.fixture(autouse=True)
+def memory_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands that run inside of the tests' process leave its memory alone: that cannot be undone."""
+    monkeypatch.setattr(runtime, "keep_memory", lambda keep=True: None)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 import platform
 import re
+import subprocess
 import sys
 
 import numpy as np
@@ -101,6 +102,29 @@ def test_trimming_gives_free_memory_back() -> None:
     held = held[::100]  # something stays at the end of the heap
     runtime.trim_memory()
     assert runtime.memory_mb() < full - 200 and len(held) == 30
+
+
+KEPT = """
+import numpy as np
+from pellucid import runtime
+{0}
+for _ in range(2):  # once, so that the C library learns how large blocks are
+    held = [np.ones(2_000_000) for _ in range(10)]
+    full = runtime.memory_mb()
+    first = held.pop(0)
+    del held
+print(full - runtime.memory_mb())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps what is free, and can let go")
+@pytest.mark.parametrize(
+    ("before", "kept"), [("runtime.keep_memory()", True), ("runtime.keep_memory(False)", False)]
+)
+def test_memory_that_is_free_stays_only_if_that_is_asked_for(before: str, kept: bool) -> None:
+    words = [sys.executable, "-c", KEPT.format(before)]
+    gone = float(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+    assert (gone < 20) is kept and (gone > 120) is not kept
 
 
 @pytest.mark.parametrize("threads", [1, 3])

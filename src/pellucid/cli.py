@@ -1,6 +1,8 @@
 """The command line: parse, run one command, turn problems into one sentence and an exit code."""
 
+import atexit
 import contextlib
+import gc
 import io
 import itertools
 import logging
@@ -20,6 +22,9 @@ from pellucid.commands import COMMANDS
 from pellucid.commands.command import FAILED, INTERRUPTED, OK, Command
 from pellucid.errors import PellucidError, did_you_mean, wrong
 from pellucid.pipelines.options import split_choices
+
+GARBAGE = 100_000
+"""Objects after which Python looks for garbage: importing torch makes that many several times, and none of it goes."""
 
 USAGE = """usage: pellucid COMMAND ...
 
@@ -49,6 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(f"pellucid {version('pellucid')}")
         return OK
+    gc.set_threshold(GARBAGE)
+    # Nor is anything gained by a last look at all that ends with the process.
+    atexit.register(gc.freeze)
     return guarded(lambda: _run(words))
 
 

@@ -17,6 +17,15 @@ from pellucid.errors import wrong
 
 T = TypeVar("T")
 
+_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
+"""Names of two of the C library's settings: blocks from this size on go back at once, and free memory above this."""
+
+RETURNED = 1 << 20
+"""Bytes of a block from which on it goes back at once, in runs that are to stay below a limit."""
+
+_KEPT: list[bool] = []
+"""Whether the C library was told to keep free memory."""
+
 _REPORTED = ("pellucid", "torch", "numpy", "scipy", "nibabel", "safetensors")
 
 
@@ -163,31 +172,37 @@ def memory_mb() -> float:
     return peak_memory_mb()
 
 
-def trim_memory() -> None:
-    """Give memory that is free back to the system: blocks below 32 MB stay with the process otherwise.
+def keep_memory(keep: bool = True) -> None:
+    """Let memory that is free stay with this process, to be used again by its next step; or give it back at once.
 
+    The C library gives large blocks back at once, and the system hands them out again page by page, as zeros: a quarter
+    of all time of a run, measured. The price of keeping them is a higher peak. Runs that are to stay below a limit do
+    the contrary: blocks up to 32 MB, which the C library keeps by itself, go back too, and none lie about unused.
     Only where the C library is glibc; elsewhere nothing happens.
+
+    Args:
+        keep: Whether it stays.
     """
-    if sys.platform != "linux":
-        return
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
+    tune = _glibc("mallopt")
+    if tune is not None:
+        least, most = (1 << 30, (1 << 31) - 1) if keep else (RETURNED, RETURNED)
+        tuned = [tune(_MMAP_THRESHOLD, least), tune(_TRIM_THRESHOLD, most)]
+        _KEPT[:] = [keep and all(tuned)]
+
+
+def trim_memory() -> None:
+    """Give memory that is free back to the system, unless `keep_memory` was asked for.
+
+    Blocks below 32 MB stay with the process otherwise. Only where the C library is glibc.
+    """
+    trim = _glibc("malloc_trim")
+    if trim is not None and not any(_KEPT):
         trim(0)
 
 
-def keep_memory() -> None:
-    """Let this process keep memory that it has freed, for work that asks for the same sizes again and again.
-
-    Otherwise what is freed goes back to the system and comes anew, page by page: a fifth of the generator's time.
-    Only where the C library is glibc; elsewhere nothing happens.
-    """
-    if sys.platform != "linux":
-        return
-    option = getattr(ctypes.CDLL(None), "mallopt", None)
-    if option is not None:
-        trim_threshold, mmap_threshold = -1, -3
-        option(mmap_threshold, 32 * 2**20)  # the most that glibc takes
-        option(trim_threshold, 2**31 - 1)
+def _glibc(name: str) -> Callable[..., int] | None:
+    """A function of the C library, if it has it."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
 
 
 def reset_peak_memory() -> None:

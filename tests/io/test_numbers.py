@@ -75,7 +75,7 @@ def test_the_type_asked_for_is_taken_and_floats_and_bools_are_simple():
 
 
 def test_encode_refuses_to_wrap():
-    with pytest.raises(PellucidError, match="need numbers that fit uint8, got 0 to 298"):
+    with pytest.raises(PellucidError, match="need numbers that fit uint8, got 0 to 300"):
         encode(smooth(0, 300), Storage(UINT8))
 
 

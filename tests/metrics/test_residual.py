@@ -3,7 +3,10 @@
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from pellucid import runtime
+from pellucid.metrics import residual as numbers
 from pellucid.metrics.residual import correlation, residual_numbers
 from pellucid.ops.filters import gaussian_blur
 
@@ -67,3 +70,65 @@ def test_the_correlation_is_pearsons(generator: torch.Generator) -> None:
     expected = float(torch.corrcoef(torch.stack([one, other]))[0, 1])
     assert correlation(one, other) == pytest.approx(expected, abs=1e-5)
     assert correlation(one, torch.ones(50)) == 0
+
+
+def ends(values: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """All voxels but the last, and all but the first."""
+    size = values.shape[axis + 1]
+    return values.narrow(axis + 1, 0, size - 1), values.narrow(axis + 1, 1, size - 1)
+
+
+def plain(residual: Tensor, image: Tensor, inside: Tensor, *, axes: tuple[int, ...]) -> dict[str, float]:
+    """The same by their definitions, whole images in double precision."""
+    left, image, weight = (values.double() for values in (residual * inside, image, inside))
+    steepness, detail, alike = torch.zeros_like(image), torch.zeros_like(image), []
+    for axis in axes:
+        (low, high), (inner, outer) = ends(left, axis), ends(weight, axis)
+        step = image.diff(dim=axis + 1)
+        first = torch.arange(step.shape[axis + 1])
+        detail.index_add_(axis + 1, first, -step).index_add_(axis + 1, first + 1, step)
+        for place in (first, first + 1):
+            steepness.index_add_(axis + 1, place, step.square())
+        squares = (low.square() * outer + high.square() * inner).sum()
+        alike.append(float(2 * (low * high).sum() / squares))
+    fit = correlation(residual.double(), detail, weight)
+    edges = correlation(residual.double().abs(), steepness.sqrt(), weight)
+    detail *= weight
+    if fit < 0:
+        left = left - detail * (left * detail).sum() / detail.square().sum()
+    share = F.avg_pool3d(weight, 8, 4)
+    means = F.avg_pool3d(left, 8, 4)[share >= 0.5] / share[share >= 0.5]
+    return {
+        "rms": float(((residual * inside).double().square().sum() / weight.sum()).sqrt()),
+        "neighbours": sum(alike) / len(alike),
+        "edges": edges,
+        "detail": fit,
+        "block": float(means.abs().max()),
+    }
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2), (1, 2)])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_planes_measured_one_after_another_give_the_same(
+    phantom_image: Tensor,
+    inside: Tensor,
+    generator: torch.Generator,
+    monkeypatch: pytest.MonkeyPatch,
+    axes: tuple[int, ...],
+    sign: float,
+) -> None:
+    blurred = gaussian_blur(phantom_image, sigma=(0.7, 0.7, 0.7))
+    noise = 0.02 * torch.randn(phantom_image.shape, generator=generator)
+    residual = noise + sign * (phantom_image - blurred)
+    wanted = plain(residual, phantom_image, inside, axes=axes)
+    assert (wanted["detail"] < 0) is (sign < 0)
+    before = torch.get_num_threads()
+    for planes, threads in ((1, 1), (7, 1), (7, 3), (1000, 1)):
+        monkeypatch.setattr(numbers, "PIECE", planes * phantom_image[0, 0].numel())
+        try:
+            runtime.set_threads(threads)
+            found = residual_numbers(residual, phantom_image, inside, spacing=SPACING, axes=axes)
+        finally:
+            torch.set_num_threads(before)
+        for name, value in wanted.items():
+            assert getattr(found, name) == pytest.approx(value, rel=1e-4, abs=1e-5), (name, planes)

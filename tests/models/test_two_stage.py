@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from pellucid.errors import PellucidError
-from pellucid.models import EfficientUNetConfig, TwoStage, TwoStageConfig
+from pellucid.models import EfficientUNetConfig, TwoStage, TwoStageConfig, blocks
 from pellucid.models.dunet import DUNetConfig
 from pellucid.models.two_stage import RESIDUAL
 
@@ -113,3 +113,18 @@ def test_sixteen_bits_change_the_answer_by_less_than_a_hundredth() -> None:
 def test_an_unknown_body_is_refused() -> None:
     with pytest.raises(PellucidError, match="need efficient_unet or dunet, got resnet"):
         TwoStageConfig(body="resnet")
+
+
+def test_probabilities_of_blocks_are_those_of_their_voxels(monkeypatch: pytest.MonkeyPatch) -> None:
+    coefficients = 3 * torch.randn(1, 32, 5, 6, 7).contiguous(memory_format=torch.channels_last_3d)
+    wanted = blocks.fold(blocks.unfold(coefficients).softmax(1))
+    learning = blocks.folded_softmax(coefficients)
+    # Where nobody learns, some blocks at a time.
+    monkeypatch.setattr(blocks, "ROWS", 50)
+    with torch.no_grad():
+        found = blocks.folded_softmax(coefficients)
+    assert torch.allclose(found, wanted, atol=1e-6) and torch.allclose(learning, wanted, atol=1e-6)
+    assert found.is_contiguous(memory_format=torch.channels_last_3d)
+    with torch.inference_mode():
+        half = blocks.folded_softmax(coefficients.bfloat16())
+    assert half.dtype == torch.bfloat16 and torch.allclose(half.float(), wanted, atol=0.01)

@@ -90,6 +90,17 @@ def test_it_is_kept_unless_asked_for_and_can_be_looked_at_alone() -> None:
     assert torch.equal(kept.volume.data, looked.volume.data)
 
 
+def test_the_anatomy_network_is_asked_once_for_field_and_tissue(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    answer = Certain.forward
+    monkeypatch.setattr(Certain, "forward", lambda self, batch: (asked.append(1), answer(self, batch))[1])
+    scan, _ = uneven(head(SHAPE, SPACING))
+    both = run(scan, bias="remove", save=("tissue", "bias"))
+    assert len(asked) == 1 and both.tissue is not None and both.bias is not None
+    alone = run(scan, save=("tissue",))
+    assert torch.equal(both.tissue.data, alone.tissue.data) and "bias" not in alone.record
+
+
 def test_an_offset_is_not_divided() -> None:
     scan, _ = uneven(head(SHAPE, SPACING))
     lifted = scan.with_data(scan.data + 5000)

@@ -24,9 +24,10 @@ logger = logging.getLogger(__name__)
 
 
 def _check_once(options: ScanOptions, *names: str) -> None:
-    """Say once what is wrong for every scan: the device, or weights."""
+    """Say once what is wrong for every scan: the device, or weights; and set up memory for all of them."""
     from pellucid import runtime, weights
 
+    runtime.keep_memory(options.memory is None)
     runtime.device(options.device)
     for name in names:
         weights.path(name)

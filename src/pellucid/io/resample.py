@@ -75,6 +75,18 @@ def to_canonical(volume: Volume) -> Volume:
     return volume.with_data(turn.image(volume.data), turn.grid(volume.grid))
 
 
+def canonical_grid(grid: Grid) -> Grid:
+    """The grid of `to_canonical` of a volume on a grid.
+
+    Args:
+        grid: Any grid.
+
+    Returns:
+        The same voxels, in the order of RAS.
+    """
+    return _turn_to_ras(grid).grid(grid)
+
+
 def back_to(volume: Volume, original: Volume) -> Volume:
     """Undo `to_canonical`: the axis order and flips of `original`, and its affine bit for bit.
 

@@ -11,6 +11,9 @@ from torch.nn import functional as F
 
 from pellucid.types import Batch
 
+ROWS = 2**12
+"""Blocks of voxels whose probabilities are worked out together where no gradients are wanted: they stay in caches."""
+
 
 class ChannelNorm(nn.Module):
     """LayerNorm over the channels of each voxel, with a learnt scale and shift.
@@ -91,11 +94,21 @@ def folded_softmax(coefficients: Float[Tensor, "b k8 x2 y2 z2"]) -> Float[Tensor
     with torch.autocast(coefficients.device.type, enabled=False):
         last = coefficients.movedim(1, -1)
         rows = last.reshape(-1, last.shape[-1])
-        rows = rows if rows.dtype == torch.float64 else rows.float()
-        mix = torch.kron(torch.eye(rows.shape[1] // 8, dtype=rows.dtype, device=rows.device), _mix(rows))
-        logits = 8 * mix @ rows.T
-        chances = logits.view(rows.shape[1] // 8, -1).softmax(0).view_as(logits)
-        return (chances.T @ mix).to(coefficients.dtype).view(last.shape).movedim(-1, 1)
+        kind = torch.float64 if rows.dtype == torch.float64 else torch.float32
+        each = torch.eye(rows.shape[1] // 8, dtype=kind, device=rows.device)
+        mix = torch.kron(each, _mix(each))
+
+        def some(part: Float[Tensor, "n k8"]) -> Float[Tensor, "n k8"]:
+            logits = 8 * mix @ part.to(kind).T
+            chances = logits.view(len(each), -1).softmax(0).view_as(logits)
+            return (chances.T @ mix).to(coefficients.dtype)
+
+        if torch.is_grad_enabled() or rows.device.type != "cpu":
+            return some(rows).view(last.shape).movedim(-1, 1)
+        out = torch.empty_like(rows)
+        for part, made in zip(torch.split(rows, ROWS), torch.split(out, ROWS), strict=True):
+            made.copy_(some(part))
+        return out.view(last.shape).movedim(-1, 1)
 
 
 def haar(folded: Float[Tensor, "b c8 x y z"]) -> Float[Tensor, "b c8 x y z"]:

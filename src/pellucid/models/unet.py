@@ -137,15 +137,12 @@ class EfficientUNet(nn.Module):
     def _stemmed(self, folded: tuple[Tensor, ...]) -> Float[Tensor, "b h u v w"]:
         """The first convolution."""
         # The lowest precision that came: convolutions would convert the rest. From here on the channels of a voxel
-        # lie side by side: convolutions turn what does not, at each call.
+        # lie side by side: convolutions turn what does not, at each call. The gains are those of the weights: powers
+        # of 2, so that it is the same, without a pass over the image.
         kind = min((part.dtype for part in folded), key=lambda dtype: dtype.itemsize)
-        gains = torch.split(self.gains, [part.shape[1] for part in folded], dim=1)
-        layout = torch.channels_last_3d
-        parts = [
-            (part * gain).to(kind, memory_format=layout) for part, gain in zip(folded, gains, strict=True)
-        ]
-        out: Tensor = self.stem(parts[0] if len(parts) == 1 else torch.cat(parts, dim=1))
-        return out
+        parts = [part.to(kind, memory_format=torch.channels_last_3d) for part in folded]
+        seen = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+        return nn.functional.conv3d(seen, self.stem.weight * self.gains, self.stem.bias, padding=1)
 
     def _last(self, x: Float[Tensor, "b h u v w"]) -> Float[Tensor, "b h u v w"]:
         """All between the first and the last convolution."""

@@ -116,14 +116,13 @@ def expected(
     Returns:
         Mean and standard deviation.
     """
-    prior = prior.clamp_min(LEAST_PRIOR)
-    means, variances = _fit(image, prior, spacing, known=known, rounds=2)
+    means, variances = _fit(image, prior, spacing, known=known, rounds=2, least=LEAST_PRIOR)
     every, size = slice(0, image.shape[1]), image.shape[1:]
     mean, square = torch.zeros_like(image), torch.zeros_like(image)
     for chance, one, variance in zip(prior, means, variances, strict=True):
-        level = spread(one, size, every)
-        mean[0] += chance * level
-        square[0] += chance * (level.square() + spread(variance, size, every))
+        level, chance = spread(one, size, every), chance.clamp_min(LEAST_PRIOR)
+        mean[0].addcmul_(chance, level)
+        square[0].addcmul_(chance, level.square_().add_(spread(variance, size, every)))
     return Healthy(mean, (square - mean.square()).clamp_min_(LEAST_STD**2).sqrt_())
 
 
@@ -140,11 +139,12 @@ def _fit(
     *,
     known: Float[Tensor, "1 x y z"] | None = None,
     rounds: int = ROUNDS,
+    least: float = 0.0,
 ) -> tuple[Float[Tensor, "g a b c"], Float[Tensor, "g a b c"]]:
-    """Means and variances of groups in blocks, from every few voxels."""
+    """Means and variances of groups in blocks, from every few voxels; no prior counts as less than the least."""
     steps = [max(1, round(FIT_MM / mm)) for mm in spacing]
     every = (slice(None), *(slice(None, None, step) for step in steps))
-    image, prior = image[every], prior[every].contiguous()
+    image, prior = image[every], prior[every].clamp_min(least).contiguous()
     counts = 1.0 if known is None else known[every]
     fine = [mm * step for mm, step in zip(spacing, steps, strict=True)]
     block = [max(1, min(n, round(FIELD_MM / mm))) for n, mm in zip(image.shape[1:], fine, strict=True)]

@@ -1,20 +1,23 @@
 """What the anatomy network says of a scan, in its own coarse voxels."""
 
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pellucid import runtime
+from pellucid import runtime, weights
 from pellucid.inference.predictor import predict
 from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
 from pellucid.models import LesionNet
 from pellucid.ops.head import Box, brain_box, context_spacing, head_box
+from pellucid.ops.intensity import IntensityRange
 from pellucid.pipelines import space
 from pellucid.pipelines.lesions import chances, masked
-from pellucid.pipelines.options import ScanOptions
+from pellucid.pipelines.options import EnhanceOptions, ScanOptions
+from pellucid.pipelines.record import Run, describe_weights
 from pellucid.synthesis.structures import BRAIN, STRUCTURES
 from pellucid.types import Batch
 
@@ -71,6 +74,32 @@ def coarse(
         return found
     chance = chances(image, found.classes, lesions, options, spacing=grid.spacing)
     return found._replace(lesion=chance if bool(chance.any()) else None)
+
+
+class Asked:
+    """What the anatomy network says of a scan: asked once, when somebody wants to know first.
+
+    Args:
+        scan: In canonical orientation, one channel.
+        levels: Its values that become 0 and 1.
+        options: Weights, device and precision.
+        run: Its notebook gets the weights (`anatomy_weights`).
+    """
+
+    def __init__(self, scan: Volume, levels: IntensityRange, options: EnhanceOptions, run: Run) -> None:
+        self.scan, self.levels, self.options, self.run = scan, levels, options, run
+
+    @cached_property
+    def known(self) -> Posteriors:
+        """The answer."""
+        name = self.options.anatomy_weights
+        network = weights.shared(name, runtime.device(self.options.device), kind="anatomy")
+        self.run.notes["anatomy_weights"] = describe_weights(name)
+        return coarse(self.scaled(), network, self.options)
+
+    def scaled(self) -> Volume:
+        """The scan as the network sees it: air 0, bright tissue 1."""
+        return self.scan.with_data(self.levels.scale(self.scan.data))
 
 
 def around_brain(found: Posteriors, grid: Grid) -> tuple[Grid, tuple[slice, slice, slice, slice]]:

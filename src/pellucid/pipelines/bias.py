@@ -7,15 +7,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pellucid import runtime, weights
 from pellucid.io import resample
 from pellucid.io.volume import Volume
 from pellucid.ops.field import log_field
 from pellucid.ops.intensity import IntensityRange
 from pellucid.pipelines import space
-from pellucid.pipelines.anatomy import coarse
+from pellucid.pipelines.anatomy import Asked
 from pellucid.pipelines.options import EnhanceOptions
-from pellucid.pipelines.record import Run, describe_weights
+from pellucid.pipelines.record import Run
 from pellucid.synthesis.structures import STRUCTURES
 
 logger = logging.getLogger(__name__)
@@ -30,7 +29,13 @@ LEAST_VOXELS = 500
 
 
 def field_wanted(
-    volume: Volume, levels: IntensityRange, template: Volume, options: EnhanceOptions, run: Run
+    volume: Volume,
+    levels: IntensityRange,
+    template: Volume,
+    options: EnhanceOptions,
+    run: Run,
+    *,
+    asked: Asked | None = None,
 ) -> Volume | None:
     """`bias_field`, if it is to be removed or saved.
 
@@ -40,17 +45,24 @@ def field_wanted(
         template: See `bias_field`.
         options: `bias` and `save` say what is wanted.
         run: See `bias_field`.
+        asked: See `bias_field`.
 
     Returns:
         The field, or none.
     """
     if options.bias == "keep" and "bias" not in options.save:
         return None
-    return bias_field(volume, levels, template, options, run)
+    return bias_field(volume, levels, template, options, run, asked=asked)
 
 
 def bias_field(
-    volume: Volume, levels: IntensityRange, template: Volume, options: EnhanceOptions, run: Run
+    volume: Volume,
+    levels: IntensityRange,
+    template: Volume,
+    options: EnhanceOptions,
+    run: Run,
+    *,
+    asked: Asked | None = None,
 ) -> Volume:
     """Estimate the multiplicative field of a scan from the tissues that the anatomy network finds in it.
 
@@ -60,17 +72,15 @@ def bias_field(
         template: The grid that the field is wanted on.
         options: Weights, device, precision.
         run: Its notebook gets what was found (`bias`).
+        asked: What the anatomy network says of the scan, if that is asked elsewhere too.
 
     Returns:
         The field, a positive number for each voxel, whose geometric mean in white matter is 1; 1 everywhere, with a
         warning, if there is no brain to see it in.
     """
-    name = options.anatomy_weights
-    network = weights.shared(name, runtime.device(options.device), kind="anatomy")
-    run.notes["anatomy_weights"] = describe_weights(name)
     scan = resample.to_canonical(volume)
+    known = (asked or Asked(scan, levels, options, run)).known
     scan = scan.with_data(levels.scale(scan.data))
-    known = coarse(scan, network, options)
     image = space.transfer(scan.data, scan.grid, known.grid, order=3, average=True)
     groups = torch.tensor([structure.group for structure in STRUCTURES])
     tissues = known.classes.new_zeros(TISSUES, *known.classes.shape[1:]).index_add_(0, groups, known.classes)

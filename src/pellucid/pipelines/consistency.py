@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from pellucid.degradation.resolution import slice_matrix
 from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
-from pellucid.metrics.residual import residual_numbers
+from pellucid.metrics.residual import numbers_of_planes
 from pellucid.ops.intensity import IntensityRange
 from pellucid.ops.labels import bounding_box
 from pellucid.ops.resize import apply_along, interpolation_matrix
@@ -98,20 +98,20 @@ def consistency(
     both = [_acquired(one, grid) for one in (measured, made)]
     std = noise.share if noise.removed else 0.0
 
-    def compared(part: tuple[slice, ...]) -> tuple[Image, Image]:
-        seen, again = (levels.scale(image[part]) for image in both)
+    axes = [axis for axis in range(3) if grid.spacing[axis] < FAR_APART * min(grid.spacing)]
+    inside, box = _head(both[0], axes, levels, max(HEAD, AIR * noise.share))
+
+    def compared(planes: slice) -> tuple[Image, Image]:
+        """The residual, and what it is one of, in planes of the head's box."""
+        x, y, z = box
+        here = (slice(None), slice(x.start + planes.start, x.start + planes.stop), y, z)
+        seen, again = (levels.scale(image[here]) for image in both)
         if std and noise.rician:
             # The mean of magnitudes, to a hundredth of the noise where the signal is twice as strong.
             again.square_().add_(std**2).sqrt_()
         return seen.sub_(again), again
 
-    axes = [axis for axis in range(3) if grid.spacing[axis] < FAR_APART * min(grid.spacing)]
-    head = _head(levels.scale(both[0]), axes, max(HEAD, AIR * noise.share))
-    # The head alone: the numbers take several images of its size.
-    box = (slice(None), *bounding_box(head[0], margin=1))
-    residual, again = compared(box)
-    found = residual_numbers(residual, again, head[box], spacing=grid.spacing, axes=axes)
-    del residual, again
+    found = numbers_of_planes(compared, inside, spacing=grid.spacing, axes=axes)
     # The scan is blurrier than a box of its voxels explains, by an amount that nobody knows: to first order a Gaussian
     # blur takes away a multiple of the detail, and that multiple is granted. Smoothing is not.
     blurred = found.detail**2 if found.detail < 0 else 0.0
@@ -141,7 +141,8 @@ def consistency(
         )
     if not wanted:
         return None
-    left, _ = compared((slice(None),))
+    box = (slice(0, grid.shape[0]), slice(None), slice(None))
+    left, _ = compared(box[0])
     return resample.back_to(measured.with_data(left.mul_(levels.high - levels.low), grid), scan)
 
 
@@ -161,13 +162,21 @@ def steps_between(grid: Grid, other: Grid) -> NDArray[np.float64] | None:
     return None if apart or steps.min() <= 0 else steps
 
 
-def _head(scan: Image, axes: Sequence[int], level: float) -> Bool[Tensor, "1 x y z"]:
-    """Blocks of three voxels whose mean is above a level; thick slices are not averaged."""
+def _head(
+    scan: Image, axes: Sequence[int], levels: IntensityRange, level: float
+) -> tuple[Bool[Tensor, "1 i j k"], tuple[slice, slice, slice]]:
+    """Blocks of three voxels whose mean is above a level, in the box around them; thick slices are not averaged."""
     sides = [min(3, size) if axis in axes else 1 for axis, size in enumerate(scan.shape[1:])]
-    blocks = F.avg_pool3d(scan, sides, sides, ceil_mode=True) > level
-    for axis, side in enumerate(sides, start=1):
-        blocks = blocks.repeat_interleave(side, dim=axis).narrow(axis, 0, scan.shape[axis])
-    return blocks
+    blocks = levels.scale(F.avg_pool3d(scan, sides, sides, ceil_mode=True)) > level
+    inside, box = blocks, []
+    for axis, (near, side, size) in enumerate(
+        zip(bounding_box(blocks[0]), sides, scan.shape[1:], strict=True), start=1
+    ):
+        # A voxel more on each side: what is next to the head.
+        span = slice(max(0, near.start * side - 1), min(size, near.stop * side + 1))
+        inside = inside.index_select(axis, torch.arange(span.start, span.stop, device=scan.device) // side)
+        box.append(span)
+    return inside, (box[0], box[1], box[2])
 
 
 def _compared(scan: Grid, output: Grid) -> Grid:

@@ -1,5 +1,6 @@
 """The anatomy of a scan with borders where the scan has its edges."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -83,7 +84,7 @@ def posteriors(
     """
     scan = resample.to_canonical(volume)
     scan = scan.with_data((levels or space.levels_of(volume)).scale(scan.data))
-    return _sharp(coarse(scan, network, options, lesions=lesions), scan)
+    return sharp(coarse(scan, network, options, lesions=lesions), scan)
 
 
 def drawn(
@@ -116,33 +117,40 @@ def drawn(
 
     near = _around(found, grid)
     grouped, total = _grouped(near, grid)
-    beneath = None
     if lesion is not None:
-        beneath = _beneath(grouped)
         change = asked(grouped.clone())
     elif near.lesion is not None:
-        beneath = _beneath(grouped)
         # Lesions are a group of their own: what is not one goes to the others.
         chance = space.transfer(near.lesion, near.grid, grid, order=1).clamp_(LEAST_LESION, 1 - LEAST_LESION)
-        change = asked(torch.cat([grouped * (1 - chance), chance]))
+        change = torch.empty(len(grouped) + 1, *grid.shape)
+        torch.mul(grouped, 1 - chance, out=change[:-1])
+        change[-1:] = chance
+        change = asked(change)
         lesion = change[-1:] * chance
         change = change[:-1].mul_(1 - chance).div_((1 - lesion).clamp_min_(LEAST_LESION))
     else:
         change = asked(grouped)
-    if lesion is not None and beneath is not None:
+    if lesion is not None:
         # In a lesion the classes are not what the scan shows, but what it has replaced.
-        change.lerp_(beneath.div_(grouped), lesion)
+        for factor, chance, solid in zip(change, grouped, _beneath(grouped), strict=True):
+            factor.lerp_(solid.div_(chance), lesion[0])
     change.div_(total)
     runtime.trim_memory()
     right, brain = (space.transfer(values, near.grid, grid, order=1) for values in (near.right, near.brain))
     return Drawn(near, change, right, grid, brain, lesion)
 
 
-def _beneath(grouped: Float[Tensor, "g x y z"]) -> Float[Tensor, "g x y z"]:
-    """Chance of each group where a lesion is: tissue, and rather the likelier one, for lesions lie in white matter."""
-    solid = grouped.square()
-    solid[:FIRST_TISSUE] = 0
-    return solid.div_(solid.sum(0).clamp_min_(LEAST_LESION))
+def _beneath(grouped: Float[Tensor, "g x y z"]) -> Iterator[Float[Tensor, "x y z"]]:
+    """Chance of each group where a lesion is: tissue, and rather the likelier one, for lesions lie in white matter.
+
+    One after the other: all of them take as much as the groups themselves, which may change once theirs was given.
+    """
+    total = torch.zeros_like(grouped[0])
+    for chance in grouped[FIRST_TISSUE:]:
+        total.addcmul_(chance, chance)
+    total.clamp_min_(LEAST_LESION)
+    for place, chance in enumerate(grouped):
+        yield torch.zeros_like(chance) if place < FIRST_TISSUE else chance.square().div_(total)
 
 
 def healed(found: Drawn, image: Image) -> Image:
@@ -157,8 +165,10 @@ def healed(found: Drawn, image: Image) -> Image:
     """
     if found.lesion is None:
         return image
-    grouped, _ = _grouped(found.coarse, found.grid)
-    grouped.lerp_(_beneath(grouped), spread(found.lesion))
+    grouped = _grouped(found.coarse, found.grid)[0]
+    wide = spread(found.lesion)[0]
+    for chance, solid in zip(grouped, _beneath(grouped), strict=True):
+        chance.lerp_(solid, wide)
     return without(image, grouped, found.lesion, spacing=found.grid.spacing)
 
 
@@ -190,8 +200,16 @@ def _around(found: Posteriors, grid: Grid) -> Posteriors:
     return Posteriors(classes, right, space.crop_grid(found.grid, box), brain, lesion)
 
 
-def _sharp(found: Posteriors, scan: Volume) -> Drawn:
-    """The same around the brain on a finer grid, with borders where the scan has its edges."""
+def sharp(found: Posteriors, scan: Volume) -> Drawn:
+    """What the network says around the brain, on a grid of about 1 mm, with borders where the scan has its edges.
+
+    Args:
+        found: Of the scan.
+        scan: In canonical orientation; 0 is air and 1 the brightest tissue.
+
+    Returns:
+        Probabilities in a box around the brain.
+    """
     spacing = space.working_spacing(scan.grid.spacing)
     same = space.same_spacing(spacing, scan.grid.spacing)
     fine = scan.grid if same else resample.spaced_grid(scan.grid, spacing)

@@ -17,11 +17,12 @@ from pellucid.io.volume import Grid, Volume
 from pellucid.models import Restorer, TwoStage
 from pellucid.ops.intensity import IntensityRange
 from pellucid.pipelines import prepare, space
-from pellucid.pipelines.drawing import posteriors
+from pellucid.pipelines.anatomy import Asked
+from pellucid.pipelines.drawing import sharp
 from pellucid.pipelines.filling import healed_output
 from pellucid.pipelines.judged import judged
 from pellucid.pipelines.options import EnhanceOptions
-from pellucid.pipelines.record import Run, describe_weights, read, read_mask, used
+from pellucid.pipelines.record import Run, describe, describe_weights, read, read_mask, used
 from pellucid.pipelines.result import Result
 from pellucid.pipelines.segment import Labels, labels_on
 from pellucid.pipelines.workplace import Workplace, workplace
@@ -101,9 +102,14 @@ def enhance_volume(
     run = run or Run("enhance")
     with run.listening():
         prepare.warn_of_ct(volume, words="it seems to be a CT, and enhance was made for MRI")
-        scan = prepare.without_loud_background(volume, options, run)
+        # In canonical axes until the end: every turn is a copy.
+        turned = resample.to_canonical(volume)
+        scan = prepare.without_loud_background(turned, options, run)
         given = space.levels_of(scan)
-        at = workplace(scan, given, options, run, grid=grid)
+        template = volume.blank(grid or space.wanted_grid(volume.grid, options.spacing_mm))
+        native = template.grid is volume.grid
+        wanted = turned.grid if native else resample.canonical_grid(template.grid)
+        at = workplace(scan, given, options, run, grid=wanted)
         changed = not (at.thick or at.coarse) or isinstance(network, Restorer)
         with run.step("predict"):
             clear, doubt = _predict(network, at.crop, options)
@@ -112,22 +118,24 @@ def enhance_volume(
             # Nothing darker than air; where values are positive, 0 is.
             lowest = min(at.levels.low, float(volume.data.min()))
             image = (image if changed else at.target.data.clone()).clamp_(min=lowest)
-        with run.step("back"):
-            same = resample.back_to(at.target.with_data(image), at.template)
-            error = _error(doubt, at, options)
-        out = judged(volume, same, given, options, run, own_error=error, knows=doubt is not None)
+            same, error = at.target.with_data(image), _error(doubt, at, options)
+        asked = Asked(scan, given, options, run)
+        out = judged(turned, same, given, options, run, asked=asked, own_error=error, knows=doubt is not None)
         if options.lesions == "inpaint":
             # After the check: what is filled in contradicts the scan on purpose.
             with run.step("fill"):
                 out = healed_output(out, at.levels, options, run, lesions=lesions)
-                scan = out.image
+                asked = Asked(out.image, given, options, run)
         with run.step("segment"):
-            found = _anatomy(scan, given, at.template, mask, options, run)
+            found = _anatomy(asked, template, mask)
+        with run.step("back"):
+            out = out.back_to(template, volume)
     run.notes |= {
         "intensity": {"zero": at.levels.low, "one": at.levels.high},
         "mask": "predicted" if mask is None else "given",
         "used": used(options),
         **at.geometry,
+        "output_grid": describe(template.grid),
         "slices": {"thick": at.thick, "filled_in": at.filled, "changed_by_network": changed},
     }
     return Result(
@@ -162,23 +170,13 @@ class _Answer(nn.Module):
         return same
 
 
-def _anatomy(
-    volume: Volume,
-    levels: IntensityRange,
-    template: Volume,
-    mask: Volume | None,
-    options: EnhanceOptions,
-    run: Run,
-) -> Labels | None:
+def _anatomy(asked: Asked, template: Volume, mask: Volume | None) -> Labels | None:
     """Tissue and brain of the scan as it was, on the output grid, if anybody wants them."""
-    if not {"mask", "tissue"} & set(options.save):
+    if not {"mask", "tissue"} & set(asked.options.save):
         if mask is not None:
             logger.warning("%s: nothing is made from a mask unless mask or tissue is saved", mask.name)
         return None
-    name = options.anatomy_weights
-    network = weights.shared(name, runtime.device(options.device), kind="anatomy")
-    run.notes["anatomy_weights"] = describe_weights(name)
-    return labels_on(template, posteriors(volume, network, options, levels=levels), mask=mask)
+    return labels_on(template, sharp(asked.known, asked.scaled()), mask=mask)
 
 
 def _predict(network: nn.Module, crop: Image, options: EnhanceOptions) -> tuple[Image, Image | None]:
@@ -198,7 +196,7 @@ def _error(doubt: Image | None, at: Workplace, options: EnhanceOptions) -> Volum
     if doubt is None or "uncertainty" not in options.save:
         return None
     error = at.place.to_target(doubt, order=1).clamp_min_(0).mul_(at.levels.high - at.levels.low)
-    return resample.back_to(at.target.with_data(error), at.template)
+    return at.target.with_data(error)
 
 
 def _same(clear: Image, at: Workplace) -> Float[Tensor, "c i j k"]:

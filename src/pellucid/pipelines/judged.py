@@ -3,8 +3,10 @@
 from typing import NamedTuple
 
 from pellucid.errors import wrong
+from pellucid.io import resample
 from pellucid.io.volume import Volume
 from pellucid.ops.intensity import IntensityRange
+from pellucid.pipelines.anatomy import Asked
 from pellucid.pipelines.bias import field_wanted, without_bias
 from pellucid.pipelines.consistency import consistency
 from pellucid.pipelines.doubt import gap_error
@@ -24,6 +26,23 @@ class Judged(NamedTuple):
     bias: Volume | None
     """The field."""
 
+    def back_to(self, template: Volume, scan: Volume) -> "Judged":
+        """The same in other axes.
+
+        Args:
+            template: The place of the output, as it is to be stored.
+            scan: The scan as it was read; it says how the residual is stored.
+
+        Returns:
+            All that is there, with the header of the scan.
+        """
+        image, error, field = (
+            None if one is None else resample.back_to(one, template)
+            for one in (self.image, self.uncertainty, self.bias)
+        )
+        residual = None if self.consistency is None else resample.back_to(self.consistency, scan)
+        return Judged(image or self.image, error, residual, field)
+
 
 def judged(
     volume: Volume,
@@ -32,6 +51,7 @@ def judged(
     options: EnhanceOptions,
     run: Run,
     *,
+    asked: Asked | None = None,
     own_error: Volume | None = None,
     knows: bool = False,
 ) -> Judged:
@@ -43,6 +63,7 @@ def judged(
         levels: Its values of 0 and 1.
         options: What is wanted.
         run: Its notebook has the noise, and gets what is found.
+        asked: What the anatomy network says of the scan, if that is asked elsewhere too.
         own_error: What the network itself expects of its error, if it is wanted.
         knows: Whether the network can say that; else it is said of what lies between the voxels of the scan.
 
@@ -62,7 +83,7 @@ def judged(
         residual = consistency(volume, output, levels, run, wanted="consistency" in options.save)
     with run.step("bias"):
         # Last, so that the check compares what the scanner saw.
-        field = field_wanted(volume, levels, output, options, run)
+        field = field_wanted(volume, levels, output, options, run, asked=asked)
         if field is not None and options.bias == "remove":
             output = without_bias(output, field, zero=levels.low)
             error = None if error is None else without_bias(error, field)

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from pellucid import runtime
 from pellucid.inference.predictor import repeat_edges, room
 from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
@@ -14,7 +15,7 @@ from pellucid.ops.head import head_box
 from pellucid.ops.labels import grown, one_piece
 from pellucid.pipelines import space
 from pellucid.pipelines.anatomy import Posteriors, around_brain, coarse, given_on
-from pellucid.pipelines.drawing import drawn, healed
+from pellucid.pipelines.drawing import Drawn, drawn, healed
 from pellucid.pipelines.options import ScanOptions
 from pellucid.types import Mask
 
@@ -137,16 +138,27 @@ def seen_as(
             image[box] = healed(found, image[box])
     coarsely = torch.einsum("rn,nxyz->rxyz", guide.cpu(), known.classes)
     known = known._replace(classes=coarsely)  # twenty classes go
+    inside = _guided(guide, found)
+    # Before the largest thing of all is made.
+    del found
+    runtime.trim_memory()
     seen, (x, y, z) = room(1 + len(guide), grid.shape), grid.shape
     seen[0, :x, :y, :z] = images[0]
     for row, values in zip(seen[1:, :x, :y, :z], coarsely, strict=True):
         row.copy_(space.transfer(values[None].clone(), known.grid, grid, order=1)[0])
-    inside = seen[1:, :x, :y, :z][box].zero_()
-    for place, shares in enumerate(guide.T.tolist()):
-        chance = found.chance(place)[0]
-        for row, share in zip(inside, shares, strict=True):
-            if share:
-                row.add_(chance, alpha=share)
+    seen[1:, :x, :y, :z][box] = inside
+    del inside
     repeat_edges(seen, grid.shape)
     brain = one_piece(space.transfer(known.brain, known.grid, grid, order=1)[0] > 0.5)
     return seen, brain, lesion
+
+
+def _guided(guide: Float[Tensor, "r k"], found: Drawn) -> Float[Tensor, "r x y z"]:
+    """What the network is told of the anatomy where it is drawn sharp."""
+    out = torch.zeros(len(guide), *found.grid.shape)
+    for place, shares in enumerate(guide.T.tolist()):
+        chance = found.chance(place)[0]
+        for channel, share in zip(out, shares, strict=True):
+            if share:
+                channel.add_(chance, alpha=share)
+    return out

@@ -13,6 +13,7 @@ from pellucid.errors import wrong
 from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
 from pellucid.models import LesionNet
+from pellucid.ops.head import LIKELY
 from pellucid.ops.labels import bounding_box, one_piece
 from pellucid.pipelines import prepare, space, volumes
 from pellucid.pipelines.anatomy import overlap
@@ -198,11 +199,16 @@ def _back_on(maps: Labels, grid: Grid) -> Labels:
     return Labels(labels[0], labels[1], labels[2], back(maps.chances, order=1), back(maps.lesion))
 
 
+def _around(found: Drawn, grid: Grid) -> tuple[Grid, tuple[slice, slice, slice, slice]]:
+    """The part of a grid that holds the brain and its border, and its place."""
+    return overlap(found.grid, grid, bounding_box(found.brain[0] > LIKELY, margin=1))
+
+
 def _lesions(found: Drawn, grid: Grid) -> Float[Tensor, "1 i j k"]:
     """1 inside of lesions on a grid whose axes are those of the posteriors."""
     out = torch.zeros(1, *grid.shape)
     if found.lesion is not None:
-        part, box = overlap(found.grid, grid, bounding_box(found.brain[0] > 0.2, margin=1))
+        part, box = _around(found, grid)
         out[box] = space.transfer(found.lesion, found.grid, part, order=1, average=True)
     return (out > 0.5).float()
 
@@ -212,7 +218,7 @@ def _tissues(found: Drawn, grid: Grid) -> Float[Tensor, "3 i j k"]:
     sums = torch.zeros(3, *found.grid.shape)
     for place, structure in enumerate(STRUCTURES[BRAIN:], start=BRAIN):
         sums[structure.tissue - 1] += found.chance(place)[0]
-    part, box = overlap(found.grid, grid, bounding_box(found.brain[0] > 0.2, margin=1))
+    part, box = _around(found, grid)
     out = torch.zeros(3, *grid.shape)
     out[box] = space.transfer(sums, found.grid, part, order=1, average=True)
     return out
@@ -232,8 +238,7 @@ def _labels(
     found: Drawn, grid: Grid
 ) -> tuple[Float[Tensor, "1 i j k"], Float[Tensor, "1 i j k"], Float[Tensor, "1 i j k"]]:
     """Structures, tissues and brain on a grid whose axes are those of the posteriors."""
-    near = bounding_box(found.brain[0] > 0.2, margin=1)
-    part, box = overlap(found.grid, grid, near)
+    part, box = _around(found, grid)
     structures, tissue, brain = (torch.zeros(1, *grid.shape) for _ in range(3))
 
     def read(values: Float[Tensor, "1 x y z"]) -> Float[Tensor, "1 i j k"]:
