@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import math
 import re
 from collections.abc import Sequence
@@ -19,7 +20,9 @@ from pellucid.pipelines.options import EnhanceOptions
 
 if TYPE_CHECKING:
     from pellucid.evaluation.protocol import Case, Protocol
-    from pellucid.evaluation.scores import Score
+    from pellucid.evaluation.scores import Score, ScoresOptions
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,7 +40,10 @@ class Metrics(Command):
     tissue: Path | None = None
     """Tissue map (1 CSF, 2 gray matter, 3 white matter), for metrics of tissue contrast."""
     labels: bool = False
-    """The images are label maps: Dice, surface distances, volumes."""
+    """The images are masks or label maps: Dice, surface distances, volumes. Files that all hold no more than 12 whole
+    numbers are taken for such without it."""
+    each: bool = False
+    """Label maps: the scores of every label as well, not only their means."""
     data_range: float | None = None
     """Intensity range of PSNR, SSIM and VIF; the reference's max - min inside the mask if not given."""
     json: bool = False
@@ -49,7 +55,7 @@ class Metrics(Command):
 
     def run(self) -> int:
         """Measure one image after another."""
-        from pellucid.evaluation.scores import COLUMNS, Score, Scores, ScoresOptions, to_json
+        from pellucid.evaluation.scores import COLUMNS, Score, Scores, to_json
 
         if not self.tests:
             raise wrong("TEST", need="at least one image to judge", got="none")
@@ -59,9 +65,7 @@ class Metrics(Command):
             inputs = filter(None, (self.reference, *self.tests, self.mask, self.tissue))
             check_free(self.out, force=self.force, inputs=inputs)
             check_folder(self.out.parent)
-        names = () if self.metrics == "all" else _listed(self.metrics)
-        options = ScoresOptions(names, self.mask, self.tissue, self.labels, self.data_range)
-        scores = Scores(self.reference, options)
+        scores = Scores(self.reference, self._options())
         found: list[Score] = []
         code = each(
             list(dict.fromkeys(self.tests)), lambda path: found.extend(scores.of(path)), quiet=self.quiet
@@ -77,6 +81,17 @@ class Metrics(Command):
             make_folder(self.out.parent)
             write_table(self.out, COLUMNS, [dataclasses.astuple(score) for score in found])
         return code
+
+    def _options(self) -> "ScoresOptions":
+        """What is measured; masks are taken for label maps, and that is said."""
+        from pellucid.evaluation.scores import ScoresOptions, look_like_labels
+
+        names = () if self.metrics == "all" else _listed(self.metrics)
+        labels = self.labels
+        if not labels and self.tissue is None and look_like_labels((self.reference, *self.tests), names):
+            logger.warning("All images hold a few whole numbers: they are compared as masks or label maps.")
+            labels = True
+        return ScoresOptions(names, self.mask, self.tissue, labels, self.each, self.data_range)
 
 
 def _table(scores: "Sequence[Score]") -> str:
