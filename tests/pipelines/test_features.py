@@ -242,3 +242,18 @@ def test_python_and_the_command_line_have_the_same_options(monkeypatch) -> None:
         pellucid.features("a.nii", spacing="fine")
     with pytest.raises(PellucidError, match="Did you mean 'penalty'"):
         pellucid.adapt([("a", "b")], target="labels", penality=1.0)
+
+
+def test_a_label_map_is_no_image_and_hardly_values(networks, caplog: pytest.LogCaptureFixture) -> None:
+    scan = ball()
+    with pytest.raises(
+        PellucidError, match="got whole numbers in patches, as in a label map. Say --target labels"
+    ):
+        adapt([(scan, shells(scan))], AdaptOptions(target="image"))
+    adapt([(scan, shells(scan))], AdaptOptions(target="values"))
+    assert "say --target labels if it is one" in caplog.text
+    caplog.clear()
+    # A scan of whole numbers is none.
+    noise = torch.randint(-20, 20, scan.data.shape, generator=torch.Generator().manual_seed(0))
+    adapt([(scan, scan.with_data(scan.data.round() + noise * (scan.data > 0)))], AdaptOptions(target="image"))
+    assert not caplog.text

@@ -17,6 +17,7 @@ from pellucid.io.volume import Grid, Volume
 from pellucid.models import Restorer, TwoStage
 from pellucid.ops.intensity import IntensityRange
 from pellucid.pipelines import prepare, space
+from pellucid.pipelines.doubt import check_inferred
 from pellucid.pipelines.drawing import posteriors
 from pellucid.pipelines.filling import healed_output
 from pellucid.pipelines.judged import judged
@@ -99,6 +100,8 @@ def enhance_volume(
         PellucidError: If the scan has several channels or is constant, or the mask is empty.
     """
     run = run or Run("enhance")
+    if grid is None and not isinstance(network, Restorer):
+        check_inferred(volume, options)
     with run.listening():
         prepare.warn_of_ct(volume, words="it seems to be a CT, and enhance was made for MRI")
         scan = prepare.without_loud_background(volume, options, run)
@@ -116,10 +119,11 @@ def enhance_volume(
             same = resample.back_to(at.target.with_data(image), at.template)
             error = _error(doubt, at, options)
         out = judged(volume, same, given, options, run, own_error=error, knows=doubt is not None)
+        filled = None
         if options.lesions == "inpaint":
             # After the check: what is filled in contradicts the scan on purpose.
             with run.step("fill"):
-                out = healed_output(out, at.levels, options, run, lesions=lesions)
+                out, filled = healed_output(out, at.levels, options, run, lesions=lesions)
                 scan = out.image
         with run.step("segment"):
             found = _anatomy(scan, given, at.template, mask, options, run)
@@ -138,6 +142,7 @@ def enhance_volume(
         uncertainty=out.uncertainty,
         consistency=out.consistency,
         bias=out.bias,
+        lesion=filled,
         extras=options.save,
     )
 

@@ -37,6 +37,8 @@ class Made(NamedTuple):
     """Of all."""
     lesion_ml: float | None = None
     """Volume of the lesions that were healed or drawn; none if they were not looked for."""
+    lesion: Float[Tensor, "1 x y z"] | None = None
+    """Probability of being in one, if there are some."""
 
 
 def fused(

@@ -75,7 +75,8 @@ def segment(source: str | Path | Volume | Any, options: SegmentOptions | None = 
         where = runtime.device(options.device)
         network, metadata = weights.load(options.weights, where, kind="anatomy")
         run.notes["weights"] = describe_weights(options.weights, metadata)
-        lesions = lesion_network(options.lesion_weights, where, run)
+        finds = options.lesions == "find"
+        lesions = lesion_network(options.lesion_weights, where, run) if finds else None
     return segment_volume(volume, network, options, lesions=lesions, run=run)
 
 

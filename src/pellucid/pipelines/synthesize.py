@@ -82,11 +82,10 @@ def synthesize(
     with run.step("load"):
         volumes = [_read(one, options, alone=len(sources) == 1) for one in sources]
         mask = None if options.lesion_mask is None else read_mask(options.lesion_mask)
-    if mask is not None and len(volumes) > 1:
+    option = "lesion_mask" if mask is not None else "save lesion" if "lesion" in options.save else None
+    if option is not None and len(volumes) > 1:
         fix = "Synthesize them one by one, each with a mask of its own."
-        raise wrong(
-            "lesion_mask", need="one scan", got=f"{len(volumes)} that move against each other", fix=fix
-        )
+        raise wrong(option, need="one scan", got=f"{len(volumes)} that move against each other", fix=fix)
     with run.listening(), run.step("weights"):
         where = runtime.device(options.device)
         network, metadata = weights.load(options.weights, where, kind="synthesizer")
@@ -137,9 +136,13 @@ def synthesize_volumes(
         if len(made) > 1:
             run.notes["fusion"] = notes
         _note_quality(run, made, volumes)
-        out, doubt = (resample.back_to(target.with_data(data), template) for data in (t1w, error))
+        lesion = _mask(made[0], target.grid)
+        out, doubt, spots = (
+            resample.back_to(target.with_data(data), template) for data in (t1w, error, lesion)
+        )
         if scans[0].grid != first.grid and options.spacing == "native":
             out, doubt = (prepare.back_on(one, first.grid, order=1) for one in (out, doubt))
+            spots = prepare.back_on(spots, first.grid, order=0)
         # The header says how the scan looked, and of which sequence it was.
         out = replace(out, header=undisplayed(out.header))
     run.notes |= {
@@ -156,6 +159,7 @@ def synthesize_volumes(
         description="synthetic",
         kind="T1w",
         uncertainty=doubt,
+        lesion=spots if len(made) == 1 else None,
         extras=options.save,
     )
 
@@ -198,7 +202,15 @@ def make(
     brain = seen.brain[None].float()
     looked = lesions is not None or networks.lesions is not None
     size = of_lesions(seen.lesion, brain, seen.grid) if looked else None
-    return Made(t1w, error, brain, seen.shown[None].float(), seen.grid, size)
+    return Made(t1w, error, brain, seen.shown[None].float(), seen.grid, size, seen.lesion)
+
+
+def _mask(made: Made, target: Grid) -> Float[Tensor, "1 i j k"]:
+    """1 inside of the lesions that were healed or drawn, on the output grid."""
+    if made.lesion is None:
+        return torch.zeros(1, *target.shape)
+    inside = Volume(made.lesion * made.brain, made.grid)
+    return (resample.to_grid(inside, target, order=1).data > 0.5).float()
 
 
 def _ready(volume: Volume, options: SynthesizeOptions, run: Run) -> Volume:
