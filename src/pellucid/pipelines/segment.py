@@ -13,9 +13,10 @@ from pellucid.errors import wrong
 from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
 from pellucid.models import LesionNet
-from pellucid.ops.labels import bounding_box, one_piece
+from pellucid.ops.labels import bounding_box, one_piece, tempered
 from pellucid.pipelines import prepare, space, volumes
 from pellucid.pipelines.anatomy import overlap
+from pellucid.pipelines.calibration import TISSUE_TEMPERATURE
 from pellucid.pipelines.drawing import Drawn, posteriors
 from pellucid.pipelines.lesions import lesion_network
 from pellucid.pipelines.options import SegmentOptions
@@ -213,6 +214,7 @@ def _tissues(found: Drawn, grid: Grid) -> Float[Tensor, "3 i j k"]:
     sums = torch.zeros(3, *found.grid.shape)
     for place, structure in enumerate(STRUCTURES[BRAIN:], start=BRAIN):
         sums[structure.tissue - 1] += found.chance(place)[0]
+    sums = tempered(sums, TISSUE_TEMPERATURE)
     part, box = overlap(found.grid, grid, bounding_box(found.brain[0] > 0.2, margin=1))
     out = torch.zeros(3, *grid.shape)
     out[box] = space.transfer(sums, found.grid, part, order=1, average=True)
