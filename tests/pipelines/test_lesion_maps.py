@@ -19,6 +19,7 @@ from pellucid.models import Anatomy, LesionNet, LesionNetConfig, save
 from pellucid.models.anatomy import CLASS_GROUPS
 from pellucid.ops.intensity import IntensityRange
 from pellucid.pipelines import filling, lesions
+from pellucid.pipelines import segment as segmentation
 from pellucid.pipelines.filling import fill_lesions, healed_output
 from pellucid.pipelines.judged import Judged
 from pellucid.pipelines.lesions import lesion_network
@@ -261,6 +262,17 @@ def test_the_mask_that_was_healed_lies_on_the_image() -> None:
 def test_a_mask_that_nobody_makes_is_not_saved(options, message: str) -> None:
     with pytest.raises(PellucidError, match=message):
         options()
+
+
+def test_lesions_are_not_looked_for_where_they_are_to_be_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(segmentation.weights, "load", lambda *_, **__: (Shells(), {}))
+    monkeypatch.setattr(segmentation, "describe_weights", lambda *_: {})
+    monkeypatch.setattr(segmentation, "lesion_network", lambda *_: asked.append(1) or Strange())
+    scan, _ = lesioned()
+    ignored = segmentation.segment(scan, SegmentOptions(lesions="ignore"))
+    assert not asked and ignored.lesion is None and ignored.record["lesion_ml"] is None
+    assert segmentation.segment(scan, SegmentOptions()).record["lesion_ml"] > 0 and asked
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
