@@ -134,7 +134,7 @@ class Reliability:
     2017, ICML, arXiv:1706.04599).
     """
 
-    EVERY = 5
+    EVERY = 20
     """Of so many voxels one is kept to find the temperature by."""
 
     def __init__(self) -> None:
@@ -169,16 +169,19 @@ class Reliability:
         """Print the temperature whose probabilities the truth is likeliest by (Guo et al. 2017), and what it brings."""
         values, truth = torch.cat(self.kept).clamp_min(1e-6).log(), torch.cat(self.truths)
         losses = {}
-        for step in range(60, 301, 2):
+        for step in range(60, 301, 4):
             logits = values / (step / 100)
             losses[step / 100] = float(torch.nn.functional.cross_entropy(logits, truth))
         best = min(losses, key=losses.__getitem__)
-        first = expected_error(values.softmax(1), truth)
-        then = expected_error((values / best).softmax(1), truth)
-        total = best * TISSUE_TEMPERATURE
+        used = TISSUE_TEMPERATURE
+        errors = (expected_error((values / one).softmax(1), truth) for one in (1 / used, 1.0, best))
         print(
-            f"best temperature {best:.2f} on top of the one in use ({TISSUE_TEMPERATURE:g}), {total:.2f} in all: log "
-            f"loss {losses[1.0]:.4f} -> {losses[best]:.4f}, calibration error {first:.3f} -> {then:.3f}"
+            "calibration error at temperature 1, at the one in use, and at the best:",
+            *map("{:.3f}".format, errors),
+        )
+        print(
+            f"in use {used:g}, best {best * used:.2f}: log loss {losses[1.0]:.4f} and {losses[best]:.4f} "
+            f"(every {self.EVERY}th voxel)"
         )
 
 
