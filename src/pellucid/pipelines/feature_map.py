@@ -138,18 +138,17 @@ def compute(
     image = scan.data[box] if same else space.transfer(scan.data, scan.grid, part, order=3, average=True)
     deep = torch.zeros(0, *known.grid.shape) if known.features is None else known.features
     found = drawn(known, image, part)
-    kinds = ["anatomy"] * len(deep) + ["class"] * len(STRUCTURES)
-    kinds += ["synthesizer"] * networks.synthesizer.config.channels[0]
+    classes = torch.cat([found.chance(place) for place in range(len(STRUCTURES))])
+    del found
+    said = _said(networks.synthesizer, image, classes, options)
+    kinds = ["anatomy"] * len(deep) + ["class"] * len(classes) + ["synthesizer"] * (len(said) - ANSWERS)
     kinds += ["t1w", "error"] + ["group"] * GROUPS + ["right", "image"]
-    # All channels at once are the largest thing in memory: nothing is kept beside them that is among them.
+    # All channels are a GB in a large head: not before the network is done, which needs as much.
     values = torch.empty(len(kinds), *part.shape)
     for index, channel in enumerate(deep):
         values[index] = space.transfer(channel[None], known.grid, part, order=1)[0]
-    classes = values[len(deep) : len(deep) + len(STRUCTURES)]
-    for place, channel in enumerate(classes):
-        channel.copy_(found.chance(place)[0])
-    del found
-    values[len(deep) + len(classes) : -2] = _said(networks.synthesizer, image, classes, options)
+    values[len(deep) : len(deep) + len(classes)] = classes
+    values[len(deep) + len(classes) : -2] = said
     values[-2] = space.transfer(known.right, known.grid, part, order=1)[0]
     values[-1] = image[0]
     for channel, kind in zip(values, kinds, strict=True):
