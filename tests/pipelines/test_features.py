@@ -180,9 +180,7 @@ def test_targets_that_cannot_be_used_are_refused(networks) -> None:
         ({"device": "tpu"}, "device"),
     ):
         with pytest.raises(PellucidError, match=message):
-            adapt(
-                [(scan, scan.with_data(scan.data * 0.999))], AdaptOptions(target="image", **options)
-            ).network  # noqa: B018
+            adapt([(scan, scan.with_data(scan.data * 0.999))], AdaptOptions(target="image", **options))
 
 
 def test_a_head_knows_whose_features_it_was_fitted_on(networks, tmp_path: Path) -> None:
