@@ -7,6 +7,9 @@ which may be coarser than ours.
     python benchmarks/anatomy.py --maps head_17.nii.gz head_18.nii.gz --contrasts 8
     python benchmarks/anatomy.py --pairs scan.nii.gz=labels.nii.gz=fetal
     python benchmarks/anatomy.py --maps head_17.nii.gz --calibration     # are the probabilities of tissues right?
+
+`--calibration` also says by which temperature they would be: `pellucid.pipelines.calibration.TISSUE_TEMPERATURE` holds
+the one in use, which is to be found on heads that neither training nor the judging of it has seen.
 """
 
 import argparse
@@ -24,6 +27,7 @@ from pellucid.io import nifti, resample
 from pellucid.io.volume import Volume
 from pellucid.ops.labels import bounding_box
 from pellucid.ops.random import seeded
+from pellucid.pipelines.calibration import TISSUE_TEMPERATURE
 from pellucid.pipelines.options import SegmentOptions
 from pellucid.pipelines.segment import segment_volume
 from pellucid.synthesis import TISSUES, GeneratorConfig, Subject, build, draw, load_table
@@ -130,13 +134,20 @@ class Reliability:
     2017, ICML, arXiv:1706.04599).
     """
 
+    EVERY = 20
+    """Of so many voxels one is kept to find the temperature by."""
+
     def __init__(self) -> None:
         self.counts, self.said, self.right = (torch.zeros(10, dtype=torch.float64) for _ in range(3))
+        self.kept: list[Tensor] = []
+        self.truths: list[Tensor] = []
 
     def add(self, chances: Tensor, truth: Tensor) -> None:
         """Count the voxels that are brain for both."""
         both = (chances.sum(0) > 0.5) & (truth > 0)
         values = chances[:, both] / chances[:, both].sum(0)
+        self.kept.append(values[:, :: self.EVERY].T.clone())
+        self.truths.append(truth[both][:: self.EVERY].long() - 1)
         best, tissue = values.max(0)
         place = (best * 10).long().clamp(0, 9)
         self.counts += torch.bincount(place, minlength=10)
@@ -152,6 +163,35 @@ class Reliability:
         error = (self.said - self.right).abs().sum() / self.counts.sum()
         doubt = (self.said - self.right).sum() / self.counts.sum()
         print(f"\nexpected calibration error {error:.3f}, on the mean {doubt:+.3f}")
+        self.show_temperature()
+
+    def show_temperature(self) -> None:
+        """Print the temperature whose probabilities the truth is likeliest by (Guo et al. 2017), and what it brings."""
+        values, truth = torch.cat(self.kept).clamp_min(1e-6).log(), torch.cat(self.truths)
+        losses = {}
+        for step in range(60, 301, 4):
+            logits = values / (step / 100)
+            losses[step / 100] = float(torch.nn.functional.cross_entropy(logits, truth))
+        best = min(losses, key=losses.__getitem__)
+        used = TISSUE_TEMPERATURE
+        errors = (expected_error((values / one).softmax(1), truth) for one in (1 / used, 1.0, best))
+        print(
+            "calibration error at temperature 1, at the one in use, and at the best:",
+            *map("{:.3f}".format, errors),
+        )
+        print(
+            f"in use {used:g}, best {best * used:.2f}: log loss {losses[1.0]:.4f} and {losses[best]:.4f} "
+            f"(every {self.EVERY}th voxel)"
+        )
+
+
+def expected_error(chances: Tensor, truth: Tensor) -> float:
+    """Expected calibration error in ten bins, of `(voxels, classes)`."""
+    best, place = chances.max(1)
+    right = (place == truth).double()
+    bins = (best * 10).long().clamp(0, 9)
+    off = torch.bincount(bins, best.double() - right, minlength=10)
+    return float(off.abs().sum() / len(truth))
 
 
 def main() -> None:

@@ -186,7 +186,8 @@ def keep_memory(keep: bool = True) -> None:
     tune = _glibc("mallopt")
     if tune is not None:
         least, most = (1 << 30, (1 << 31) - 1) if keep else (RETURNED, RETURNED)
-        tuned = [tune(_MMAP_THRESHOLD, least), tune(_TRIM_THRESHOLD, most)]
+        # Some versions take 32 MB at most.
+        tuned = [tune(_MMAP_THRESHOLD, least) or tune(_MMAP_THRESHOLD, 1 << 25), tune(_TRIM_THRESHOLD, most)]
         _KEPT[:] = [keep and all(tuned)]
 
 

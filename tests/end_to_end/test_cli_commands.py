@@ -105,6 +105,22 @@ def test_audit_changes_nothing(scan: Path, tmp_path: Path, capsys: pytest.Captur
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
+def test_audit_of_a_folder_says_what_it_leaves_out(
+    scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    for name in ("sub-01_desc-enhanced_T1w.nii.gz", "sub-01_desc-brain_mask.nii.gz"):
+        (folder / name).write_bytes(scan.read_bytes())
+    assert _run("audit", folder, "--json") == 0
+    (finding,) = json.loads(capsys.readouterr().out)[str(folder)]
+    assert finding["code"] == "left-out" and finding["message"].startswith("2 images left out")
+    (folder / "sub-01_T1w.nii.gz").write_bytes(scan.read_bytes())
+    assert _run("audit", folder, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found) == {str(folder), str(folder / "sub-01_T1w.nii.gz")}
+
+
 def test_info_is_plain_facts(capsys: pytest.CaptureFixture[str]) -> None:
     assert _run("info", "--json") == 0
     facts = json.loads(capsys.readouterr().out)

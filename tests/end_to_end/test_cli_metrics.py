@@ -78,9 +78,45 @@ def test_label_maps(tissue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     nib.save(nib.Nifti1Image(np.roll(np.asarray(image.dataobj), 1, axis=2), image.affine), moved)
     assert _run("metrics", tissue, moved, "--labels", "--json") == 0
     values = _values(capsys.readouterr().out)
-    assert set(values) == {"dice", "hd95", "average_surface_distance", "volume_difference"}
+    assert set(values) == {"dice", "sensitivity", "hd95", "average_surface_distance", "volume_difference"}
     assert 0.5 < values["dice"] < 1
     assert 2 < values["hd95"] <= 3  # one slice of 3 mm, averaged over labels
+
+
+def test_two_masks_are_taken_for_masks_and_that_is_said(
+    tissue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = nib.load(tissue)
+    white = (np.asarray(image.dataobj) == 3).astype(np.uint8)
+    paths = []
+    for name, values in (("drawn", white), ("found", np.roll(white, 1, axis=1)), ("none", white * 0)):
+        paths.append(tmp_path / f"{name}.nii.gz")
+        nib.save(nib.Nifti1Image(values, image.affine), paths[-1])
+    drawn, found, nothing = paths
+    assert _run("metrics", drawn, found, "--json") == 0
+    out, err = capsys.readouterr()
+    overlap = 2 * (white * np.roll(white, 1, axis=1)).sum() / (2 * white.sum())
+    assert _values(out)["dice"] == pytest.approx(overlap, rel=1e-5)
+    assert "compared as masks or label maps" in err
+    assert _run("metrics", drawn, nothing, "--json") == 0
+    values = _values(capsys.readouterr().out)
+    assert values["dice"] == values["sensitivity"] == 0 and values["volume_difference"] == 100
+
+
+def test_every_label_has_scores_of_its_own(
+    tissue: Path, scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = nib.load(tissue)
+    moved = tmp_path / "moved.nii.gz"
+    nib.save(nib.Nifti1Image(np.roll(np.asarray(image.dataobj), 1, axis=2), image.affine), moved)
+    assert _run("metrics", tissue, moved, "--labels", "--each", "--metrics", "dice", "--json") == 0
+    values = _values(capsys.readouterr().out)
+    assert set(values) == {"dice", "dice[1]", "dice[2]", "dice[3]"}
+    assert values["dice"] == pytest.approx(
+        np.mean([values[f"dice[{label}]"] for label in (1, 2, 3)]), rel=1e-5
+    )
+    assert _run("metrics", scan, scan, "--each") == 2
+    assert "each: need label maps, got images" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

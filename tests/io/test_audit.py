@@ -1,3 +1,5 @@
+import json
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -252,3 +254,17 @@ def test_broken_extensions_are_said_and_the_voxels_read(write, values, length):
         "The header extensions are broken from byte 352 on and are not kept.",
     )
     np.testing.assert_array_equal(load(path).data[0], values)
+
+
+def test_an_image_that_pellucid_made_is_told_from_a_scan(write, tmp_path):
+    path = write("sub-01_desc-enhanced_T1w.nii.gz")
+    assert "own-output" not in {finding.code for finding in audit(path)}
+    record = {"pipeline": "enhance", "date": "2026-11-22T12:00:00+00:00", "outputs_sha256": {}}
+    beside = tmp_path / "sub-01_desc-enhanced_T1w.json"
+    beside.write_text(json.dumps(record))
+    (finding,) = [finding for finding in audit(path) if finding.code == "own-output"]
+    assert finding.level == "warn" and "(pellucid enhance, 2026-11-22)" in finding.message
+    # BIDS has such files beside scans, too.
+    for text in ('{"EchoTime": 0.03}', "[1, 2]", "no JSON"):
+        beside.write_text(text)
+        assert "own-output" not in {finding.code for finding in audit(path)}

@@ -106,3 +106,17 @@ def test_commands_say_what_is_in_the_folder(tmp_path, capsys) -> None:
     assert "got 3 DICOM files. Convert its folder first: dcm2niix" in capsys.readouterr().err
     assert cli.main(["audit", str(folder)]) == 2
     assert "got DICOM (3 files)" in capsys.readouterr().out
+
+
+def test_folders_inside_are_looked_into(tmp_path, capsys) -> None:
+    write(tmp_path / "study", [])
+    write(tmp_path / "study" / "t1", [0, 5, 10])
+    write(tmp_path / "study" / "flair", [0, 3, 9, 12], series="2")
+    (tmp_path / "study" / "README").write_text("no image")
+    found = codes(tmp_path / "study")
+    assert "got DICOM (7 files)" in found["dicom"] and "2 series" in found["series"]
+    assert "3 to 6 mm" in found["slice-distance"]
+    assert cli.main(["audit", str(tmp_path / "study")]) == 2
+    assert "got DICOM (7 files)" in capsys.readouterr().out
+    assert cli.main(["enhance", str(tmp_path / "study"), "-o", str(tmp_path / "out")]) == 2
+    assert "got 7 DICOM files" in capsys.readouterr().err

@@ -200,3 +200,16 @@ def test_bad_arguments_are_refused():
         to_spacing(noise(), (1.0, 0.0, 1.0))
     with pytest.raises(PellucidError, match="to_grid: order: need 0, 1 or 3, got 2"):
         to_grid(noise(), Grid(SHAPE, affine("LAS")), order=2)
+
+
+def test_going_back_in_the_same_memory_is_the_same() -> None:
+    """Features of a head are a GB: turning them must not take another."""
+    data = torch.rand(2, 5, 7, 6, generator=torch.Generator().manual_seed(0))
+    for codes in ("RAS", "LPS", "PIL", "ASR"):
+        original = Volume(data[:1].clone(), Grid((5, 7, 6), affine(codes)))
+        canonical = to_canonical(original)
+        there = Volume(torch.rand(2, *canonical.grid.shape), canonical.grid)
+        kept = back_to(there, original)
+        spent = back_to(there, original, reuse=True)
+        assert torch.equal(spent.data, kept.data) and spent.grid == kept.grid == original.grid
+        assert spent.data.untyped_storage().data_ptr() == there.data.untyped_storage().data_ptr()

@@ -3,7 +3,7 @@ import torch
 from torchmetrics.functional.segmentation import dice_score
 
 from pellucid.errors import PellucidError
-from pellucid.metrics import dice, volume_difference
+from pellucid.metrics import dice, sensitivity, volume_difference
 
 
 def maps() -> tuple[torch.Tensor, torch.Tensor]:
@@ -63,3 +63,13 @@ def test_volume_difference_needs_the_label_in_the_reference() -> None:
         volume_difference(empty, empty)
     with pytest.raises(PellucidError, match="need voxels of every label inside the mask"):
         volume_difference(*maps(), labels=[1, 9])
+
+
+def test_sensitivity_counts_what_is_found_and_changed_round_what_is_right() -> None:
+    truth, guess = torch.zeros(1, 1, 10, 5, 4), torch.zeros(1, 1, 10, 5, 4)
+    truth[:, :, :4], guess[:, :, 3:5] = 1, 1
+    assert sensitivity(guess, truth).item() == pytest.approx(0.25)
+    assert sensitivity(truth, guess).item() == pytest.approx(0.5)
+    assert sensitivity(guess, torch.zeros_like(truth)).item() == 1
+    with pytest.raises(PellucidError, match="need voxels of every label inside the mask"):
+        sensitivity(guess, truth, labels=[1, 9])

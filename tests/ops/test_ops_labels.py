@@ -1,6 +1,6 @@
 import torch
 
-from pellucid.ops.labels import bounding_box, fill_holes, grown, largest_component, one_hot
+from pellucid.ops.labels import bounding_box, fill_holes, grown, largest_component, one_hot, tempered
 
 
 def two_balls() -> torch.Tensor:
@@ -53,3 +53,13 @@ def test_growing_along_the_axes_is_growing_by_a_cube() -> None:
     mask = torch.rand(15, 18, 13, generator=torch.Generator().manual_seed(0)) > 0.995
     cube = torch.nn.functional.max_pool3d(mask[None].float(), 5, 1, 2)[0] > 0
     assert torch.equal(grown(mask, 5), cube) and 0 < int(mask.sum()) < int(cube.sum()) < mask.numel()
+
+
+def test_tempered_chances_keep_their_sum_and_their_order() -> None:
+    chances = torch.rand(3, 5, 6, 7, generator=torch.Generator().manual_seed(0)) * 0.3
+    chances[:, 0] = 0
+    softer = tempered(chances, 1.7)
+    torch.testing.assert_close(softer.sum(0), chances.sum(0))
+    assert torch.equal(softer.argsort(0), chances.argsort(0))
+    assert (softer.amax(0) <= chances.amax(0) + 1e-6).all()
+    assert torch.equal(tempered(chances, 1.0), chances)

@@ -117,7 +117,9 @@ def test_one_layer_learns_values_in_their_unit(networks, tmp_path: Path) -> None
     radius = np.linalg.norm(world(result.volume.grid), axis=-1)
     assert np.median(result.volume.data[0].numpy()[radius < 6]) == pytest.approx(700, rel=0.1)
     assert result.save(tmp_path / "out")[0].name == "image_desc-t1_map.nii.gz"
-    scaled = adapt([(scan, inverse(scan))], AdaptOptions(target="image"))
+    # Not whole numbers in patches, which a label map would be.
+    shaded = scan.with_data(inverse(scan).data * 0.999)
+    scaled = adapt([(scan, shaded)], AdaptOptions(target="image"))
     said = run(networks, other, scaled).volume.data[0].numpy()
     assert np.median(said[radius < 6]) == pytest.approx(700 / 1900, rel=0.12)
 
@@ -178,7 +180,7 @@ def test_targets_that_cannot_be_used_are_refused(networks) -> None:
         ({"device": "tpu"}, "device"),
     ):
         with pytest.raises(PellucidError, match=message):
-            adapt([(scan, scan)], AdaptOptions(target="image", **options)).network  # noqa: B018
+            adapt([(scan, scan.with_data(scan.data * 0.999))], AdaptOptions(target="image", **options))
 
 
 def test_a_head_knows_whose_features_it_was_fitted_on(networks, tmp_path: Path) -> None:
@@ -242,3 +244,18 @@ def test_python_and_the_command_line_have_the_same_options(monkeypatch) -> None:
         pellucid.features("a.nii", spacing="fine")
     with pytest.raises(PellucidError, match="Did you mean 'penalty'"):
         pellucid.adapt([("a", "b")], target="labels", penality=1.0)
+
+
+def test_a_label_map_is_no_image_and_hardly_values(networks, caplog: pytest.LogCaptureFixture) -> None:
+    scan = ball()
+    with pytest.raises(
+        PellucidError, match="got whole numbers in patches, as in a label map. Say --target labels"
+    ):
+        adapt([(scan, shells(scan))], AdaptOptions(target="image"))
+    adapt([(scan, shells(scan))], AdaptOptions(target="values"))
+    assert "say --target labels if it is one" in caplog.text
+    caplog.clear()
+    # A scan of whole numbers is none.
+    noise = torch.randint(-20, 20, scan.data.shape, generator=torch.Generator().manual_seed(0))
+    adapt([(scan, scan.with_data(scan.data.round() + noise * (scan.data > 0)))], AdaptOptions(target="image"))
+    assert not caplog.text

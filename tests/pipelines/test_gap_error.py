@@ -9,11 +9,14 @@ from test_superres import coarse, fine
 from test_thick_slices import TURN
 
 from pellucid import cli
+from pellucid.errors import PellucidError
 from pellucid.io import nifti, resample
 from pellucid.io.volume import Volume
 from pellucid.ops.intensity import IntensityRange
 from pellucid.pipelines import doubt
+from pellucid.pipelines import enhance as enhancement
 from pellucid.pipelines.calibration import GAPS, SYNTHESIS
+from pellucid.pipelines.options import EnhanceOptions
 from pellucid.pipelines.record import Run
 
 LEVELS = IntensityRange(0.0, 1000.0)
@@ -72,6 +75,14 @@ def test_the_command_writes_the_map_beside_the_image(verb: str, tmp_path: Path) 
     (record,) = (tmp_path / "out").glob("*.json")
     told = json.loads(record.read_text())["uncertainty"]
     assert error.grid.shape == (40, 36, 44) and 0 < told["expected_error"] < 0.2
+
+
+def test_that_is_said_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(enhancement, "workplace", lambda *_, **__: pytest.fail("work was done"))
+    for spacing in ("native", "2"):
+        options = EnhanceOptions(save=("uncertainty",), spacing=spacing)
+        with pytest.raises(PellucidError, match="save uncertainty: need a grid finer than the scan's"):
+            enhancement.enhance_volume(fine(), torch.nn.Identity(), options)
 
 
 def test_on_its_own_grid_enhance_does_not_know_its_error(tmp_path: Path, capsys) -> None:

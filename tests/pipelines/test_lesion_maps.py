@@ -13,11 +13,13 @@ from torch import Tensor, nn
 
 from pellucid import weights
 from pellucid.errors import PellucidError
+from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
 from pellucid.models import Anatomy, LesionNet, LesionNetConfig, save
 from pellucid.models.anatomy import CLASS_GROUPS
 from pellucid.ops.intensity import IntensityRange
 from pellucid.pipelines import filling, lesions
+from pellucid.pipelines import segment as segmentation
 from pellucid.pipelines.filling import fill_lesions, healed_output
 from pellucid.pipelines.judged import Judged
 from pellucid.pipelines.lesions import lesion_network
@@ -139,19 +141,22 @@ def bundled(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_filling_puts_in_what_lies_around_and_leaves_the_rest(level: float) -> None:
     scan, inside = lesioned(level)
     run = Run("enhance")
-    got = fill_lesions(scan, IntensityRange(0.0, 900.0), EnhanceOptions(lesions="inpaint"), run)
+    got, mask = fill_lesions(scan, IntensityRange(0.0, 900.0), EnhanceOptions(lesions="inpaint"), run)
+    assert 2 * int((mask.data[inside] > 0).sum()) / int(mask.data.sum() + inside.sum()) > 0.8
     assert float((got.data - ball().data)[inside].abs().max()) < 60  # of 900
     far = torch.from_numpy(np.linalg.norm(world(scan.grid) - SPOT, axis=-1) > 8.5)[None]
     torch.testing.assert_close(got.data[far], scan.data[far], atol=1e-6, rtol=0)
     assert run.notes["lesions"]["ml"] > 0.05
-    same = fill_lesions(ball(), IntensityRange(0.0, 900.0), EnhanceOptions(lesions="inpaint"), Run("enhance"))
-    assert torch.equal(same.data, ball().data)
+    same, none = fill_lesions(
+        ball(), IntensityRange(0.0, 900.0), EnhanceOptions(lesions="inpaint"), Run("enhance")
+    )
+    assert torch.equal(same.data, ball().data) and not bool(none.data.any())
 
 
 def fill(scan: Volume, mask: Volume | None = None, run: Run | None = None) -> Volume:
     """Filled by a mask."""
     options = EnhanceOptions(lesions="inpaint")
-    return fill_lesions(scan, IntensityRange(0.0, 900.0), options, run or Run("enhance"), lesions=mask)
+    return fill_lesions(scan, IntensityRange(0.0, 900.0), options, run or Run("enhance"), lesions=mask).image
 
 
 @pytest.mark.usefixtures("bundled")
@@ -195,11 +200,12 @@ def test_a_mask_that_lies_elsewhere_is_told(caplog: pytest.LogCaptureFixture) ->
 def test_what_was_filled_in_is_not_sure() -> None:
     scan, inside = lesioned(1.4)
     sure = Judged(scan, scan.with_data(torch.ones_like(scan.data)), None, None)
-    out = healed_output(
+    out, mask = healed_output(
         sure, IntensityRange(0.0, 900.0), EnhanceOptions(lesions="inpaint"), Run("enhance"),
         lesions=scan.with_data(inside.float()),
     )  # fmt: skip
     assert float(out.uncertainty.data[inside].min()) > 300
+    assert torch.equal(mask.data > 0, inside)
     assert torch.equal(out.uncertainty.data[scan.data == 0], torch.ones_like(scan.data)[scan.data == 0])
 
 
@@ -211,8 +217,63 @@ def test_a_mask_of_lesions_needs_something_to_do() -> None:
 @pytest.mark.usefixtures("bundled")
 def test_a_slab_of_thick_slices_can_be_fill_lesions() -> None:
     scan, inside = lesioned(1.4, (1.0, 1.0, 3.0))
-    got = fill_lesions(scan, IntensityRange(0.0, 900.0), EnhanceOptions(lesions="inpaint"), Run("enhance"))
+    got = fill_lesions(
+        scan, IntensityRange(0.0, 900.0), EnhanceOptions(lesions="inpaint"), Run("enhance")
+    ).image
     assert float((got.data - ball((1.0, 1.0, 3.0)).data)[inside].abs().mean()) < 90
+
+
+@pytest.mark.usefixtures("bundled")
+def test_a_small_lesion_on_thick_slices_is_filled_by_a_fine_mask() -> None:
+    """It takes less than half of any voxel: nothing was filled in once."""
+    thick = ball((1.0, 1.0, 5.0))
+    fine = ball()
+    spot = torch.from_numpy(np.linalg.norm(world(fine.grid) - SPOT, axis=-1) < 1.3)[None].float()
+    share = resample.to_grid(fine.with_data(spot), thick.grid, order=1).data
+    assert 0.25 < float(share.max()) < 0.5
+    scan = thick.with_data(thick.data + share * 600)
+    run = Run("enhance")
+    got = fill(scan, fine.with_data(spot), run)
+    there = share > 0.25
+    before, after = ((one.data - thick.data)[there].abs().mean() for one in (scan, got))
+    assert float(after) < 0.3 * float(before)
+    assert run.notes["lesions"]["ml"] == pytest.approx(float(spot.sum()) / 1000, rel=0.05, abs=0.006)
+
+
+def test_the_mask_that_was_healed_lies_on_the_image() -> None:
+    scan, inside = lesioned(1.4)
+    networks = Networks(Shells(), sketcher(), Strange())
+    options = SynthesizeOptions(flip=False, save=("lesion",))
+    found = synthesize_volumes([scan], networks, options)
+    assert found.lesion.grid == found.volume.grid
+    assert 2 * int((found.lesion.data[inside] > 0).sum()) / int(found.lesion.data.sum() + inside.sum()) > 0.8
+    assert synthesize_volumes([scan, scan], networks, SynthesizeOptions(flip=False)).lesion is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (lambda: EnhanceOptions(save=("lesion",)), "save lesion: need lesions inpaint beside it"),
+        (
+            lambda: SegmentOptions(save=("lesion",), lesions="ignore"),
+            "save lesion: need lesions find beside it",
+        ),
+    ],
+)
+def test_a_mask_that_nobody_makes_is_not_saved(options, message: str) -> None:
+    with pytest.raises(PellucidError, match=message):
+        options()
+
+
+def test_lesions_are_not_looked_for_where_they_are_to_be_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(segmentation.weights, "load", lambda *_, **__: (Shells(), {}))
+    monkeypatch.setattr(segmentation, "describe_weights", lambda *_: {})
+    monkeypatch.setattr(segmentation, "lesion_network", lambda *_: asked.append(1) or Strange())
+    scan, _ = lesioned()
+    ignored = segmentation.segment(scan, SegmentOptions(lesions="ignore"))
+    assert not asked and ignored.lesion is None and ignored.record["lesion_ml"] is None
+    assert segmentation.segment(scan, SegmentOptions()).record["lesion_ml"] > 0 and asked
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:

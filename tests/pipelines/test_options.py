@@ -44,7 +44,7 @@ def test_impossible_spacings_are_refused(spacing: str) -> None:
         ({"spacings": 1}, "enhance: unknown key 'spacings'. Did you mean 'spacing'?"),
         (
             {"save": "mask,brain"},
-            "save: need names among mask, tissue, uncertainty, consistency, bias, got 'mask,brain'",
+            "save: need names among mask, tissue, uncertainty, consistency, bias, lesion, got 'mask,brain'",
         ),
         ({"save": ["brain"]}, "enhance.save[0]: need one of mask, tissue"),
     ],

@@ -18,6 +18,7 @@ from pellucid.errors import PellucidError
 from pellucid.io import nifti, resample
 from pellucid.io.volume import Grid, Volume
 from pellucid.models import Anatomy, LesionNet, LesionNetConfig
+from pellucid.pipelines import segment as segmentation
 from pellucid.pipelines.options import SegmentOptions
 from pellucid.pipelines.result import Result
 from pellucid.pipelines.segment import segment_volume
@@ -216,3 +217,19 @@ def test_wrong_words_are_refused(stubbed: None, tmp_path: Path, capsys: pytest.C
     assert "save: need names among mask, tissue, probseg, lesion, got 't1w'" in capsys.readouterr().err
     assert cli.main(["segment", str(source), "-o", str(source)]) == 2
     assert "need an output other than the input" in capsys.readouterr().err
+
+
+def test_chances_are_tempered_and_volumes_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = torch.randn(ball().data.shape, generator=torch.Generator().manual_seed(0))
+    unsure = ball().with_data((ball().data + 120 * noise) * (ball().data > 0))
+
+    def both(temperature: float) -> Result:
+        monkeypatch.setattr(segmentation, "TISSUE_TEMPERATURE", temperature)
+        return run(unsure, save=("probseg",))
+
+    plain, softer = both(1.0), both(2.0)
+    assert softer.table == plain.table and torch.equal(softer.volume.data, plain.volume.data)
+    first, then = plain.probseg.data, softer.probseg.data
+    torch.testing.assert_close(then.sum(0), first.sum(0), atol=1e-4, rtol=0)
+    inside = first.amax(0) > 0.6
+    assert bool((then.amax(0) <= first.amax(0) + 1e-4)[inside].all()) and not torch.equal(first, then)

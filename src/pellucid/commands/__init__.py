@@ -6,9 +6,9 @@ from pellucid.commands.evaluation import (
     EvaluateBias,
     EvaluateRobustness,
     EvaluateSheet,
-    Metrics,
 )
 from pellucid.commands.house import Demo, Info, Report, Weights
+from pellucid.commands.metrics import Metrics
 from pellucid.commands.official import Official, WeightsImport
 from pellucid.commands.representation import Adapt, Features
 from pellucid.commands.scans import Audit, Degrade, Enhance, Segment, SuperResolve, Synthesize

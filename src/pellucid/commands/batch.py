@@ -47,11 +47,23 @@ def find_inputs(paths: Sequence[Path]) -> list[Path]:
         raise wrong("IN", need="a file, several files, or a folder", got="nothing")
     found: list[Path] = []
     for path in paths:
-        inside = sorted(filter(_is_scan, path.iterdir())) if path.is_dir() else [path]
+        inside = list(filter(_is_scan, images_in(path))) if path.is_dir() else [path]
         if not inside:
             raise _without_images(path)
         found += inside
     return list(dict.fromkeys(found))
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Images directly inside a folder, those too that are no scans.
+
+    Args:
+        folder: Where to look.
+
+    Returns:
+        Files that are not hidden, by name; a header stands for its image.
+    """
+    return sorted(filter(_is_image, folder.iterdir()))
 
 
 def plan(
@@ -237,9 +249,14 @@ def _without_images(folder: Path) -> PellucidError:
     return wrong(str(folder), need=need, got=f"{count} DICOM file{'s' if count > 1 else ''}", fix=fix)
 
 
-def _is_scan(path: Path) -> bool:
-    """Whether a file of a folder is an input: an image, not hidden, not derived."""
-    stem, ending = endings.split_suffix(path)
-    derived = "_desc-" in stem or split_kind(stem)[1] in _NOT_SCANS
+def _is_image(path: Path) -> bool:
+    """Whether a file of a folder is an image that is not hidden."""
+    ending = endings.split_suffix(path)[1]
     is_image = bool(ending) and ending.lower() not in endings.SECOND_HALVES
-    return is_image and path.is_file() and not path.name.startswith(".") and not derived
+    return is_image and path.is_file() and not path.name.startswith(".")
+
+
+def _is_scan(path: Path) -> bool:
+    """Whether an image of a folder is an input: not derived."""
+    stem = endings.split_suffix(path)[0]
+    return "_desc-" not in stem and split_kind(stem)[1] not in _NOT_SCANS

@@ -40,6 +40,22 @@ class Command(ABC):
             print(text)
 
 
+def listed(text: str) -> tuple[str, ...]:
+    """Split a list with commas, and spaces where people put them.
+
+    Args:
+        text: As it was typed.
+
+    Returns:
+        The names.
+
+    Example:
+        >>> listed("psnr, ssim")
+        ('psnr', 'ssim')
+    """
+    return tuple(name.strip() for name in text.split(","))
+
+
 _TRAINING_PACKAGES = ("lightning_fabric", "lightning_utilities", "tensorboard")
 
 

@@ -1,10 +1,7 @@
-"""Commands that judge: metrics, and evaluate PROTOCOL, one class each."""
+"""Commands that judge: evaluate PROTOCOL, one class each."""
 
 import dataclasses
-import json
-import math
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,84 +9,13 @@ import tyro
 from tyro.conf import Positional, arg
 
 from pellucid.commands.batch import each, find_inputs
-from pellucid.commands.command import FAILED, OK, Command, needing_training
+from pellucid.commands.command import FAILED, OK, Command, listed, needing_training
 from pellucid.config import parse_overrides
 from pellucid.errors import PellucidError, wrong
 from pellucid.pipelines.options import EnhanceOptions
 
 if TYPE_CHECKING:
     from pellucid.evaluation.protocol import Case, Protocol
-    from pellucid.evaluation.scores import Score
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Metrics(Command):
-    """Compare images with a reference: every metric that fits, as a table, TSV or JSON."""
-
-    reference: Positional[Annotated[Path, arg(metavar="REFERENCE")]]
-    """The truth: a scan, or a label map with --labels."""
-    tests: Positional[Annotated[tuple[Path, ...], arg(metavar="TEST ...")]]
-    """Images to judge, on the grid of the reference."""
-    metrics: Annotated[str, arg(metavar="NAME,...")] = "all"
-    """Which metrics, with commas; "all" takes those for which everything needed is there."""
-    mask: Path | None = None
-    """Measure where this is above 0; everywhere if not given, air too, which flatters every image."""
-    tissue: Path | None = None
-    """Tissue map (1 CSF, 2 gray matter, 3 white matter), for metrics of tissue contrast."""
-    labels: bool = False
-    """The images are label maps: Dice, surface distances, volumes."""
-    data_range: float | None = None
-    """Intensity range of PSNR, SSIM and VIF; the reference's max - min inside the mask if not given."""
-    json: bool = False
-    """Print JSON."""
-    out: Annotated[Path | None, arg(aliases=["-o"], metavar="FILE.tsv")] = None
-    """Write the table to a file as well."""
-    force: bool = False
-    """Replace the file if it exists."""
-
-    def run(self) -> int:
-        """Measure one image after another."""
-        from pellucid.evaluation.scores import COLUMNS, Score, Scores, ScoresOptions, to_json
-
-        if not self.tests:
-            raise wrong("TEST", need="at least one image to judge", got="none")
-        if self.out is not None:
-            from pellucid.io.disk import check_folder, check_free
-
-            inputs = filter(None, (self.reference, *self.tests, self.mask, self.tissue))
-            check_free(self.out, force=self.force, inputs=inputs)
-            check_folder(self.out.parent)
-        names = () if self.metrics == "all" else _listed(self.metrics)
-        options = ScoresOptions(names, self.mask, self.tissue, self.labels, self.data_range)
-        scores = Scores(self.reference, options)
-        found: list[Score] = []
-        code = each(
-            list(dict.fromkeys(self.tests)), lambda path: found.extend(scores.of(path)), quiet=self.quiet
-        )
-        if self.json:
-            print(json.dumps(to_json(found), indent=2))
-        elif found:
-            self.say(_table(found))
-        if self.out is not None and found:
-            from pellucid.evaluation.rows import write_table
-            from pellucid.io.disk import make_folder
-
-            make_folder(self.out.parent)
-            write_table(self.out, COLUMNS, [dataclasses.astuple(score) for score in found])
-        return code
-
-
-def _table(scores: "Sequence[Score]") -> str:
-    """Scores in columns, one image below the other."""
-    lines = []
-    image = None
-    for score in scores:
-        if score.image != image:
-            image = score.image
-            lines.append(image)
-        value = "n/a" if math.isnan(score.value) else f"{score.value:.5g}"
-        lines.append(f"  {score.metric:<26}{value:>12} {score.unit:<12}{score.direction} is better")
-    return "\n".join(lines)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -143,7 +69,7 @@ class _Compare(_Evaluate):
         if self.jobs < 1:
             raise wrong("--jobs", need="at least 1", got=str(self.jobs))
         return {
-            "methods": _listed(self.methods),
+            "methods": listed(self.methods),
             "commands": tuple(_command(text) for text in self.method),
             # Workers elsewhere have another working folder.
             "reference": None if self.reference is None else self.reference.absolute(),
@@ -170,11 +96,11 @@ class EvaluateRobustness(_Compare):
         from pellucid.apps.robustness import draw, report
         from pellucid.evaluation.robustness import SWEEPS, Robustness, RobustnessOptions
 
-        names = [part for name in _listed(self.corruptions) for part in SWEEPS.get(name, (name,))]
+        names = [part for name in listed(self.corruptions) for part in SWEEPS.get(name, (name,))]
         options = RobustnessOptions(
             **self._method_options(),
             corruptions=tuple(dict.fromkeys(names)),
-            metrics=_listed(self.metrics),
+            metrics=listed(self.metrics),
         )
         protocol = Robustness(self.out, options, force=self.force)
         failed = self._run(protocol, protocol.plan(sources))
@@ -184,11 +110,6 @@ class EvaluateRobustness(_Compare):
         if page is not None:
             self.say(page.read_text(encoding="utf-8"))
         return FAILED if failed else OK
-
-
-def _listed(text: str) -> tuple[str, ...]:
-    """Names from a list with commas, and spaces where people put them."""
-    return tuple(name.strip() for name in text.split(","))
 
 
 def _absolute(weights: str) -> str:
@@ -225,7 +146,7 @@ class EvaluateBias(_Compare):
         from pellucid.apps.bias import report
         from pellucid.evaluation.bias import Bias, BiasOptions
 
-        corruptions = tuple(dict.fromkeys(_listed(self.corruptions)))
+        corruptions = tuple(dict.fromkeys(listed(self.corruptions)))
         options = BiasOptions(
             **self._method_options(),
             by=self.by,

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from pellucid.commands.batch import Job, find_inputs, plan, run_jobs, sentence
+from pellucid.commands.batch import Job, find_inputs, images_in, plan, run_jobs, sentence
 from pellucid.commands.command import FAILED, OK, Command
 from pellucid.errors import PellucidError
 from pellucid.pipelines.options import (
@@ -92,7 +92,9 @@ class Segment(Command):
         """Segment one scan after another."""
         options = self.segmentation
         jobs = plan(self.inputs, self.out, "structures", kind="dseg", extras=options.save, table=True)
-        _check_once(options, options.weights)
+        _check_once(
+            options, options.weights, *([options.lesion_weights] if options.lesions == "find" else [])
+        )
 
         def work(job: Job) -> None:
             from pellucid.pipelines.segment import segment
@@ -226,7 +228,9 @@ class Audit(Command):
 
     def run(self) -> int:
         """Audit one file after another and print the findings."""
-        findings = {str(path): _audit(path) for path in _to_audit(self.inputs)}
+        found, left_out = _to_audit(self.inputs)
+        findings = {str(path): [*_audit(path), *left_out.pop(path, [])] for path in found}
+        findings |= {str(path): words for path, words in left_out.items()}
         if self.json:
             print(json.dumps(findings, indent=2))
         else:
@@ -249,18 +253,30 @@ class Audit(Command):
             console.print(table)
 
 
-def _to_audit(paths: tuple[Path, ...]) -> list[Path]:
-    """What is looked at: files, and folders of DICOM as a whole."""
+def _to_audit(paths: tuple[Path, ...]) -> tuple[list[Path], dict[Path, list[dict[str, Any]]]]:
+    """What is looked at: files, and folders with DICOM as a whole; and what is to be said of what is not."""
     from pellucid.io.dicom import dicom_files
 
     found: list[Path] = []
+    left_out: dict[Path, list[dict[str, Any]]] = {}
     for path in paths:
-        if path.is_dir() and not dicom_files(path):
-            with contextlib.suppress(PellucidError):
-                found += find_inputs([path])
-                continue
-        found.append(path)  # a folder without scans is a finding, too
-    return found or find_inputs(paths)
+        if not path.is_dir():
+            found.append(path)
+            continue
+        scans: list[Path] = []
+        with contextlib.suppress(PellucidError):
+            scans = find_inputs([path])
+        others = len(images_in(path)) - len(scans)
+        if others:
+            message = (
+                f"{others} image{'s' if others > 1 else ''} left out, masks, labels or outputs of pellucid by their "
+                "names: name them one by one to look at them."
+            )
+            left_out[path] = [{"code": "left-out", "level": "info", "message": message}]
+        found += scans
+        if not (scans or others) or dicom_files(path):
+            found.append(path)  # a folder without images is a finding, too
+    return (found if found or left_out else find_inputs(paths)), left_out
 
 
 def _audit(path: Path) -> list[dict[str, Any]]:

@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from pellucid.errors import PellucidError, did_you_mean, wrong
 from pellucid.io import resample
+from pellucid.io.values import FEW_LEVELS
 from pellucid.io.volume import Volume, shape_text
 from pellucid.metrics import METRICS, MetricEntry, quality_index
+from pellucid.metrics.overlap import labels_in
+from pellucid.metrics.table import LABELS
 from pellucid.ops.labels import are_labels
 from pellucid.pipelines.record import read, read_mask
 
@@ -37,6 +41,8 @@ class ScoresOptions:
     """Tissue map (1 CSF, 2 gray matter, 3 white matter) on the same grid, for metrics that need one."""
     labels: bool = False
     """Whether the images are label maps."""
+    each: bool = False
+    """Whether label maps also get a score for every label, named `dice[17]`."""
     data_range: float | None = None
     """Intensity range of PSNR, SSIM and their kin; None takes the reference's max - min inside the mask."""
 
@@ -45,6 +51,8 @@ class ScoresOptions:
             if name not in METRICS:
                 hint = did_you_mean(name, METRICS)
                 raise wrong("metrics", need="names of metrics", got=repr(name), fix=hint)
+        if self.each and not self.labels:
+            raise wrong("each", need="label maps", got="images", fix="Say so with --labels if they are.")
         if self.data_range is not None and not 0 < self.data_range < math.inf:
             raise wrong("data_range", need="a finite number > 0", got=str(self.data_range))
 
@@ -111,11 +119,24 @@ class Scores:
                 if self.options.names:
                     raise _missing(name, entry)
                 continue
-            scores.append(
-                Score(str(path), name, self._value(name, volume, against), entry.unit, entry.direction)
-            )
+            value = self._value(name, volume, against)
+            scores.append(Score(str(path), name, value, entry.unit, entry.direction))
+            if self.options.each:
+                scores += self._of_each(path, name, volume, against)
         if self.tissue is not None and not self.options.names and not self.options.labels:
             scores.append(Score(str(path), QI, self._quality_index(volume, self.tissue), "", "higher"))
+        return scores
+
+    def _of_each(self, path: Path, name: str, volume: Volume, against: Tensor) -> list[Score]:
+        """The same metric of every label of both maps; NaN where the truth lacks one that it needs."""
+        entry = METRICS[name]
+        scores = []
+        for label in labels_in(against, volume.data):
+            try:
+                value = self._computed(entry, volume, against, labels=[label])
+            except PellucidError:  # said once, of all labels
+                value = math.nan
+            scores.append(Score(str(path), f"{name}[{label}]", value, entry.unit, entry.direction))
         return scores
 
     def _quality_index(self, volume: Volume, tissue: Tensor) -> float:
@@ -134,8 +155,7 @@ class Scores:
                 raise
             return _not_there(error)
 
-    def _computed(self, entry: MetricEntry, volume: Volume, against: Tensor) -> float:
-        more: dict[str, Any] = {}
+    def _computed(self, entry: MetricEntry, volume: Volume, against: Tensor, **more: Any) -> float:
         if "data_range" in entry.parameters:
             more["data_range"] = self.options.data_range
         if "spacing" in entry.parameters:
@@ -193,6 +213,30 @@ class Scores:
                 got=got if ours.shape == theirs.shape else f"{shape_text(theirs.shape)} voxels",
                 fix=fix,
             )
+
+
+def look_like_labels(paths: Sequence[Path], names: Sequence[str] = ()) -> bool:
+    """Whether all images are masks or label maps, and nothing is asked that only images have.
+
+    Args:
+        paths: Images to compare.
+        names: Metrics that were asked for by name.
+
+    Returns:
+        True if each holds but a few whole numbers from 0 on. Files that cannot be read are no label maps: whoever
+        reads them next says why.
+    """
+    if any(name not in METRICS or METRICS[name].needs != LABELS for name in names):
+        return False
+    try:
+        return all(_few_labels(path) for path in paths)
+    except PellucidError:
+        return False
+
+
+def _few_labels(path: Path) -> bool:
+    data = read_mask(path).data
+    return are_labels(data) and len(torch.unique(data)) <= FEW_LEVELS
 
 
 def to_json(scores: Sequence[Score]) -> list[dict[str, Any]]:

@@ -1,7 +1,10 @@
 """What is odd about a file, before anything is done with it."""
 
+import json
 from pathlib import Path
+from typing import Any
 
+from pellucid import endings
 from pellucid.errors import PellucidError
 from pellucid.io.dicom import begins_as_dicom, dicom_files, look_at
 from pellucid.io.finding import Finding
@@ -14,7 +17,7 @@ def audit(path: str | Path, *, frame: int | None = None) -> list[Finding]:
     """List everything odd about a file, the worst first; also what `load` would refuse it for.
 
     Args:
-        path: Any file, or a folder of DICOM, which is looked at but not read.
+        path: Any file, or a folder with DICOM in it or in the folders inside, which is looked at but not read.
         frame: Which image of a 4-D file to look at; without it such a file is listed as refused.
 
     Returns:
@@ -26,7 +29,7 @@ def audit(path: str | Path, *, frame: int | None = None) -> list[Finding]:
         ['unreadable']
     """
     try:
-        found = _of_dicom(Path(path)) or inspect(Path(path), frame)
+        found = _of_dicom(Path(path)) or (*inspect(Path(path), frame), *_of_ours(Path(path)))
     except PellucidError as error:
         message = str(error).removeprefix(f"{path}: ")
         return [Finding("unreadable", "refuse", message)]
@@ -43,3 +46,22 @@ def _of_dicom(path: Path) -> tuple[Finding, ...]:
     else:
         files = []
     return tuple(look_at(files)) if files else ()
+
+
+def _of_ours(path: Path) -> tuple[Finding, ...]:
+    """What is to be said of an image that pellucid made: the record beside it says so."""
+    record = _record(path.with_name(f"{endings.split_suffix(path)[0]}.json"))
+    if "outputs_sha256" not in record or "pipeline" not in record:
+        return ()
+    made = f"pellucid {record['pipeline']}, {str(record.get('date', ''))[:10]}"
+    message = f"Its record says that pellucid made it ({made}): it is no scan as it was acquired."
+    return (Finding("own-output", "warn", message),)
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """A JSON object beside an image; an empty one if there is none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

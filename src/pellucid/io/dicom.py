@@ -1,6 +1,7 @@
 """Folders of DICOM are not read, but looked at: what has to be known when they are converted."""
 
 import locale
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -30,8 +31,20 @@ class _Slice(NamedTuple):
 
 
 def dicom_files(folder: Path) -> list[Path]:
-    """Files of a folder, not of those inside, that begin as DICOM does."""
-    return [path for path in sorted(folder.iterdir()) if path.is_file() and begins_as_dicom(path)]
+    """Files of a folder and of those inside that begin as DICOM does: scanners write a folder for each series.
+
+    Args:
+        folder: Where to look; links to folders are not followed, and what is hidden is left out.
+
+    Returns:
+        The files, in the order of their names.
+    """
+    found = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths = (Path(place) / name for name in files if not name.startswith("."))
+        found += [path for path in paths if path.is_file() and begins_as_dicom(path)]
+    return sorted(found)
 
 
 def begins_as_dicom(path: Path) -> bool:

@@ -32,10 +32,14 @@ class _Turn:
     axes: tuple[int, int, int]
     flipped: tuple[bool, bool, bool]
 
-    def image(self, image: Image) -> Resampled:
-        """Apply to an image; the input itself if nothing turns."""
+    def image(self, image: Image, *, reuse: bool = False) -> Resampled:
+        """Apply to an image; the input itself if nothing turns. With `reuse` the answer lies in the input's memory."""
         out = image.permute(0, *(axis + 1 for axis in self.axes))
         backwards = [axis + 1 for axis, flip in enumerate(self.flipped) if flip]
+        if reuse:
+            for channel in out if backwards else ():
+                channel.copy_(channel.flip([axis - 1 for axis in backwards]))
+            return out
         return (out.flip(backwards) if backwards else out).contiguous()
 
     def grid(self, grid: Grid) -> Grid:
@@ -87,12 +91,13 @@ def canonical_grid(grid: Grid) -> Grid:
     return _turn_to_ras(grid).grid(grid)
 
 
-def back_to(volume: Volume, original: Volume) -> Volume:
+def back_to(volume: Volume, original: Volume, *, reuse: bool = False) -> Volume:
     """Undo `to_canonical`: the axis order and flips of `original`, and its affine bit for bit.
 
     Args:
         volume: On the canonical grid of `original`, or (after `to_spacing`) on another one with its axes.
         original: The volume that `to_canonical` was given.
+        reuse: Whether `volume` may be spent: what comes back then lies in its memory, in any order of axes.
 
     Returns:
         A volume with the header of `original`; with exactly its grid if `volume` is on the canonical one.
@@ -109,7 +114,7 @@ def back_to(volume: Volume, original: Volume) -> Volume:
         raise wrong(original.name, need="a volume on its canonical axes to go back", got=got, fix=fix)
     same = volume.grid.distance_mm(canonical) < 1e-3
     grid = original.grid if same else turn.inverse().grid(volume.grid)
-    image = turn.inverse().image(volume.data)
+    image = turn.inverse().image(volume.data, reuse=reuse)
     return Volume(image, grid, original.header, original.path, volume.findings)
 
 

@@ -3,7 +3,7 @@
 from pellucid.metrics.clipped import clipped_psnr, clipped_ssim
 from pellucid.metrics.fidelity import mae, mse, norm_l2, nrmse, psnr
 from pellucid.metrics.information import vif
-from pellucid.metrics.overlap import dice, volume_difference
+from pellucid.metrics.overlap import dice, sensitivity, volume_difference
 from pellucid.metrics.quality import cjv, cnr, efc, fber, fwhm, snr
 from pellucid.metrics.structural import ms_ssim, ssim, uqi
 from pellucid.metrics.surface import average_surface_distance, hd95
@@ -31,6 +31,7 @@ __all__ = [
     "nrmse",
     "psnr",
     "quality_index",
+    "sensitivity",
     "snr",
     "ssim",
     "tct",

@@ -10,6 +10,7 @@ from pellucid.errors import wrong
 from pellucid.metrics.region import Compared, check
 
 LabelBatch = Shaped[Tensor, "b c x y z"]
+_EVERY_LABEL = "voxels of every label inside the mask"
 
 
 def dice(
@@ -57,6 +58,50 @@ def dice(
     return torch.tensor(scores, device=prediction.device)
 
 
+def sensitivity(
+    prediction: LabelBatch,
+    reference: Compared,
+    *,
+    mask: Compared | None = None,
+    labels: Sequence[int] | None = None,
+) -> Float[Tensor, " b"]:
+    """Share of the truth that is found |A∩B| / |B|, averaged over labels.
+
+    It is blind to what is found too much: a map that is everywhere scores 1. With the two maps changed round it is the
+    precision, the share of what is found that is right.
+
+    Higher is better; 1 means that nothing is missed; no unit.
+
+    Args:
+        prediction: Label maps to judge (whole numbers; a boolean mask is label 1).
+        reference: The true label maps, on the same grid.
+        mask: Voxels that count; None counts all.
+        labels: Labels to average over; None takes every label above 0 that the reference holds.
+
+    Returns:
+        One mean per item; 1 for an item whose truth holds no label.
+
+    Raises:
+        PellucidError: If shapes differ, the mask is empty, or the reference lacks a label asked for.
+
+    Example:
+        >>> truth = torch.tensor([0, 1, 1, 2]).reshape(1, 1, 4, 1, 1)
+        >>> guess = torch.tensor([1, 0, 1, 2]).reshape(1, 1, 4, 1, 1)
+        >>> sensitivity(guess, truth).item()
+        0.75
+    """
+    inside = check(prediction, reference, mask)
+    scores = []
+    for found, true, item in zip(prediction, reference, inside, strict=True):
+        here = item.expand_as(found)
+        wanted = labels_in(true[here]) if labels is None else labels
+        sizes = _sizes(found[here], true[here], wanted)
+        if any(b == 0 for _, b, _ in sizes):
+            raise wrong("sensitivity: reference", need=_EVERY_LABEL, got="none of one")
+        scores.append(sum(both / b for _, b, both in sizes) / len(sizes) if sizes else 1.0)
+    return torch.tensor(scores, device=prediction.device)
+
+
 def volume_difference(
     prediction: LabelBatch,
     reference: Compared,
@@ -95,11 +140,7 @@ def volume_difference(
         wanted = labels_in(true[here]) if labels is None else labels
         sizes = _sizes(found[here], true[here], wanted)
         if not sizes or any(b == 0 for _, b, _ in sizes):
-            raise wrong(
-                "volume_difference: reference",
-                need="voxels of every label inside the mask",
-                got="none of one",
-            )
+            raise wrong("volume_difference: reference", need=_EVERY_LABEL, got="none of one")
         differences.append(100 * sum(abs(a - b) / b for a, b, _ in sizes) / len(sizes))
     return torch.tensor(differences, device=prediction.device)
 

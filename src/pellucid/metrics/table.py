@@ -10,7 +10,7 @@ from torch import Tensor
 from pellucid.metrics.clipped import clipped_psnr, clipped_ssim
 from pellucid.metrics.fidelity import mae, mse, norm_l2, nrmse, psnr
 from pellucid.metrics.information import VIF_REACH_VOX, vif
-from pellucid.metrics.overlap import dice, volume_difference
+from pellucid.metrics.overlap import dice, sensitivity, volume_difference
 from pellucid.metrics.quality import cjv, cnr, efc, fber, fwhm, snr
 from pellucid.metrics.structural import MS_SSIM_REACH_VOX, RADIUS_VOX, UQI_WIDTH_VOX, ms_ssim, ssim, uqi
 from pellucid.metrics.surface import average_surface_distance, hd95
@@ -123,6 +123,13 @@ METRICS: dict[str, MetricEntry] = {
     ),
     "fwhm": _entry(fwhm, "FWHM", NOTHING, DOWN, "smoothness; noise makes it look better", "mm"),
     "dice": _entry(dice, "Dice", LABELS, SHARE, "overlap of labels, averaged over labels"),
+    "sensitivity": _entry(
+        sensitivity,
+        "Sensitivity",
+        LABELS,
+        SHARE,
+        "share of each true label that is found, averaged over labels",
+    ),
     "hd95": _entry(hd95, "HD95", LABELS, DOWN, "distance that 95 % of the surface stays below", "mm"),
     "average_surface_distance": _entry(
         average_surface_distance, "ASD", LABELS, DOWN, "mean distance of the surfaces", "mm"

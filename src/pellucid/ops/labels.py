@@ -53,6 +53,30 @@ def grown(mask: Bool[Tensor, "x y z"], width: int) -> Bool[Tensor, "x y z"]:
     return values[0] > 0
 
 
+def tempered(chances: Float[Tensor, "k x y z"], temperature: float) -> Float[Tensor, "k x y z"]:
+    """Make probabilities more or less certain, their sum and their order kept.
+
+    Args:
+        chances: Of some classes; their sum may be anything up to 1.
+        temperature: Logarithms are divided by it: above 1 what is likely becomes less so.
+
+    Returns:
+        New probabilities; the same ones at temperature 1.
+
+    Reference:
+        Guo et al. 2017, ICML, arXiv:1706.04599
+
+    Example:
+        >>> chances = torch.tensor([0.2, 0.05, 0.0]).reshape(3, 1, 1, 1)
+        >>> [round(float(value), 3) for value in tempered(chances, 2.0).flatten()]
+        [0.167, 0.083, 0.0]
+    """
+    if temperature == 1:
+        return chances.clone()
+    even = chances.pow(1 / temperature)
+    return even.mul_(chances.sum(0) / even.sum(0).clamp_min(1e-12))
+
+
 def one_piece(inside: Bool[Tensor, "x y z"]) -> Bool[Tensor, "x y z"]:
     """Keep the largest part of a mask and fill its holes; only the box around it is looked at."""
     box = bounding_box(inside, margin=1)

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from pellucid import config, runtime
 from pellucid.errors import wrong
@@ -14,7 +16,7 @@ from pellucid.io import nifti, resample
 from pellucid.io.volume import Volume
 from pellucid.ops.intensity import IntensityRange, robust_range
 from pellucid.pipelines.feature_map import FeatureNetworks, compute, identity, load_networks
-from pellucid.pipelines.feature_options import AdaptOptions
+from pellucid.pipelines.feature_options import AdaptOptions, Target
 from pellucid.pipelines.heads import Head, as_labels, layer
 from pellucid.pipelines.learners import Labels, Sample, Values
 from pellucid.pipelines.record import digest, read
@@ -23,6 +25,9 @@ logger = logging.getLogger(__name__)
 
 MOST_LABELS = 200
 """Label maps with more numbers than this are taken for images."""
+
+PATCHED = 0.7
+"""Share of neighbours with one value from which on an image is a map of patches: 0.9 and more in labels of brains."""
 
 Pair = tuple[Any, Any]
 
@@ -100,7 +105,7 @@ def look(pair: Pair, networks: FeatureNetworks, options: AdaptOptions) -> Sample
     """
     labels = options.target == "labels"
     volume = read(pair[0])
-    target = _target(pair[1], labels=labels)
+    target = _target(pair[1], options.target)
     found = compute(volume, networks, options.features)
     there = resample.to_grid(target, found.grid, order=0 if labels else 1).data[0]
     if not bool((there != 0)[found.near].any()):
@@ -156,8 +161,9 @@ def _learn(learnt: Labels | Values, sample: Sample) -> dict[str, Any]:
     return sample.source
 
 
-def _target(source: Any, *, labels: bool) -> Volume:
+def _target(source: Any, kind: Target) -> Volume:
     """Read a target."""
+    labels = kind == "labels"
     file = isinstance(source, str | Path)
     volume = nifti.load_mask(source) if labels and file else read(source)
     if volume.data.shape[0] != 1:
@@ -169,7 +175,28 @@ def _target(source: Any, *, labels: bool) -> Volume:
             got = f"{len(numbers)} numbers from {numbers[0]:g} to {numbers[-1]:g}"
             need = f"at most {MOST_LABELS} labels, whole numbers up to 32767"
             raise wrong(volume.name, need=need, got=got, fix="Or say --target image or --target values.")
+    elif _is_patched(volume.data[0]):
+        if kind == "image":
+            need, fix = (
+                "an image of intensities",
+                "Say --target labels, or values if its numbers are measurements.",
+            )
+            raise wrong(volume.name, need=need, got="whole numbers in patches, as in a label map", fix=fix)
+        logger.warning(
+            "%s: whole numbers in patches, as in a label map, whose numbers have no order: say --target labels if it "
+            "is one.",
+            volume.name,
+        )
     return volume
+
+
+def _is_patched(data: Float[Tensor, "x y z"]) -> bool:
+    """Whether an image is whole numbers of which neighbours are mostly the same: no scan is."""
+    if not torch.equal(data, data.round()):
+        return False
+    one, other = data[1:], data[:-1]
+    inside = (one != 0) & (other != 0)
+    return bool(inside.any()) and float((one == other)[inside].float().mean()) > PATCHED
 
 
 def _scale_of(target: Volume) -> IntensityRange:

@@ -116,7 +116,13 @@ def around_brain(found: Posteriors, grid: Grid) -> tuple[Grid, tuple[slice, slic
 
 
 def given_on(
-    mask: Volume | None, found: Posteriors, grid: Grid, part: Grid, box: tuple[slice, slice, slice, slice]
+    mask: Volume | None,
+    found: Posteriors,
+    grid: Grid,
+    part: Grid,
+    box: tuple[slice, slice, slice, slice],
+    *,
+    least: float = 0.5,
 ) -> Float[Tensor, "1 x y z"] | None:
     """A given mask of lesions around the brain.
 
@@ -126,6 +132,7 @@ def given_on(
         grid: In canonical orientation.
         part: The part of it that holds the brain.
         box: Its place.
+        least: As for `lesions.masked`.
 
     Returns:
         Share of each voxel of the part that is lesion; none without a mask.
@@ -135,7 +142,7 @@ def given_on(
     """
     if mask is None:
         return None
-    return masked(mask, grid, space.transfer(found.brain, found.grid, part, order=1), box)
+    return masked(mask, grid, space.transfer(found.brain, found.grid, part, order=1), box, least=least)
 
 
 def overlap(

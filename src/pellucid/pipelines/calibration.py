@@ -44,6 +44,12 @@ GAPS = Calibration(
 on finer grids (`ops.doubt.inferred_error`)."""
 
 
+TISSUE_TEMPERATURE = 1.7
+"""By which the logarithms of the probabilities of CSF, gray and white matter are divided in `segment --save probseg`,
+so that what is said to be likely is true as often (Guo et al. 2017, ICML, arXiv:1706.04599). Found by
+`benchmarks/anatomy.py --calibration` for the bundled weights `anatomy`. Volumes are made without it."""
+
+
 def told(calibration: Calibration) -> dict[str, Any]:
     """What is to be known of expected errors, for the record.
 

@@ -4,6 +4,7 @@ import math
 
 import torch
 
+from pellucid.errors import PellucidError, wrong
 from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
 from pellucid.ops.doubt import inferred_error
@@ -12,6 +13,7 @@ from pellucid.ops.intensity import IntensityRange
 from pellucid.pipelines import space
 from pellucid.pipelines.calibration import GAPS, told
 from pellucid.pipelines.consistency import steps_between
+from pellucid.pipelines.options import EnhanceOptions
 from pellucid.pipelines.record import Run
 
 PLANES = 32
@@ -72,6 +74,39 @@ def gap_error(
     if whole is None:
         return None
     return resample.back_to(made.with_data(whole.mul_(levels.high - levels.low), made.grid), output)
+
+
+def check_inferred(scan: Volume, options: EnhanceOptions) -> None:
+    """Refuse to save expected errors of an output that infers nothing, before it is made.
+
+    Args:
+        scan: As it was read.
+        options: What is wanted, by a network that does not know its error itself.
+
+    Raises:
+        PellucidError: If the output is no finer than the scan, and the error is to be saved.
+    """
+    # The grid has the axes of the scan as they are stored: no need to turn either.
+    if (
+        "uncertainty" in options.save
+        and finer_by(scan.grid, space.wanted_grid(scan.grid, options.spacing_mm)) < LEAST
+    ):
+        raise nothing_inferred(scan, options)
+
+
+def nothing_inferred(scan: Volume, options: EnhanceOptions) -> PellucidError:
+    """Word the refusal to save an error of which nothing is known.
+
+    Args:
+        scan: As it was read.
+        options: What was wanted.
+
+    Returns:
+        What is to be raised.
+    """
+    need = "a grid finer than the scan's (--spacing iso), or weights of the network restorer"
+    got = f"spacing {options.spacing} and weights {options.weights}"
+    return wrong(f"{scan.name}: --save uncertainty", need=need, got=got)
 
 
 def finer_by(scan: Grid, output: Grid) -> float:

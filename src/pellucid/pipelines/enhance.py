@@ -18,9 +18,11 @@ from pellucid.models import Restorer, TwoStage
 from pellucid.ops.intensity import IntensityRange
 from pellucid.pipelines import prepare, space
 from pellucid.pipelines.anatomy import Asked
+from pellucid.pipelines.doubt import check_inferred
 from pellucid.pipelines.drawing import sharp
 from pellucid.pipelines.filling import healed_output
 from pellucid.pipelines.judged import judged
+from pellucid.pipelines.motion import without_motion
 from pellucid.pipelines.options import EnhanceOptions
 from pellucid.pipelines.record import Run, describe, describe_weights, read, read_mask, used
 from pellucid.pipelines.result import Result
@@ -100,12 +102,17 @@ def enhance_volume(
         PellucidError: If the scan has several channels or is constant, or the mask is empty.
     """
     run = run or Run("enhance")
+    if grid is None and not isinstance(network, Restorer):
+        check_inferred(volume, options)
     with run.listening():
         prepare.warn_of_ct(volume, words="it seems to be a CT, and enhance was made for MRI")
         # In canonical axes until the end: every turn is a copy.
         turned = resample.to_canonical(volume)
         scan = prepare.without_loud_background(turned, options, run)
         given = space.levels_of(scan)
+        still = without_motion(scan, given, options, run)
+        # Motion that is undone contradicts the scan on purpose.
+        scan, measured = still, turned if still is scan else still
         template = volume.blank(grid or space.wanted_grid(volume.grid, options.spacing_mm))
         native = template.grid is volume.grid
         wanted = turned.grid if native else resample.canonical_grid(template.grid)
@@ -119,17 +126,20 @@ def enhance_volume(
             lowest = min(at.levels.low, float(volume.data.min()))
             image = (image if changed else at.target.data.clone()).clamp_(min=lowest)
             same, error = at.target.with_data(image), _error(doubt, at, options)
-        asked = Asked(scan, given, options, run)
-        out = judged(turned, same, given, options, run, asked=asked, own_error=error, knows=doubt is not None)
+        asked, filled = Asked(scan, given, options, run), None
+        out = judged(
+            measured, same, given, options, run, asked=asked, own_error=error, knows=doubt is not None
+        )
         if options.lesions == "inpaint":
             # After the check: what is filled in contradicts the scan on purpose.
             with run.step("fill"):
-                out = healed_output(out, at.levels, options, run, lesions=lesions)
+                out, filled = healed_output(out, at.levels, options, run, lesions=lesions)
                 asked = Asked(out.image, given, options, run)
         with run.step("segment"):
             found = _anatomy(asked, template, mask)
         with run.step("back"):
             out = out.back_to(template, volume)
+            filled = None if filled is None else resample.back_to(filled, template)
     run.notes |= {
         "intensity": {"zero": at.levels.low, "one": at.levels.high},
         "mask": "predicted" if mask is None else "given",
@@ -146,6 +156,7 @@ def enhance_volume(
         uncertainty=out.uncertainty,
         consistency=out.consistency,
         bias=out.bias,
+        lesion=filled,
         extras=options.save,
     )
 

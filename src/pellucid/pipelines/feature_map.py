@@ -139,9 +139,11 @@ def compute(
     deep = torch.zeros(0, *known.grid.shape) if known.features is None else known.features
     found = drawn(known, image, part)
     classes = torch.cat([found.chance(place) for place in range(len(STRUCTURES))])
+    del found
     said = _said(networks.synthesizer, image, classes, options)
     kinds = ["anatomy"] * len(deep) + ["class"] * len(classes) + ["synthesizer"] * (len(said) - ANSWERS)
     kinds += ["t1w", "error"] + ["group"] * GROUPS + ["right", "image"]
+    # All channels are a GB in a large head: not before the network is done, which needs as much.
     values = torch.empty(len(kinds), *part.shape)
     for index, channel in enumerate(deep):
         values[index] = space.transfer(channel[None], known.grid, part, order=1)[0]

@@ -88,7 +88,8 @@ def features_volume(
             found = compute(volume, networks, options, near=target.grid)
         with run.step("place"):
             placed = _features_on(target, found) if head is None else _answer_on(target, found, head)
-            out = resample.back_to(placed, template)
+            # In the same memory: the features of a large head are a GB.
+            out = resample.back_to(placed, template, reuse=True)
     run.notes |= _notes(options, head)
     run.notes |= {
         "working_grid": describe(found.grid),
@@ -123,7 +124,7 @@ def _features_on(target: Volume, found: Features) -> Volume:
     """Features on the part of the wanted grid that their box covers."""
     whole = (slice(0, found.grid.shape[0]), slice(0, found.grid.shape[1]), slice(0, found.grid.shape[2]))
     part, _ = overlap(found.grid, target.grid, whole)
-    # In place: the features of a large head are a GB.
+    # In place, too.
     values = found.values[:-1].mul_(found.near)
     if part.distance_mm(found.grid) < 1e-3:
         return target.with_data(values, part)

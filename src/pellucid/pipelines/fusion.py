@@ -48,6 +48,8 @@ class Made(NamedTuple):
     """Volume of the lesions that were healed or drawn; none if they were not looked for."""
     source: Source | None = None
     """What it was made of, if it is needed again."""
+    lesion: Float[Tensor, "1 x y z"] | None = None
+    """Probability of being in one, if there are some."""
 
 
 class Together(NamedTuple):

@@ -2,14 +2,13 @@
 
 from typing import NamedTuple
 
-from pellucid.errors import wrong
 from pellucid.io import resample
 from pellucid.io.volume import Volume
 from pellucid.ops.intensity import IntensityRange
 from pellucid.pipelines.anatomy import Asked
 from pellucid.pipelines.bias import field_wanted, without_bias
 from pellucid.pipelines.consistency import consistency
-from pellucid.pipelines.doubt import gap_error
+from pellucid.pipelines.doubt import gap_error, nothing_inferred
 from pellucid.pipelines.options import EnhanceOptions
 from pellucid.pipelines.record import Run
 
@@ -77,9 +76,7 @@ def judged(
         wanted = "uncertainty" in options.save
         error = own_error if knows else gap_error(volume, output, levels, run, wanted=wanted)
         if wanted and error is None:
-            need = "a grid finer than the scan's (--spacing iso), or weights of the network restorer"
-            got = f"spacing {options.spacing} and weights {options.weights}"
-            raise wrong(f"{volume.name}: --save uncertainty", need=need, got=got)
+            raise nothing_inferred(volume, options)
         residual = consistency(volume, output, levels, run, wanted="consistency" in options.save)
     with run.step("bias"):
         # Last, so that the check compares what the scanner saw.

@@ -35,6 +35,9 @@ MOST_LEVELS = 64
 MUCH_OF_BRAIN, MOST_OF_BRAIN = 0.25, 0.6
 """Share of the brain that may be lesion before a warning, and at all: strokes of a whole artery take a quarter."""
 
+LEAST_SHARE = 0.2
+"""Share of a thick voxel that lies in a given mask, from which on it is filled in: a fifth of a lesion shows."""
+
 SEEN = 0.05
 """Probability of a lesion below which a scan is said to show none anywhere."""
 
@@ -62,7 +65,12 @@ def lesion_network(name: str, where: torch.device, run: Run) -> LesionNet:
 
 
 def masked(
-    mask: Volume, grid: Grid, brain: Float[Tensor, "1 x y z"], box: tuple[slice, slice, slice, slice]
+    mask: Volume,
+    grid: Grid,
+    brain: Float[Tensor, "1 x y z"],
+    box: tuple[slice, slice, slice, slice],
+    *,
+    least: float = 0.5,
 ) -> Float[Tensor, "1 x y z"]:
     """A mask of lesions in the part of a grid that holds the brain.
 
@@ -71,6 +79,7 @@ def masked(
         grid: In canonical orientation.
         brain: Probability of being brain, in the part.
         box: Place of the part in the grid.
+        least: Share of a voxel that has to be lesion somewhere.
 
     Returns:
         Share of each voxel of the part that is lesion, in the brain alone.
@@ -84,8 +93,8 @@ def masked(
     there = resample.to_grid(mask.with_data((mask.data[:1] > 0).float()), grid, order=1).data.clamp_(0, 1)
     inside = there[box] * (brain > 0.5)
     total, found = float(there.sum()), float(inside.sum())
-    if not bool((inside > 0.5).any()):
-        got = "none" if found < 0.5 else "only some that are smaller than its voxels"
+    if not bool((inside > least).any()):
+        got = "none" if found < 0.5 else "only some that are far smaller than its voxels"
         fix = "It must lie in the space of the scan; leave it away if there are none."
         raise wrong(name, need="lesions in the brain of the scan", got=got, fix=fix)
     share = found / float((brain > 0.5).sum())

@@ -138,4 +138,4 @@ def _finished(
             image.sub_(depth)
     brain = seen.brain[None].float()
     size = of_lesions(seen.lesion, brain, seen.grid) if looked else None
-    return Made(image, error, brain, seen.shown[None].float(), seen.grid, size, seen.source)
+    return Made(image, error, brain, seen.shown[None].float(), seen.grid, size, seen.source, seen.lesion)

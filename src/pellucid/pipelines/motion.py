@@ -21,7 +21,7 @@ def without_motion(scan: Volume, levels: IntensityRange, options: EnhanceOptions
     """Undo a head's jumps while k-space was filled, if that is asked for and they are found.
 
     Args:
-        scan: One channel.
+        scan: In canonical orientation, one channel.
         levels: Its values that become 0 and 1.
         options: `motion` says whether; `slice_weights` name the network that expects lines.
         run: Clock and notebook: gets what was found (`motion`).
@@ -50,7 +50,7 @@ def without_motion(scan: Volume, levels: IntensityRange, options: EnhanceOptions
     used = sorted({place for pair in track.pairs for place in pair} - {0})
     run.notes["motion"] = {
         "found": True,
-        "axis": track.axis,
+        "axis": ("left-right", "back-front", "bottom-top")[track.axis],
         "evidence": round(found.evidence, 2),
         "understood_to_per_mm": round(found.upto, 3),
         "poses": [

@@ -13,10 +13,10 @@ from pellucid.errors import wrong
 LEAST_MEMORY = 1e9
 """Half of it is torch and the interpreter; the rest is what smaller tiles cannot do without."""
 
-Extra = Literal["mask", "tissue", "uncertainty", "consistency", "bias"]
+Extra = Literal["mask", "tissue", "uncertainty", "consistency", "bias", "lesion"]
 SegmentExtra = Literal["mask", "tissue", "probseg", "lesion"]
 Lesions = Literal["keep", "inpaint"]
-SynthesizeExtra = Literal["uncertainty"]
+SynthesizeExtra = Literal["uncertainty", "lesion"]
 FinerExtra = Literal["uncertainty", "consistency"]
 
 
@@ -99,12 +99,15 @@ class EnhanceOptions(ScanOptions):
     denoise: Literal["auto", "never"] = "auto"
     """Take noise away before anything else: where there is enough to be seen, or never."""
 
+    motion: Literal["keep", "correct"] = "keep"
+    """Look for jumps of the head during the scan and undo them (a minute or more), or keep what they did."""
+
     bias: Literal["keep", "remove"] = "keep"
     """The bias field, which makes tissue brighter in one place than in another: keep it, or remove it."""
 
     save: tuple[Extra, ...] = ()
     """Also write: brain mask, tissue labels (1 CSF, 2 gray, 3 white matter), expected absolute error of each voxel,
-    what the scan has that the output, acquired once more, has not, the bias field."""
+    what the scan has that the output, acquired once more, has not, bias field, mask of inpainted lesions."""
 
     lesions: Lesions = "keep"
     """What becomes of lesions. Keep: they stay. Inpaint: what their tissue looks like around them is put in their
@@ -129,11 +132,14 @@ class EnhanceOptions(ScanOptions):
     """The same for the network that finds lesions, if they are inpainted."""
 
     def __post_init__(self) -> None:
-        """Refuse a mask of lesions that nothing is done with."""
+        """Refuse a mask of lesions that nothing is done with, or that nobody makes."""
         super().__post_init__()
         if self.lesion_mask is not None and self.lesions == "keep":
             fix = "Lesions are kept as they are without it."
             raise wrong("lesion_mask", need="lesions inpaint beside it", got="lesions keep", fix=fix)
+        if "lesion" in self.save and self.lesions == "keep":
+            fix = "To find lesions without a change of the scan: pellucid segment --save lesion."
+            raise wrong("save lesion", need="lesions inpaint beside it", got="lesions keep", fix=fix)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -144,11 +150,21 @@ class SegmentOptions(ScanOptions):
     """Also write: brain mask (with the CSF around the brain), tissue labels (1 CSF, 2 gray, 3 white matter),
     probabilities of CSF, gray and white matter as three frames, mask of lesions."""
 
+    lesions: Literal["find", "ignore"] = "find"
+    """Look for lesions, whose labels are then those of the tissue that they have replaced; or take them for any tissue,
+    which saves the time of a small network."""
+
     weights: str = "anatomy"
     """Name of bundled weights, or path of a .safetensors file."""
 
     lesion_weights: str = "lesions"
     """The same for the network that finds lesions."""
+
+    def __post_init__(self) -> None:
+        """Refuse to save what is not looked for."""
+        super().__post_init__()
+        if "lesion" in self.save and self.lesions == "ignore":
+            raise wrong("save lesion", need="lesions find beside it", got="lesions ignore")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -176,7 +192,7 @@ class SynthesizeOptions(ScanOptions):
     """Several scans are of one person, however little alike they look: leave none out."""
 
     save: tuple[SynthesizeExtra, ...] = ()
-    """Also write: expected absolute error of each voxel."""
+    """Also write: expected absolute error of each voxel, mask of the lesions that were inpainted or drawn."""
 
     weights: str = "t1w"
     """Name of bundled weights, or path of a .safetensors file."""

@@ -14,9 +14,10 @@ from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
 from pellucid.models import LesionNet
 from pellucid.ops.head import LIKELY
-from pellucid.ops.labels import bounding_box, one_piece
+from pellucid.ops.labels import bounding_box, one_piece, tempered
 from pellucid.pipelines import prepare, space, volumes
 from pellucid.pipelines.anatomy import overlap
+from pellucid.pipelines.calibration import TISSUE_TEMPERATURE
 from pellucid.pipelines.drawing import Drawn, posteriors
 from pellucid.pipelines.lesions import lesion_network
 from pellucid.pipelines.options import SegmentOptions
@@ -76,7 +77,8 @@ def segment(source: str | Path | Volume | Any, options: SegmentOptions | None = 
         where = runtime.device(options.device)
         network, metadata = weights.load(options.weights, where, kind="anatomy")
         run.notes["weights"] = describe_weights(options.weights, metadata)
-        lesions = lesion_network(options.lesion_weights, where, run)
+        finds = options.lesions == "find"
+        lesions = lesion_network(options.lesion_weights, where, run) if finds else None
     return segment_volume(volume, network, options, lesions=lesions, run=run)
 
 
@@ -218,6 +220,7 @@ def _tissues(found: Drawn, grid: Grid) -> Float[Tensor, "3 i j k"]:
     sums = torch.zeros(3, *found.grid.shape)
     for place, structure in enumerate(STRUCTURES[BRAIN:], start=BRAIN):
         sums[structure.tissue - 1] += found.chance(place)[0]
+    sums = tempered(sums, TISSUE_TEMPERATURE)
     part, box = _around(found, grid)
     out = torch.zeros(3, *grid.shape)
     out[box] = space.transfer(sums, found.grid, part, order=1, average=True)

@@ -67,11 +67,10 @@ def synthesize(
     with run.step("load"):
         volumes = [_read(one, options, alone=len(sources) == 1) for one in sources]
         mask = None if options.lesion_mask is None else read_mask(options.lesion_mask)
-    if mask is not None and len(volumes) > 1:
+    option = "lesion_mask" if mask is not None else "save lesion" if "lesion" in options.save else None
+    if option is not None and len(volumes) > 1:
         fix = "Synthesize them one by one, each with a mask of its own."
-        raise wrong(
-            "lesion_mask", need="one scan", got=f"{len(volumes)} that move against each other", fix=fix
-        )
+        raise wrong(option, need="one scan", got=f"{len(volumes)} that move against each other", fix=fix)
     with run.listening(), run.step("weights"):
         where = runtime.device(options.device)
         network, metadata = weights.load(options.weights, where, kind="synthesizer")
@@ -127,8 +126,10 @@ def synthesize_volumes(
                 image = _fused(made, volumes, networks, options, target.grid, run)
         with run.step("place"):
             out, doubt = (resample.back_to(one, template) for one in _placed(image, target))
+            spots = resample.back_to(_spots(made[0], target), template)
         if scans[0].grid != first.grid and options.spacing == "native":
             out, doubt = (prepare.back_on(one, first.grid, order=1) for one in (out, doubt))
+            spots = prepare.back_on(spots, first.grid, order=0)
         # The header says how the scan looked, and of which sequence it was.
         out = replace(out, header=undisplayed(out.header))
     run.notes |= {
@@ -145,6 +146,7 @@ def synthesize_volumes(
         description="synthetic",
         kind="T1w",
         uncertainty=doubt,
+        lesion=spots if len(made) == 1 else None,
         extras=options.save,
     )
 
@@ -171,6 +173,14 @@ def _placed(made: Made, target: Volume) -> tuple[Volume, Volume]:
         for data, order in ((made.image, 3), (made.error, 1))
     )
     return target.with_data(image.clamp_(0, 255)), target.with_data(error)
+
+
+def _spots(made: Made, target: Volume) -> Volume:
+    """1 inside of the lesions that were healed or drawn, on the output grid."""
+    if made.lesion is None:
+        return target.with_data(target.data.new_zeros((1, *target.grid.shape)))
+    inside = Volume(made.lesion * made.brain, made.grid)
+    return target.with_data((resample.to_grid(inside, target.grid, order=1).data > 0.5).float())
 
 
 def _ready(volume: Volume, options: SynthesizeOptions, run: Run) -> Volume:

@@ -105,6 +105,19 @@ def of_lesions(lesion: Float[Tensor, "1 x y z"] | None, brain: Float[Tensor, "1 
     return round(float((lesion[brain > 0.5] > 0.5).sum()) * _voxel_ml(grid), 2)
 
 
+def of_shares(shares: Float[Tensor, "1 x y z"], grid: Grid) -> float:
+    """Volume of a mask that was read on a coarser grid.
+
+    Args:
+        shares: Share of each voxel that lies in it.
+        grid: Of the voxels.
+
+    Returns:
+        Milliliters.
+    """
+    return round(float(shares.sum()) * _voxel_ml(grid), 2)
+
+
 def _voxel_ml(grid: Grid) -> float:
     """Size of a voxel in milliliters."""
     return abs(float(np.linalg.det(grid.affine[:3, :3]))) / 1000
