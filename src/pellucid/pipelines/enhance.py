@@ -3,7 +3,7 @@
 import logging
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -105,31 +105,14 @@ def enhance_volume(
     if grid is None and not isinstance(network, Restorer):
         check_inferred(volume, options)
     with run.listening():
-        prepare.warn_of_ct(volume, words="it seems to be a CT, and enhance was made for MRI")
-        # In canonical axes until the end: every turn is a copy.
-        turned = resample.to_canonical(volume)
-        scan = prepare.without_loud_background(turned, options, run)
-        given = space.levels_of(scan)
-        still = without_motion(scan, given, options, run)
-        # Motion that is undone contradicts the scan on purpose.
-        scan, measured = still, turned if still is scan else still
-        template = volume.blank(grid or space.wanted_grid(volume.grid, options.spacing_mm))
-        native = template.grid is volume.grid
-        wanted = turned.grid if native else resample.canonical_grid(template.grid)
-        at = workplace(scan, given, options, run, grid=wanted)
+        scan, measured, given, template, at = _ready(volume, options, run, grid)
         changed = not (at.thick or at.coarse) or isinstance(network, Restorer)
         with run.step("predict"):
             clear, doubt = _predict(network, at.crop, options)
         with run.step("finish"):
-            image = _finite(_same(clear, at), volume, at.levels)
-            # Nothing darker than air; where values are positive, 0 is.
-            lowest = min(at.levels.low, float(volume.data.min()))
-            image = (image if changed else at.target.data.clone()).clamp_(min=lowest)
-            same, error = at.target.with_data(image), _error(doubt, at, options)
-        asked, filled = Asked(scan, given, options, run), None
-        out = judged(
-            measured, same, given, options, run, asked=asked, own_error=error, knows=doubt is not None
-        )
+            same, error = _same(clear if changed else None, at, volume), _error(doubt, at, options)
+        asked, filled, knows = Asked(scan, given, options, run), None, doubt is not None
+        out = judged(measured, same, given, options, run, asked=asked, own_error=error, knows=knows)
         if options.lesions == "inpaint":
             # After the check: what is filled in contradicts the scan on purpose.
             with run.step("fill"):
@@ -159,6 +142,34 @@ def enhance_volume(
         lesion=filled,
         extras=options.save,
     )
+
+
+class _Ready(NamedTuple):
+    """A scan, ready to be worked on, in canonical axes until the end: every turn is a copy."""
+
+    scan: Volume
+    """Without what no network was made for."""
+    measured: Volume
+    """What the output must not contradict: the scan as it came, unless motion was undone, which does so on purpose."""
+    levels: IntensityRange
+    """Values of the scan that become 0 and 1."""
+    template: Volume
+    """Place of the output, as it is to be stored; without values."""
+    at: Workplace
+
+
+def _ready(volume: Volume, options: EnhanceOptions, run: Run, grid: Grid | None) -> _Ready:
+    """Mend what is odd about a scan, and bring it to where the network works."""
+    prepare.warn_of_ct(volume, words="it seems to be a CT, and enhance was made for MRI")
+    turned = resample.to_canonical(volume)
+    loud = prepare.without_loud_background(turned, options, run)
+    given = space.levels_of(loud)
+    scan = without_motion(loud, given, options, run)
+    template = volume.blank(grid or space.wanted_grid(volume.grid, options.spacing_mm))
+    native = template.grid is volume.grid
+    wanted = turned.grid if native else resample.canonical_grid(template.grid)
+    at = workplace(scan, given, options, run, grid=wanted)
+    return _Ready(scan, turned if scan is loud else scan, given, template, at)
 
 
 class _Answer(nn.Module):
@@ -210,10 +221,16 @@ def _error(doubt: Image | None, at: Workplace, options: EnhanceOptions) -> Volum
     return at.target.with_data(error)
 
 
-def _same(clear: Image, at: Workplace) -> Float[Tensor, "c i j k"]:
-    """The scan on the output grid plus what the network changed."""
-    change = at.place.to_target(at.place.fade(clear - at.crop))
-    return at.target.data + change.mul_(at.levels.high - at.levels.low)
+def _same(clear: Image | None, at: Workplace, volume: Volume) -> Volume:
+    """The scan on the output grid plus what the network changed, if it did; nothing is darker than air."""
+    if clear is None:
+        image = at.target.data.clone()
+    else:
+        change = at.place.to_target(at.place.fade(clear - at.crop))
+        image = at.target.data + change.mul_(at.levels.high - at.levels.low)
+        image = _finite(image, volume, at.levels)
+    # Where values are positive, nothing is below 0.
+    return at.target.with_data(image.clamp_(min=min(at.levels.low, float(volume.data.min()))))
 
 
 def _finite(image: Image, volume: Volume, levels: IntensityRange) -> Image:
