@@ -1,12 +1,13 @@
 """Motion is looked for and undone before anything else, if that is asked for."""
 
 import logging
-from typing import cast
+from typing import Any, cast
 
 from pellucid import runtime, weights
-from pellucid.inference.motion import find_motion, undo_motion
+from pellucid.inference.motion import Motion, find_motion, undo_motion
 from pellucid.io.volume import Volume
 from pellucid.models import SliceFiller
+from pellucid.ops.ghosts import has_fewer_ghosts
 from pellucid.ops.intensity import IntensityRange
 from pellucid.pipelines.options import EnhanceOptions
 from pellucid.pipelines.record import Run, describe_weights
@@ -46,10 +47,27 @@ def without_motion(scan: Volume, levels: IntensityRange, options: EnhanceOptions
             run.notes["motion"] = {"found": False, "reason": "no pair of poses explains the lines"}
             return scan
         made = undo_motion(image, found, network)
+        better = has_fewer_ghosts(made, image)
+    run.notes["motion"] = _note(found, options) | {"found": better}
+    if not better:
+        words = "the head seems to have moved, but what was made of it shows no less of it; the scan stays as it is"
+        run.notes["motion"]["reason"] = words
+        logger.warning("%s: %s", scan.name, words)
+        return scan
+    logger.warning(
+        "%s: the head moved; details down to %.1f mm were put together again, finer ones are half as measured: "
+        "compare with the scan",
+        scan.name,
+        0.5 / found.upto,
+    )
+    return scan.with_data(levels.unscale(made).to(scan.data.dtype))
+
+
+def _note(found: Motion, options: EnhanceOptions) -> dict[str, Any]:
+    """What was found, for the record."""
     track = found.track
     used = sorted({place for pair in track.pairs for place in pair} - {0})
-    run.notes["motion"] = {
-        "found": True,
+    return {
         "axis": ("left-right", "back-front", "bottom-top")[track.axis],
         "evidence": round(found.evidence, 2),
         "understood_to_per_mm": round(found.upto, 3),
@@ -62,11 +80,3 @@ def without_motion(scan: Volume, levels: IntensityRange, options: EnhanceOptions
         ],
         "slice_weights": describe_weights(options.slice_weights),
     }
-    logger.warning(
-        "%s: the head moved (%d poses found); details down to %.1f mm were put together again, finer ones are half as "
-        "measured: compare with the scan",
-        scan.name,
-        len(used),
-        0.5 / found.upto,
-    )
-    return scan.with_data(levels.unscale(made).to(scan.data.dtype))
