@@ -35,7 +35,9 @@ def run(images: Tensor, coarse: Tensor, weights: Tensor | None = None) -> Tensor
 
 
 def error(found: Tensor, shares: Tensor) -> float:
-    return float((found - shares).abs().sum(0)[shares.amax(0) < 0.95].mean())
+    """Where tissues are mixed with each other: air is no partner."""
+    mixed = (shares.amax(0) < 0.95) & (shares[0] < 0.02)
+    return float((found - shares).abs().sum(0)[mixed].mean())
 
 
 @pytest.mark.parametrize("levels", [(0.0, 0.3, 0.6, 0.9), (0.0, 0.95, 0.5, 0.3)])
@@ -73,7 +75,8 @@ def test_what_a_scan_does_not_show_it_does_not_say() -> None:
         error(run(images, coarse, given)[here], shares[here])
         for images, given in ((good, None), (torch.cat([good, odd]), weights), (torch.cat([good, odd]), None))
     )
-    assert found < 1.02 * alone and blind > 1.1 * alone
+    assert found < 1.08 * alone
+    assert blind > 1.2 * alone
 
 
 def test_slabs_of_shares_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,7 +110,7 @@ def enhance_volume(
         with run.step("predict"):
             clear, doubt = _predict(network, at.crop, options)
         with run.step("finish"):
-            same, error = _same(clear if changed else None, at, volume), _error(doubt, at, options)
+            same, error = _same(clear, at, volume, changed=changed), _error(doubt, at, options)
         asked, filled, knows = Asked(scan, given, options, run), None, doubt is not None
         out = judged(measured, same, given, options, run, asked=asked, own_error=error, knows=knows)
         if options.lesions == "inpaint":
@@ -221,16 +221,13 @@ def _error(doubt: Image | None, at: Workplace, options: EnhanceOptions) -> Volum
     return at.target.with_data(error)
 
 
-def _same(clear: Image | None, at: Workplace, volume: Volume) -> Volume:
-    """The scan on the output grid plus what the network changed, if it did; nothing is darker than air."""
-    if clear is None:
-        image = at.target.data.clone()
-    else:
-        change = at.place.to_target(at.place.fade(clear - at.crop))
-        image = at.target.data + change.mul_(at.levels.high - at.levels.low)
-        image = _finite(image, volume, at.levels)
+def _same(clear: Image, at: Workplace, volume: Volume, *, changed: bool) -> Volume:
+    """The scan on the output grid plus what the network changed, if it may; nothing is darker than air."""
+    change = at.place.to_target(at.place.fade(clear - at.crop))
+    image = _finite(at.target.data + change.mul_(at.levels.high - at.levels.low), volume, at.levels)
     # Where values are positive, nothing is below 0.
-    return at.target.with_data(image.clamp_(min=min(at.levels.low, float(volume.data.min()))))
+    lowest = min(at.levels.low, float(volume.data.min()))
+    return at.target.with_data((image if changed else at.target.data.clone()).clamp_(min=lowest))
 
 
 def _finite(image: Image, volume: Volume, levels: IntensityRange) -> Image:
