@@ -1,7 +1,7 @@
 """What `enhance --motion correct` finds and undoes, where the truth is known.
 
 Scans are moved as the presets of `pellucid degrade` do it (jumps between poses while k-space is filled), then repaired.
-No other step of `enhance` is in these figures. A repair that shows no less of motion than the scan is not used by
+No other step of `enhance` is in these figures. A repair that shows more of motion than the scan is not used by
 `enhance`, and printed all the same. Still scans must come back as they are: nothing is found in them.
 
     python benchmarks/motion.py scan.nii.gz other.nii.gz --presets clean motion-moderate motion-severe
@@ -20,7 +20,7 @@ from pellucid.degradation.presets import preset
 from pellucid.inference.motion import find_motion, undo_motion
 from pellucid.io import nifti
 from pellucid.metrics import psnr, ssim
-from pellucid.ops.ghosts import has_fewer_ghosts
+from pellucid.ops.ghosts import has_no_more_ghosts
 from pellucid.pipelines import space
 
 
@@ -51,7 +51,7 @@ def main() -> None:
             begin = time.perf_counter()
             found = find_motion(moved, spacing, network)
             made = moved if found is None else undo_motion(moved, found, network)
-            kept = found is not None and has_fewer_ghosts(made, moved)
+            kept = found is not None and has_no_more_ghosts(made, moved)
             seconds = time.perf_counter() - begin
             rows = [
                 [

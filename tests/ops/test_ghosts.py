@@ -5,7 +5,7 @@ from torch import Tensor
 
 from pellucid.degradation.kspace import Pose, rigid_motion
 from pellucid.ops.filters import gaussian_blur
-from pellucid.ops.ghosts import gradient_entropy, has_fewer_ghosts, light
+from pellucid.ops.ghosts import gradient_entropy, has_no_more_ghosts, light
 
 
 def _moved(image: Tensor) -> Tensor:
@@ -20,9 +20,9 @@ def _moved(image: Tensor) -> Tensor:
 def test_a_still_head_has_fewer_than_a_moved_one(phantom_image: Tensor) -> None:
     still = gaussian_blur(phantom_image, sigma=(0.7, 0.7, 0.7))
     moved = _moved(still)
-    assert has_fewer_ghosts(still, moved)
-    assert not has_fewer_ghosts(moved, still)
-    assert has_fewer_ghosts(still, still)
+    assert has_no_more_ghosts(still, moved)
+    assert not has_no_more_ghosts(moved, still)
+    assert has_no_more_ghosts(still, still)
 
 
 def test_light_is_of_the_region() -> None:
@@ -44,4 +44,4 @@ def test_entropy_is_lowest_for_one_edge() -> None:
 
 
 def test_an_empty_image_has_no_head_to_judge() -> None:
-    assert not has_fewer_ghosts(torch.zeros(1, 8, 9, 10), torch.zeros(1, 8, 9, 10))
+    assert not has_no_more_ghosts(torch.zeros(1, 8, 9, 10), torch.zeros(1, 8, 9, 10))

@@ -76,7 +76,7 @@ def test_what_a_scan_does_not_show_it_does_not_say() -> None:
         for images, given in ((good, None), (torch.cat([good, odd]), weights), (torch.cat([good, odd]), None))
     )
     assert found < 1.08 * alone
-    assert blind > 1.2 * alone
+    assert blind > 1.1 * alone
 
 
 def test_slabs_of_shares_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:

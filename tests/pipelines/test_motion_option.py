@@ -54,7 +54,7 @@ def test_nothing_is_looked_for_unless_asked(scan: Volume, monkeypatch: pytest.Mo
     assert "motion" not in run.notes
 
 
-def test_a_repair_with_fewer_ghosts_is_used(
+def test_a_repair_with_no_more_ghosts_is_used(
     scan: Volume, still: Tensor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     _pretend(monkeypatch, still)
@@ -71,7 +71,7 @@ def test_a_repair_with_fewer_ghosts_is_used(
 def test_a_repair_with_more_ghosts_is_not(
     scan: Volume, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    _pretend(monkeypatch, scan.data / 100 * 1.2)
+    _pretend(monkeypatch, scan.data / 100 * 1.3)
     run = Run("enhance")
     assert without_motion(scan, LEVELS, CORRECT, run) is scan
     assert not run.notes["motion"]["found"]

@@ -10,6 +10,10 @@ from pellucid.types import Image, Mask
 BESIDE = (0.02, 0.1)
 """Values of the blurred image between which a voxel lies beside the head, where 1 is bright tissue."""
 
+MORE_LIGHT, MORE_ENTROPY = 1.1, 0.02
+"""How much more of either is let pass: noise moves both a little. Where the poses were wrong, in a stripped infant's
+brain with hard edges, there was 1.32 times the light and 0.087 nats more."""
+
 BLUR_VOXELS = 2.0
 """Standard deviation of that blur."""
 
@@ -45,20 +49,20 @@ def gradient_entropy(image: Image, where: Mask) -> float:
     return float(-(share * share.clamp_min(1e-12).log()).sum())
 
 
-def has_fewer_ghosts(image: Image, other: Image) -> bool:
-    """Whether an image shows less of motion than another of the same head.
+def has_no_more_ghosts(image: Image, other: Image) -> bool:
+    """Whether an image shows no more of motion than another of the same head.
 
     Args:
         image: Repaired; 0 in air and 1 in bright tissue.
         other: The scan; it says where the head is.
 
     Returns:
-        True if there is neither more light beside the head nor more entropy in its edges.
+        True if there is neither clearly more light beside the head nor clearly more entropy in its edges.
     """
     blurred = gaussian_blur(other, sigma=(BLUR_VOXELS,) * 3)[0]
     low, high = BESIDE
     beside, head = (blurred > low) & (blurred < high), blurred > high
     if not bool(head.any()):
         return False
-    darker = light(image, beside) <= light(other, beside)
-    return darker and gradient_entropy(image, head) <= gradient_entropy(other, head)
+    dark = light(image, beside) <= MORE_LIGHT * light(other, beside)
+    return dark and gradient_entropy(image, head) <= gradient_entropy(other, head) + MORE_ENTROPY

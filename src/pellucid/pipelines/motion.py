@@ -7,7 +7,7 @@ from pellucid import runtime, weights
 from pellucid.inference.motion import Motion, find_motion, undo_motion
 from pellucid.io.volume import Volume
 from pellucid.models import SliceFiller
-from pellucid.ops.ghosts import has_fewer_ghosts
+from pellucid.ops.ghosts import has_no_more_ghosts
 from pellucid.ops.intensity import IntensityRange
 from pellucid.pipelines.options import EnhanceOptions
 from pellucid.pipelines.record import Run, describe_weights
@@ -47,10 +47,12 @@ def without_motion(scan: Volume, levels: IntensityRange, options: EnhanceOptions
             run.notes["motion"] = {"found": False, "reason": "no pair of poses explains the lines"}
             return scan
         made = undo_motion(image, found, network)
-        better = has_fewer_ghosts(made, image)
+        better = has_no_more_ghosts(made, image)
     run.notes["motion"] = _note(found, options) | {"found": better}
     if not better:
-        words = "the head seems to have moved, but what was made of it shows no less of it; the scan stays as it is"
+        words = (
+            "the head seems to have moved, but what was made of it shows more of it; the scan stays as it is"
+        )
         run.notes["motion"]["reason"] = words
         logger.warning("%s: %s", scan.name, words)
         return scan
