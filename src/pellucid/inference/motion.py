@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from pellucid.inference.planes import fill
 from pellucid.models import SliceFiller
 from pellucid.ops.filters import gaussian_blur
+from pellucid.ops.labels import bounding_box
 from pellucid.ops.lines import band
 from pellucid.ops.poses import Match, Pose, Room, Track, rest
 from pellucid.ops.random import seeded
@@ -91,11 +92,9 @@ def find_motion(
     """
     searches = [_Search(image, spacing, axis, network, seed) for axis in axes]
     looks = [search.look() for search in searches]
-    evidence, first, second = max(looks, key=lambda look: look[0])
     logger.info("evidence of motion along each axis: %s", ", ".join(f"{look[0]:.2f}" for look in looks))
-    if evidence < EVIDENCE:
-        return None
-    return searches[[look[0] for look in looks].index(evidence)].follow(first, second, evidence)
+    search, (evidence, first, second) = max(zip(searches, looks, strict=True), key=lambda pair: pair[1][0])
+    return search.follow(first, second, evidence) if evidence >= EVIDENCE else None
 
 
 def undo_motion(image: Image, motion: Motion, network: SliceFiller) -> Image:
@@ -153,8 +152,7 @@ class _Search:
         self.spacing, self.network, self.generator = spacing, network, seeded(seed)
         self.track = Track(Room(tuple(self.measured.shape[1:]), coarse), axis)
         self.soft = _soft(self.measured, axis)
-        blurred = gaussian_blur(self.measured, sigma=_widths(axis, 1.0, 0.5))
-        self.head = (blurred > 0.15).float()
+        self.head = (self.soft == 1).float()
         # Twice: edges of the head are sharper in what is expected than in the scan.
         for _ in range(2):
             low = band(self.measured * self.head, -1.0, CENTER, axis=axis, mm=self.track.mm)
@@ -282,11 +280,7 @@ def _widths(axis: int, along: float, others: float) -> tuple[float, float, float
 def _box(image: Image, axis: int, steps: Sequence[int]) -> tuple[slice, ...]:
     """The head across the axis, in whole coarse voxels; all of the axis."""
     out = [slice(None)]
-    for other in range(3):
-        size = image.shape[other + 1]
-        filled = (image > 0.1).flatten(0, 0)[0].movedim(other, 0).flatten(1).any(1).nonzero().flatten()
-        start, stop = 0, size
-        if other != axis and len(filled):
-            start, stop = max(0, int(filled[0]) - 4), min(size, int(filled[-1]) + 5)
+    for other, near in enumerate(bounding_box(image[0] > 0.1, margin=4)):
+        start, stop = (0, image.shape[axis + 1]) if other == axis else (near.start, near.stop)
         out.append(slice(start, start + (stop - start) // steps[other] * steps[other]))
     return tuple(out)

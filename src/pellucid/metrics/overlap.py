@@ -1,6 +1,6 @@
 """Agreement of label maps: overlap and volume."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Float, Shaped
@@ -48,11 +48,9 @@ def dice(
         >>> round(dice(guess, truth).item(), 3)
         0.9
     """
-    inside = check(prediction, reference, mask)
     scores = []
-    for found, true, item in zip(prediction, reference, inside, strict=True):
-        here = item.expand_as(found)
-        sizes = _sizes(found[here], true[here], labels)
+    for found, true in _inside(prediction, reference, mask):
+        sizes = _sizes(found, true, labels)
         each = [2 * both / (a + b) for a, b, both in sizes if a + b > 0]
         scores.append(sum(each) / len(each) if each else 1.0)
     return torch.tensor(scores, device=prediction.device)
@@ -90,12 +88,9 @@ def sensitivity(
         >>> sensitivity(guess, truth).item()
         0.75
     """
-    inside = check(prediction, reference, mask)
     scores = []
-    for found, true, item in zip(prediction, reference, inside, strict=True):
-        here = item.expand_as(found)
-        wanted = labels_in(true[here]) if labels is None else labels
-        sizes = _sizes(found[here], true[here], wanted)
+    for found, true in _inside(prediction, reference, mask):
+        sizes = _sizes(found, true, labels_in(true) if labels is None else labels)
         if any(b == 0 for _, b, _ in sizes):
             raise wrong("sensitivity: reference", need=_EVERY_LABEL, got="none of one")
         scores.append(sum(both / b for _, b, both in sizes) / len(sizes) if sizes else 1.0)
@@ -133,12 +128,9 @@ def volume_difference(
         >>> volume_difference(guess, truth).item()
         25.0
     """
-    inside = check(prediction, reference, mask)
     differences = []
-    for found, true, item in zip(prediction, reference, inside, strict=True):
-        here = item.expand_as(found)
-        wanted = labels_in(true[here]) if labels is None else labels
-        sizes = _sizes(found[here], true[here], wanted)
+    for found, true in _inside(prediction, reference, mask):
+        sizes = _sizes(found, true, labels_in(true) if labels is None else labels)
         if not sizes or any(b == 0 for _, b, _ in sizes):
             raise wrong("volume_difference: reference", need=_EVERY_LABEL, got="none of one")
         differences.append(100 * sum(abs(a - b) / b for a, b, _ in sizes) / len(sizes))
@@ -155,6 +147,16 @@ def labels_in(*maps: Tensor) -> list[int]:
         Their labels, in order.
     """
     return sorted({int(label) for values in maps for label in torch.unique(values) if label > 0})
+
+
+def _inside(
+    prediction: LabelBatch, reference: Compared, mask: Compared | None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Labels of both maps inside the mask, item by item."""
+    inside = check(prediction, reference, mask)
+    for found, true, item in zip(prediction, reference, inside, strict=True):
+        here = item.expand_as(found)
+        yield found[here], true[here]
 
 
 def _sizes(found: Tensor, true: Tensor, labels: Sequence[int] | None) -> list[tuple[int, int, int]]:

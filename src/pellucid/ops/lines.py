@@ -33,18 +33,17 @@ def band(image: Image, low: float, high: float, *, axis: int, mm: float) -> Imag
     Returns:
         An image of the same shape.
     """
-    size, at = image.shape[axis + 1], frequencies(image.shape[axis + 1], mm)
-    return weighed(image, ((at > low) & (at <= high)).float(), axis=axis, size=size)
+    at = frequencies(image.shape[axis + 1], mm)
+    return weighed(image, ((at > low) & (at <= high)).float(), axis=axis)
 
 
-def weighed(image: Image, weights: Float[Tensor, " lines"], *, axis: int, size: int) -> Image:
+def weighed(image: Image, weights: Float[Tensor, " lines"], *, axis: int) -> Image:
     """An image with every line multiplied by a weight of its own.
 
     Args:
         image: Any unit.
         weights: One for each of `frequencies`.
         axis: 0, 1 or 2: across the lines.
-        size: Voxels along it.
 
     Returns:
         An image of the same shape.
@@ -52,4 +51,4 @@ def weighed(image: Image, weights: Float[Tensor, " lines"], *, axis: int, size: 
     view = [1, 1, 1, 1]
     view[axis + 1] = len(weights)
     spectrum = torch.fft.rfft(image, dim=axis + 1) * weights.to(image.device).view(view)
-    return torch.fft.irfft(spectrum, n=size, dim=axis + 1)
+    return torch.fft.irfft(spectrum, n=image.shape[axis + 1], dim=axis + 1)

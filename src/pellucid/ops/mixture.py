@@ -142,32 +142,60 @@ def _fit(
     least: float = 0.0,
 ) -> tuple[Float[Tensor, "g a b c"], Float[Tensor, "g a b c"]]:
     """Means and variances of groups in blocks, from every few voxels; no prior counts as less than the least."""
-    steps = [max(1, round(FIT_MM / mm)) for mm in spacing]
-    every = (slice(None), *(slice(None, None, step) for step in steps))
+    every, apart = every_few(spacing)
     image, prior = image[every], prior[every].clamp_min(least).contiguous()
     counts = 1.0 if known is None else known[every]
-    fine = [mm * step for mm, step in zip(spacing, steps, strict=True)]
-    block = [max(1, min(n, round(FIELD_MM / mm))) for n, mm in zip(image.shape[1:], fine, strict=True)]
-    width = [REACH_MM / (mm * side) for mm, side in zip(fine, block, strict=True)]
+    chance = prior
+    for _ in range(rounds):
+        # What is sure counts: mixed voxels have intensities of neither.
+        means, variances = moments(image, chance.square() * counts, apart)
+        chance = _expected(image, prior, means, variances, slice(0, image.shape[1]))
+    return means, variances
+
+
+def every_few(spacing: Spacing) -> tuple[tuple[slice, ...], Spacing]:
+    """The voxels that a mixture is fitted to.
+
+    Args:
+        spacing: Voxel size in mm.
+
+    Returns:
+        Their indices in images (c, x, y, z), and how far apart they are in mm.
+    """
+    steps = [max(1, round(FIT_MM / mm)) for mm in spacing]
+    x, y, z = (mm * step for mm, step in zip(spacing, steps, strict=True))
+    return (slice(None), *(slice(None, None, step) for step in steps)), (x, y, z)
+
+
+def moments(
+    image: Float[Tensor, "1 x y z"], weight: Float[Tensor, "g x y z"], spacing: Spacing
+) -> tuple[Float[Tensor, "g a b c"], Float[Tensor, "g a b c"]]:
+    """Mean and variance of each group around each block of an image.
+
+    Args:
+        image: The scan.
+        weight: How much each voxel says about how each group looks.
+        spacing: Voxel size in mm.
+
+    Returns:
+        Means and variances.
+    """
+    block = [max(1, min(n, round(FIELD_MM / mm))) for n, mm in zip(image.shape[1:], spacing, strict=True)]
+    width = [REACH_MM / (mm * side) for mm, side in zip(spacing, block, strict=True)]
     sigma = (width[0], width[1], width[2])
 
     def around(values: Tensor) -> Tensor:
         return gaussian_blur(F.avg_pool3d(values[None], block, block, ceil_mode=True)[0], sigma=sigma)
 
-    chance = prior
-    for _ in range(rounds):
-        weight = chance.square() * counts  # what is sure counts: mixed voxels have intensities of neither
-        # A little of the group's mean over the image, where there is hardly any of it around.
-        total = weight.sum((1, 2, 3), keepdim=True).clamp_min(1e-6)
-        mean = (weight * image).sum((1, 2, 3), keepdim=True) / total
-        square = (weight * image.square()).sum((1, 2, 3), keepdim=True) / total
-        little = 1e-3 * weight.mean((1, 2, 3), keepdim=True) + 1e-9
-        count = around(weight) + little
-        means = (around(weight * image) + little * mean) / count
-        squares = (around(weight * image.square()) + little * square) / count
-        variances = (squares - means.square()).clamp_min(LEAST_STD**2)
-        chance = _expected(image, prior, means, variances, slice(0, image.shape[1]))
-    return means, variances
+    # A little of the group's mean over the image, where there is hardly any of it around.
+    total = weight.sum((1, 2, 3), keepdim=True).clamp_min(1e-6)
+    mean = (weight * image).sum((1, 2, 3), keepdim=True) / total
+    square = (weight * image.square()).sum((1, 2, 3), keepdim=True) / total
+    little = 1e-3 * weight.mean((1, 2, 3), keepdim=True) + 1e-9
+    count = around(weight) + little
+    means = (around(weight * image) + little * mean) / count
+    squares = (around(weight * image.square()) + little * square) / count
+    return means, (squares - means.square()).clamp_min(LEAST_STD**2)
 
 
 def _expected(

@@ -11,10 +11,8 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
-from pellucid.ops.filters import gaussian_blur
-from pellucid.ops.mixture import FIELD_MM, FIT_MM, LEAST_STD, REACH_MM, ROUNDS, spread
+from pellucid.ops.mixture import ROUNDS, every_few, moments, spread
 from pellucid.types import Spacing
 
 PAIRS = ((1, 2), (1, 3), (1, 4), (1, 5), (2, 3), (2, 4), (3, 4))
@@ -79,15 +77,13 @@ def _fit(
     weights: Float[Tensor, "c x y z"] | None,
 ) -> _Fit:
     """Means and variances of groups in blocks, from voxels that are not mixed."""
-    steps = [max(1, round(FIT_MM / mm)) for mm in spacing]
-    every = (slice(None), *(slice(None, None, step) for step in steps))
+    every, apart = every_few(spacing)
     images, prior = images[every].contiguous(), prior[every].contiguous()
     weights = None if weights is None else weights[every].contiguous()
-    fine = (spacing[0] * steps[0], spacing[1] * steps[1], spacing[2] * steps[2])
-    fit = _moments(images, prior, weights, fine)
+    fit = _moments(images, prior, weights, apart)
     for _ in range(ROUNDS - 1):
         parts = [_shares(images, prior, fit, weights, part, mixed=False) for part in _slabs(prior.shape[1])]
-        fit = _moments(images, torch.cat(parts, dim=1), weights, fine)
+        fit = _moments(images, torch.cat(parts, dim=1), weights, apart)
     return fit
 
 
@@ -98,26 +94,12 @@ def _moments(
     spacing: Spacing,
 ) -> _Fit:
     """Mean and variance of each group around each block."""
-    block = [max(1, min(n, round(FIELD_MM / mm))) for n, mm in zip(images.shape[1:], spacing, strict=True)]
-    width = [REACH_MM / (mm * side) for mm, side in zip(spacing, block, strict=True)]
-    sigma = (width[0], width[1], width[2])
-
-    def around(values: Tensor) -> Tensor:
-        return gaussian_blur(F.avg_pool3d(values[None], block, block, ceil_mode=True)[0], sigma=sigma)
-
     sure = chance.square()  # what is sure counts
-    means, variances = [], []
-    for channel, image in enumerate(images):
-        weight = sure if weights is None else sure * weights[channel]
-        # A little of the group's mean over the image, where there is hardly any of it around.
-        total = weight.sum((1, 2, 3), keepdim=True).clamp_min(1e-6)
-        mean = (weight * image).sum((1, 2, 3), keepdim=True) / total
-        square = (weight * image.square()).sum((1, 2, 3), keepdim=True) / total
-        little = 1e-3 * weight.mean((1, 2, 3), keepdim=True) + 1e-9
-        count = around(weight) + little
-        means.append((around(weight * image) + little * mean) / count)
-        squares = (around(weight * image.square()) + little * square) / count
-        variances.append((squares - means[-1].square()).clamp_min_(LEAST_STD**2))
+    looks = [
+        moments(image[None], sure if weights is None else sure * weights[channel], spacing)
+        for channel, image in enumerate(images)
+    ]
+    means, variances = zip(*looks, strict=True)
     return _Fit(torch.stack(means), torch.stack(variances))
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pellucid.ops.lines import band, frequencies, weighed
+from pellucid.ops.warp import rotation_of
 from pellucid.types import Image, Spacing
 
 Pose = Float[Tensor, " 6"]
@@ -63,12 +64,7 @@ class Room:
 def _rotation(degrees: Float[Tensor, " 3"]) -> Float[Tensor, "3 3"]:
     """As `ops.warp.rotation_matrix`, but differentiable."""
     angles = degrees * math.pi / 180
-    (cx, cy, cz), (sx, sy, sz) = torch.cos(angles), torch.sin(angles)
-    one, nil = torch.ones(()), torch.zeros(())
-    about_x = torch.stack([one, nil, nil, nil, cx, -sx, nil, sx, cx]).view(3, 3)
-    about_y = torch.stack([cy, nil, sy, nil, one, nil, -sy, nil, cy]).view(3, 3)
-    about_z = torch.stack([cz, -sz, nil, sz, cz, nil, nil, nil, one]).view(3, 3)
-    return about_z @ about_y @ about_x
+    return rotation_of(torch.cos(angles), torch.sin(angles))
 
 
 @dataclass
@@ -107,21 +103,15 @@ class Track:
 
     def acquire(self, image: Image, upto: float) -> Image:
         """What the lines up to a frequency hold of a head."""
-        weights: dict[int, Tensor] = {}
-        for line, pair in enumerate(self.pairs):
-            if float(self.at[line]) <= upto:
+        at, weights = self.at, dict[int, Tensor]()
+        for line, (frequency, pair) in enumerate(zip(at.tolist(), self.pairs, strict=False)):
+            if frequency <= upto:
                 for place in pair:
-                    weights.setdefault(place, torch.zeros(len(self.at)))[line] += 0.5
-        size = self.room.shape[self.axis]
-        parts = [
-            weighed(
-                image if place == 0 else self.room.move(image, self.poses[place]),
-                shares,
-                axis=self.axis,
-                size=size,
-            )
-            for place, shares in weights.items()
-        ]
+                    weights.setdefault(place, torch.zeros(len(at)))[line] += 0.5
+        parts = []
+        for place, shares in weights.items():
+            seen = image if place == 0 else self.room.move(image, self.poses[place])
+            parts.append(weighed(seen, shares, axis=self.axis))
         return torch.stack(parts).sum(0)
 
     def solve(self, measured: Image, expected: Image, upto: float) -> Image:

@@ -250,11 +250,19 @@ def exponentiate(velocity: Float[Tensor, "3 x y z"], *, steps: int = 5) -> Float
 
 def rotation_matrix(angles_deg: tuple[float, float, float]) -> Float[Tensor, "3 3"]:
     """Rotation about x, then y, then z, by angles in degrees (right-handed)."""
-    ax, ay, az = (math.radians(a) for a in angles_deg)
-    rx = torch.tensor([[1, 0, 0], [0, math.cos(ax), -math.sin(ax)], [0, math.sin(ax), math.cos(ax)]])
-    ry = torch.tensor([[math.cos(ay), 0, math.sin(ay)], [0, 1, 0], [-math.sin(ay), 0, math.cos(ay)]])
-    rz = torch.tensor([[math.cos(az), -math.sin(az), 0], [math.sin(az), math.cos(az), 0], [0, 0, 1]])
-    return (rz @ ry @ rx).to(torch.float32)
+    angles = [math.radians(angle) for angle in angles_deg]
+    cosines, sines = (torch.tensor([of(angle) for angle in angles]) for of in (math.cos, math.sin))
+    return rotation_of(cosines, sines).to(torch.float32)
+
+
+def rotation_of(cosines: Float[Tensor, " 3"], sines: Float[Tensor, " 3"]) -> Float[Tensor, "3 3"]:
+    """Rotation about x, then y, then z (right-handed), by the cosines and sines of the angles; differentiable."""
+    (cx, cy, cz), (sx, sy, sz) = cosines, sines
+    one, nil = torch.ones_like(cx), torch.zeros_like(cx)
+    about_x = torch.stack([one, nil, nil, nil, cx, -sx, nil, sx, cx]).view(3, 3)
+    about_y = torch.stack([cy, nil, sy, nil, one, nil, -sy, nil, cy]).view(3, 3)
+    about_z = torch.stack([cz, -sz, nil, sz, cz, nil, nil, nil, one]).view(3, 3)
+    return about_z @ about_y @ about_x
 
 
 def about_center(linear: Float[Tensor, "3 3"], shape: tuple[int, int, int]) -> Float[Tensor, "3 4"]:
