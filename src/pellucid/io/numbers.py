@@ -160,12 +160,15 @@ def encode(values: NDArray[np.float32], storage: Storage) -> NDArray[Any]:
         out[...] = values
         return out
     limits = np.iinfo(storage.dtype)
+    # Up to 16 bits float32 is a hundredth of a step off at most; wider ones need double precision, a few rows at a time.
+    kind = np.dtype(np.float32 if storage.dtype.itemsize <= 2 else np.float64)
     for start in range(0, values.shape[1], ROWS):
-        # Double precision for a few rows at a time: exact for 32-bit integers, and small.
         rows = slice(start, start + ROWS)
-        stored = values[:, rows].astype(np.float64)
-        stored -= storage.inter
-        stored /= storage.slope
+        stored = values[:, rows].astype(kind)
+        if storage.inter:
+            stored -= kind.type(storage.inter)
+        if storage.slope != 1:
+            stored /= kind.type(storage.slope)
         np.rint(stored, out=stored)
         if stored.min() < limits.min or stored.max() > limits.max:
             got = f"{stored.min():g} to {stored.max():g}"

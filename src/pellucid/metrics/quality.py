@@ -11,8 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.errors import wrong
-from pellucid.metrics.region import Compared, check
+from pellucid.metrics.region import Compared, check, picked
 from pellucid.metrics.tissue import CSF, GRAY_MATTER, WHITE_MATTER, tissue_values
+from pellucid.ops.intensity import in_order
+from pellucid.ops.labels import bounding_box
 from pellucid.types import Batch, Spacing
 
 MAD_TO_STD = 1.4826
@@ -120,7 +122,7 @@ def snr(prediction: Batch, reference: Compared, *, mask: Compared | None = None)
     for image, tissue, item in zip(prediction, reference, inside, strict=True):
         parts = []
         for label in (CSF, GRAY_MATTER, WHITE_MATTER):
-            values = image[item & (tissue == label)]
+            values = picked(image, item & (tissue == label))
             if values.numel() > 1:
                 noise = values.std(correction=0) * math.sqrt(values.numel() / (values.numel() - 1))
                 parts.append(_middle(values) / noise)
@@ -161,12 +163,14 @@ def efc(
     inside = check(prediction, prediction if reference is None else reference, mask)
     scores = []
     for image, item in zip(prediction, inside, strict=True):
-        values = image[item.expand_as(image)].double().abs()
-        energy = values.square().sum().sqrt()
-        if not bool(energy > 0) or values.numel() < 2:
+        values = picked(image, item.expand_as(image)).abs()
+        largest = values.max()
+        if not bool(largest > 0) or values.numel() < 2:
             raise wrong("efc: image", need="voxels above 0 inside the mask", got="none")
-        share = values / energy
-        entropy = -torch.special.xlogy(share, share).sum()
+        # By the largest first: squares of any unit's values are numbers of 32 bits then.
+        share = values / largest
+        share = share / share.square().sum(dtype=torch.float64).sqrt().to(share)
+        entropy = -torch.special.xlogy(share, share).sum(dtype=torch.float64)
         scores.append(entropy / (math.sqrt(values.numel()) * math.log(math.sqrt(values.numel()))))
     return torch.stack(scores).to(prediction.dtype)
 
@@ -246,8 +250,10 @@ def fwhm(
     """
     inside = check(prediction, prediction if reference is None else reference, mask)
     scores = []
-    for image, item in zip(prediction.double(), inside.expand(prediction.shape), strict=True):
-        variance = image[item].var(correction=0)
+    for whole, everywhere in zip(prediction, inside.expand(prediction.shape), strict=True):
+        box = (slice(None), *bounding_box(everywhere.any(dim=0)))
+        image, item = whole[box].double(), everywhere[box]
+        variance = picked(image, item).var(correction=0)
         widths = [
             _width(image, item, axis, variance) * mm for axis, mm in zip((1, 2, 3), spacing, strict=True)
         ]
@@ -258,7 +264,7 @@ def fwhm(
 def _width(image: Tensor, inside: Tensor, axis: int, variance: Tensor) -> Tensor:
     """FWHM along one axis in voxels."""
     pairs = inside.narrow(axis, 1, inside.shape[axis] - 1) & inside.narrow(axis, 0, inside.shape[axis] - 1)
-    steps = image.diff(dim=axis)[pairs]
+    steps = picked(image.diff(dim=axis), pairs)
     if steps.numel() == 0 or not bool(variance > 0):
         raise wrong("fwhm: image", need="neighbors of different intensity along every axis", got="none")
     # White noise has a ratio of 1; a little more by chance must not leave the logarithm.
@@ -280,7 +286,7 @@ def _tissues(
 
 def _middle(values: Tensor) -> Tensor:
     """Median; of an even number of values the mean of the middle two."""
-    ordered = values.flatten().sort().values
+    ordered = in_order(values.flatten())
     count = len(ordered)
     return (ordered[(count - 1) // 2] + ordered[count // 2]) / 2
 

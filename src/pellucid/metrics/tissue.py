@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.errors import wrong
-from pellucid.metrics.region import Compared, check
+from pellucid.metrics.region import Compared, check, picked
 from pellucid.types import Batch
 
 CSF = 1
@@ -107,9 +107,9 @@ def tissue_values(image: Tensor, where: Tensor, name: str, metric: str) -> Tenso
     Raises:
         PellucidError: If there is none, or one is not finite.
     """
-    values = image[where]
+    values = picked(image, where)
     if values.numel() == 0:
         raise wrong(f"{metric}: tissue map", need=f"voxels of {name} inside the mask", got="none")
-    if not bool(values.isfinite().all()):
+    if not bool(torch.stack(torch.aminmax(values)).isfinite().all()):
         raise wrong(metric, need=f"finite numbers in {name}", got="NaN or infinity")
     return values

@@ -33,6 +33,14 @@ class IntensityRange:
         return image * (self.high - self.low) + self.low
 
 
+def in_order(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Values from the lowest to the highest."""
+    if values.device.type == "cpu" and not values.requires_grad:
+        # Torch sorts places along with values, which takes ten times as long.
+        return torch.from_numpy(np.sort(values.numpy()))
+    return values.sort().values
+
+
 def foreground(image: Float[Tensor, "c x y z"]) -> Bool[Tensor, "x y z"]:
     """Voxels that are not background, by value: above a tenth of the way to the brightest tissue.
 
@@ -92,11 +100,7 @@ def _limits(volume: Tensor, share: float) -> Float[Tensor, " 2"]:
 
 def _sorted_sample(volume: Tensor) -> Float[Tensor, " n"]:
     """About `MAX_SAMPLES` evenly spaced values in order; as the step is odd, it rarely divides the length of a row."""
-    values = volume.flatten()[:: volume.numel() // MAX_SAMPLES | 1]
-    if values.device.type == "cpu":
-        # Torch sorts places along with values, which takes ten times as long.
-        return torch.from_numpy(np.sort(values.detach().numpy()))
-    return values.sort().values
+    return in_order(volume.detach().flatten()[:: volume.numel() // MAX_SAMPLES | 1])
 
 
 def _quantile(

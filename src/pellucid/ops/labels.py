@@ -46,11 +46,14 @@ def bounding_box(mask: Bool[Tensor, "x y z"], *, margin: int = 0) -> tuple[slice
 
 def grown(mask: Bool[Tensor, "x y z"], width: int) -> Bool[Tensor, "x y z"]:
     """True within a cube of `width` voxels, an odd number, around any voxel of a mask; one axis after another."""
-    values = mask[None].float()
-    for axis in range(3):
-        sides = [width if other == axis else 1 for other in range(3)]
-        values = torch.nn.functional.max_pool3d(values, sides, 1, [side // 2 for side in sides])
-    return values[0] > 0
+    for axis, size in enumerate(mask.shape):
+        # Shifted and united: pooling of floating-point numbers takes thirty times as long.
+        wider = mask.clone()
+        for step in range(1, min(width // 2 + 1, size)):
+            for here, there in ((step, 0), (0, step)):
+                wider.narrow(axis, here, size - step).logical_or_(mask.narrow(axis, there, size - step))
+        mask = wider
+    return mask
 
 
 def tempered(chances: Float[Tensor, "k x y z"], temperature: float) -> Float[Tensor, "k x y z"]:

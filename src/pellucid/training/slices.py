@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pellucid.inference.planes import fill
+from pellucid.inference.predictor import autocast
 from pellucid.models import SliceFiller, SliceFillerConfig
 from pellucid.ops.resize import apply_along, box_matrix
 from pellucid.ops.slices import smooth_inverse
@@ -68,7 +69,9 @@ class _Training(SingleRun[SliceFiller]):
         """One step of the optimizer; returns the loss, and the same of what the network was given."""
         stacks, geometry, truth = (part.to(self.device) for part in batch)
         middle = self.config.model.neighbors
-        loss = _absolute(self.model.planes(stacks, geometry) - truth)
+        with autocast(self.device, "auto"):
+            made = self.model.planes(stacks, geometry)
+        loss = _absolute(made.float() - truth)
         before = _absolute(stacks[:, middle : middle + 1] - truth)
         self.descend(step, loss)
         return {"loss": loss.item(), "loss_of_input": before.item()}

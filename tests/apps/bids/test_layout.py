@@ -164,8 +164,11 @@ def test_memory_grows_with_what_the_networks_see(dataset, tmp_path: Path) -> Non
     assert head < thick < gb((192, 224, 40), (1.0, 1.0, 4.0), "synthesize")
     assert thick < gb((192, 224, 40), (1.0, 1.0, 4.0), "enhance", output_spaces=("0.5mm",))
     # Peaks that were measured (docs/results/study.md), and not several times as much.
-    assert 3.5 < gb((320, 320, 48), (0.72, 0.72, 3.0), "enhance", "segment") < 5
-    assert 2.6 < gb((224, 224, 60), (1.0, 1.0, 2.0), "enhance", "segment", "synthesize") < 4
+    everything = ("enhance", "segment", "synthesize")
+    assert 1.5 < gb((320, 320, 48), (0.72, 0.72, 3.0), "enhance", "segment") < 3.3
+    assert 2.1 < gb((224, 224, 60), (1.0, 1.0, 2.0), *everything) < 3
+    assert 2.6 < gb((320, 320, 22), (1.125, 1.125, 3.3), *everything) < 3.5
+    assert 4.0 < gb((320, 320, 320), (0.8, 0.8, 0.8), *everything) < 5.5
     broken = Scan(str(tmp_path / "absent.nii.gz"), "", "01", None, (), "T1w")
     assert memory_gb([broken], ["enhance"], StudyOptions()) > 2
 

@@ -17,9 +17,9 @@ logger = logging.getLogger(__name__)
 
 BASE_GB = 1.3
 """A process with its packages and networks, and what it still holds of the scan before."""
-VOXEL_BYTES = 200
+VOXEL_BYTES = 110
 """What a voxel adds at most, of the scan, its output, or the grid the networks work on; docs/results/study.md."""
-SYNTHESIZED_BYTES = 350
+SYNTHESIZED_BYTES = 170
 """The same for a voxel of 1 mm of a T1w that is synthesized."""
 SOURCES = ("T2w", "FLAIR", "PDw")
 """What a missing T1w is made from, the best first: docs/results/synthesis.md."""
@@ -89,7 +89,7 @@ def memory_gb(scans: Sequence[Scan], tasks: Sequence[str], options: StudyOptions
             costs.append(SYNTHESIZED_BYTES * volume)
         most = max(most, *costs)
     # Of fused scans, what was made of each is kept until the end.
-    return round(BASE_GB + most / 1e9 * (1 + 0.1 * (len(scans) - 1)), 2)
+    return round(BASE_GB + most / 1e9 * (1 + 0.1 * (len(scans) - 1)), 3)
 
 
 def _shape(scan: Scan) -> tuple[tuple[int, int, int], Spacing]:

@@ -2,11 +2,12 @@
 
 from typing import cast
 
-import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from pellucid.evaluation.quality import NUMBERS, changes, quality
 from pellucid.io.volume import Volume
+from pellucid.ops.labels import grown
 from pellucid.pipelines.result import Result
 
 OUTSIDE_SHARE = 0.15
@@ -51,7 +52,7 @@ def compared(
     }
 
 
-def is_stripped(image: Volume, mask: Tensor) -> bool:
+def is_stripped(image: Volume, mask: Bool[Tensor, "1 x y z"]) -> bool:
     """Whether a scan shows a brain only.
 
     Args:
@@ -65,6 +66,5 @@ def is_stripped(image: Volume, mask: Tensor) -> bool:
     if not inside.numel():
         return False
     # The mask is a little tight or wide: what touches it does not count.
-    near = torch.nn.functional.max_pool3d(mask[None].float(), 7, 1, 3)[0] > 0
-    shining = (image.data > 0.2 * inside.median()) & ~near
+    shining = (image.data[0] > 0.2 * inside.median()) & ~grown(mask[0], 7)
     return float(shining.sum()) < OUTSIDE_SHARE * float(mask.sum())
