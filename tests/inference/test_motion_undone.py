@@ -38,7 +38,7 @@ def oracle(monkeypatch: pytest.MonkeyPatch, head: Tensor) -> SliceFiller:
     noise = torch.randn(head.shape, generator=generator)
     noisy = head + 0.05 * gaussian_blur(noise, sigma=(0.5, 1.0, 0.5))
 
-    def expected(image: Image, upto: float, track: Track, network: nn.Module) -> Image:
+    def expected(image: Image, upto: float, track: Track, network: nn.Module, precision: str) -> Image:
         return image + noisy - band(noisy, -1.0, upto, axis=1, mm=track.mm)
 
     monkeypatch.setattr(motion, "expected", expected)

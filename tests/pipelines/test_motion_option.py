@@ -43,8 +43,8 @@ def _found(shape: tuple[int, ...]) -> Motion:
 
 def _pretend(monkeypatch: pytest.MonkeyPatch, made: Tensor | None) -> None:
     found = None if made is None else _found(tuple(made.shape[1:]))
-    monkeypatch.setattr(motion, "find_motion", lambda *given: found)
-    monkeypatch.setattr(motion, "undo_motion", lambda *given: made)
+    monkeypatch.setattr(motion, "find_motion", lambda *given, **more: found)
+    monkeypatch.setattr(motion, "undo_motion", lambda *given, **more: made)
 
 
 def test_nothing_is_looked_for_unless_asked(scan: Volume, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.inference.planes import change
-from pellucid.inference.predictor import Precision, autocast
+from pellucid.inference.predictor import Precision
 from pellucid.models import SliceFiller
 from pellucid.ops.alike import nonlocal_means
 from pellucid.ops.resize import apply_along, box_matrix, interpolation_matrix
@@ -88,7 +88,7 @@ class Finer:
 
     @torch.no_grad()
     def __call__(
-        self, scan: Float[Tensor, "1 x y z"], network: SliceFiller, *, precision: Precision = "fp32"
+        self, scan: Float[Tensor, "1 x y z"], network: SliceFiller, *, precision: Precision = "auto"
     ) -> Float[Tensor, "1 i j k"]:
         """Infer the finer image.
 
@@ -106,8 +106,9 @@ class Finer:
         for place in sorted(self.means, key=lambda place: -self.axes[place - 1].ratio):
             axis = self.axes[place - 1]
             if axis.by_network:
-                with autocast(network.head.weight.device, precision):
-                    made += change(network, made, axis.centers, ratio=axis.ratio, axis=place - 1)
+                made += change(
+                    network, made, axis.centers, ratio=axis.ratio, axis=place - 1, precision=precision
+                )
                 made += self.smooth(self.error(made, scan))
         tissue = scan[scan > 0.1]
         std = STRENGTH * float(tissue.std()) if tissue.numel() > 1 else 0.0

@@ -6,8 +6,9 @@ outwards, until nothing can be expected any more (decision 0022).
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations_with_replacement
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pellucid.inference.planes import fill
+from pellucid.inference.predictor import Precision
 from pellucid.models import SliceFiller
 from pellucid.ops.filters import gaussian_blur
 from pellucid.ops.labels import bounding_box
@@ -77,6 +79,7 @@ def find_motion(
     *,
     axes: Sequence[int] = (0, 1, 2),
     seed: int = 0,
+    precision: Precision = "auto",
 ) -> Motion | None:
     """Find the axis and the poses of a head that moved by jumps while k-space was filled.
 
@@ -86,34 +89,40 @@ def find_motion(
         network: What expects lines: a filler between slices.
         axes: Where to look: 0, 1 or 2, across the lines (phase encoding).
         seed: Of the poses that the search begins with.
+        precision: Of the network.
 
     Returns:
         What was found; None if nothing explains the image better than rest.
     """
-    searches = [_Search(image, spacing, axis, network, seed) for axis in axes]
+    expect = partial(expected, network=network, precision=precision)
+    searches = [_Search(image, spacing, axis, expect, seed) for axis in axes]
     looks = [search.look() for search in searches]
     logger.info("evidence of motion along each axis: %s", ", ".join(f"{look[0]:.2f}" for look in looks))
     search, (evidence, first, second) = max(zip(searches, looks, strict=True), key=lambda pair: pair[1][0])
     return search.follow(first, second, evidence) if evidence >= EVIDENCE else None
 
 
-def undo_motion(image: Image, motion: Motion, network: SliceFiller) -> Image:
+def undo_motion(
+    image: Image, motion: Motion, network: SliceFiller, *, precision: Precision = "auto"
+) -> Image:
     """The head at rest.
 
     Args:
         image: As for `find_motion`.
         motion: What that found.
         network: As there.
+        precision: As there.
 
     Returns:
         A new image; outside of the box as it was.
     """
     track, part = motion.track, image[motion.box]
+    expect = partial(expected, network=network, precision=precision)
     known = part * _soft(part, track.axis)
-    made = expected(band(known, -1.0, CENTER, axis=track.axis, mm=track.mm), CENTER, track, network)
+    made = expect(band(known, -1.0, CENTER, axis=track.axis, mm=track.mm), CENTER, track)
     for upto in (min(motion.upto, 1.7 * CENTER), motion.upto):
         solved = track.solve(known, made, upto)
-        made = expected(band(solved, -1.0, upto, axis=track.axis, mm=track.mm), upto, track, network)
+        made = expect(band(solved, -1.0, upto, axis=track.axis, mm=track.mm), upto, track)
     left = (1 - OUTSIDE) * made + OUTSIDE * part
     beyond = left - band(left, -1.0, motion.upto, axis=track.axis, mm=track.mm)
     out = image.clone()
@@ -121,7 +130,9 @@ def undo_motion(image: Image, motion: Motion, network: SliceFiller) -> Image:
     return out
 
 
-def expected(image: Image, upto: float, track: Track, network: SliceFiller) -> Image:
+def expected(
+    image: Image, upto: float, track: Track, network: SliceFiller, precision: Precision = "auto"
+) -> Image:
     """An image with the lines that should follow those it has.
 
     Args:
@@ -129,6 +140,7 @@ def expected(image: Image, upto: float, track: Track, network: SliceFiller) -> I
         upto: That frequency, cycles per mm.
         track: Its axis and voxels.
         network: A filler between slices: slices as far apart as half a wave are what such an image could be from.
+        precision: Of the network.
 
     Returns:
         The same lines, and others beyond.
@@ -137,26 +149,28 @@ def expected(image: Image, upto: float, track: Track, network: SliceFiller) -> I
     ratio = max(1.0, 1 / (2 * upto) / track.mm)
     centers = torch.arange((ratio - 1) / 2, size - 0.5, ratio, dtype=torch.float64)
     slices = apply_along(image, box_matrix(size, centers, width=ratio), axis + 1)
-    made = fill(network, slices, centers, ratio=ratio, size=size, axis=axis).clone()
+    made = fill(network, slices, centers, ratio=ratio, size=size, axis=axis, precision=precision).clone()
     return image + made - band(made, -1.0, upto, axis=axis, mm=track.mm)
 
 
 class _Search:
     """Poses along one axis, on coarse voxels."""
 
-    def __init__(self, image: Image, spacing: Spacing, axis: int, network: SliceFiller, seed: int) -> None:
+    def __init__(
+        self, image: Image, spacing: Spacing, axis: int, expect: Callable[..., Image], seed: int
+    ) -> None:
         steps = [1 if a == axis else max(1, round(COARSE_MM / mm)) for a, mm in enumerate(spacing)]
         self.box = _box(image, axis, steps)
         self.measured = F.avg_pool3d(image[self.box][None], steps)[0]
         coarse = (spacing[0] * steps[0], spacing[1] * steps[1], spacing[2] * steps[2])
-        self.spacing, self.network, self.generator = spacing, network, seeded(seed)
+        self.spacing, self.expect, self.generator = spacing, expect, seeded(seed)
         self.track = Track(Room(tuple(self.measured.shape[1:]), coarse), axis)
         self.soft = _soft(self.measured, axis)
         self.head = (self.soft == 1).float()
         # Twice: edges of the head are sharper in what is expected than in the scan.
         for _ in range(2):
             low = band(self.measured * self.head, -1.0, CENTER, axis=axis, mm=self.track.mm)
-            self.begin = expected(low, CENTER, self.track, network)
+            self.begin = self.expect(low, CENTER, self.track)
             self.head = (self.begin > 0.25).float()
         self.weight = (gaussian_blur(self.head, sigma=_widths(axis, 1.5, 1.0)) > 0.7).float()
 
@@ -188,7 +202,7 @@ class _Search:
             upto = further
             solved = track.solve(self.measured * self.soft, made, upto)
             low = band(solved, -1.0, upto, axis=track.axis, mm=track.mm)
-            made = expected(low, upto, track, self.network)
+            made = self.expect(low, upto, track)
         shape = tuple(cut.stop - cut.start for cut in self.box[1:])
         fine = Track(Room(shape, self.spacing), track.axis, track.poses, track.pairs)
         return Motion(fine, self.box, evidence, upto)

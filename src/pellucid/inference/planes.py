@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pellucid.inference.predictor import Precision, autocast
 from pellucid.models import SliceFiller
 from pellucid.ops.resize import apply_along, box_matrix
 from pellucid.ops.slices import smooth_inverse
@@ -21,6 +22,7 @@ def fill(
     ratio: float,
     size: int,
     axis: int,
+    precision: Precision = "auto",
 ) -> Float[Tensor, "1 i j k"]:
     """Infer the voxels that thick slices are the means of.
 
@@ -34,6 +36,7 @@ def fill(
         ratio: Distance of slices, in voxels of the answer.
         size: Voxels of the answer along the axis.
         axis: 0, 1 or 2: across the slices.
+        precision: Of the network.
 
     Returns:
         An image with `size` voxels along the axis.
@@ -41,7 +44,7 @@ def fill(
     means = box_matrix(size, centers, width=ratio)
     back = smooth_inverse(means)
     smooth = apply_along(slices, back, axis + 1)
-    made = smooth + change(network, smooth, centers, ratio=ratio, axis=axis)
+    made = smooth + change(network, smooth, centers, ratio=ratio, axis=axis, precision=precision)
     missing = slices - apply_along(made, means, axis + 1)
     return made + apply_along(missing, back, axis + 1)
 
@@ -54,6 +57,7 @@ def change(
     *,
     ratio: float,
     axis: int,
+    precision: Precision = "auto",
 ) -> Float[Tensor, "1 x y z"]:
     """What a filler adds to an image that is too smooth along one axis: the mean of both families of planes.
 
@@ -63,6 +67,7 @@ def change(
         centers: Middle of each slice, in voxels.
         ratio: Distance of slices, in voxels.
         axis: 0, 1 or 2: across the slices.
+        precision: Of the network.
 
     Returns:
         The change alone, on the device of the image; planes go to that of the network a few at a time.
@@ -73,7 +78,8 @@ def change(
     for across, along in (others, others[::-1]):
         order = (0, across + 1, along + 1, axis + 1)
         # Both are views: nothing of the volume's size is copied.
-        _add_planes(network, image.permute(order), geometry, out.permute(order), share=0.5)
+        with autocast(network.head.weight.device, precision):
+            _add_planes(network, image.permute(order), geometry, out.permute(order), share=0.5)
     return out
 
 

@@ -9,10 +9,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pellucid.models.fused import convolved
 from pellucid.types import Batch
 
 ROWS = 2**12
 """Blocks of voxels whose probabilities are worked out together where no gradients are wanted: they stay in caches."""
+
+NORMED = 2**14
+"""The same for normalization and the rectifier after it: a third less time."""
 
 
 class ChannelNorm(nn.Module):
@@ -29,8 +33,23 @@ class ChannelNorm(nn.Module):
 
     def forward(self, batch: Batch) -> Batch:
         """Normalize (b, c, x, y, z) over c."""
-        last = batch.movedim(1, -1)  # no copy in channels-last memory
-        return F.layer_norm(last, (last.shape[-1],), self.weight, self.bias).movedim(-1, 1)
+        return self._normed(batch.movedim(1, -1)).movedim(-1, 1)  # no copy in channels-last memory
+
+    def rectified(self, batch: Batch) -> Batch:
+        """Normalize, then set to 0 what is below."""
+        if torch.is_grad_enabled() or batch.device.type != "cpu":
+            # In place where nothing needs the old values, gradients included: a head is 0.1 GB a channel pack.
+            return F.relu(self(batch), inplace=True)
+        last = batch.movedim(1, -1)
+        rows = last.reshape(-1, last.shape[-1])
+        out = torch.empty_like(rows)
+        for part, made in zip(torch.split(rows, NORMED), torch.split(out, NORMED), strict=True):
+            made.copy_(self._normed(part).clamp_min_(0))
+        return out.view(last.shape).movedim(-1, 1)
+
+    def _normed(self, last: Float[Tensor, "*n c"]) -> Float[Tensor, "*n c"]:
+        """Normalize along the last axis."""
+        return F.layer_norm(last, (last.shape[-1],), self.weight, self.bias)
 
 
 class ResidualBlock(nn.Module):
@@ -51,10 +70,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, batch: Batch) -> Batch:
         """(b, c, x, y, z) -> the same shape."""
-        # In place where nothing needs the old values, gradients included: a whole head is 0.1 GB a channel pack.
-        inner = self.conv1(F.relu(self.norm(batch), inplace=True))
-        outer: Batch = self.conv2(F.relu(inner, inplace=True))
-        return outer.add_(batch)
+        inner = convolved(self.conv1, self.norm.rectified(batch), rectified=True)
+        return convolved(self.conv2, inner, plus=batch)
 
 
 def space_to_depth(batch: Float[Tensor, "b c x y z"]) -> Float[Tensor, "b c8 x2 y2 z2"]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pellucid.errors import wrong
+from pellucid.models.fused import convolved
 
 FOLD = 2
 """Pixels along each axis that become channels."""
@@ -122,4 +123,5 @@ class _Block(nn.Module):
             nn.init.zeros_(weights)
 
     def forward(self, features: Float[Tensor, "b c u v"]) -> Float[Tensor, "b c u v"]:
-        return features + self.second(F.relu(self.first(F.relu(features))))
+        inner = convolved(self.first, F.relu(features), rectified=True)
+        return convolved(self.second, inner, plus=features)

@@ -41,12 +41,12 @@ def without_motion(scan: Volume, levels: IntensityRange, options: EnhanceOptions
     network = cast(SliceFiller, loaded)
     image = levels.scale(scan.data).float()
     with run.step("motion"):
-        found = find_motion(image, scan.grid.spacing, network)
+        found = find_motion(image, scan.grid.spacing, network, precision=options.precision)
         if found is None:
             logger.info("%s: no jump of the head explains the scan better than rest", scan.name)
             run.notes["motion"] = {"found": False, "reason": "no pair of poses explains the lines"}
             return scan
-        made = undo_motion(image, found, network)
+        made = undo_motion(image, found, network, precision=options.precision)
         better = has_no_more_ghosts(made, image)
     run.notes["motion"] = _note(found, options) | {"found": better}
     if not better:

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from pellucid.inference.planes import fill
+from pellucid.inference.predictor import Precision
 from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
 from pellucid.models import SliceFiller
@@ -17,7 +18,12 @@ THICK = 1.5
 
 
 def to_grid(
-    volume: Volume, grid: Grid, *, filler: SliceFiller | None = None, strength: float = STRENGTH
+    volume: Volume,
+    grid: Grid,
+    *,
+    filler: SliceFiller | None = None,
+    strength: float = STRENGTH,
+    precision: Precision = "auto",
 ) -> Volume:
     """Read a scan on another grid: cubic, but for what lies between thick slices.
 
@@ -27,6 +33,7 @@ def to_grid(
         filler: A trained network that fills in (`inference.planes.fill`); without one, non-local means do
             (`ops.slices.between_slices`).
         strength: See `between_slices`.
+        precision: Of the network.
 
     Returns:
         The scan on `grid`. Where the axes are not parallel, or no slices are thick, it is cubic interpolation alone.
@@ -51,8 +58,8 @@ def to_grid(
     if filler is None:
         filled = between_slices(around, means, axis=axis, strength=strength)
     else:
-        device = next(filler.parameters()).device
-        answer = fill(filler, around.to(device), place, ratio=ratio, size=grid.shape[axis], axis=axis)
+        here, size = around.to(next(filler.parameters()).device), grid.shape[axis]
+        answer = fill(filler, here, place, ratio=ratio, size=size, axis=axis, precision=precision)
         filled = answer.to(made.device)
     made[tuple(box)] = filled
     return volume.with_data(levels.unscale(made), grid)

@@ -106,7 +106,7 @@ def _on_grid(volume: Volume, grid: Grid, options: EnhanceOptions, run: Run) -> V
         loaded = weights.shared(name, runtime.device(options.device), kind="slice_filler")
         filler = cast(SliceFiller, loaded)
         run.notes["slice_weights"] = describe_weights(name)
-    return slices.to_grid(volume, grid, filler=filler)
+    return slices.to_grid(volume, grid, filler=filler, precision=options.precision)
 
 
 def _work(volume: Volume, target: Volume, options: EnhanceOptions, run: Run) -> Volume:
