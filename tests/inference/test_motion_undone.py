@@ -10,7 +10,7 @@ from pellucid.inference.motion import find_motion, undo_motion
 from pellucid.models import SliceFiller, SliceFillerConfig
 from pellucid.ops.filters import gaussian_blur
 from pellucid.ops.lines import band
-from pellucid.ops.poses import Track
+from pellucid.ops.poses import Track, rest
 from pellucid.types import Image
 
 SHAPE = (28, 72, 24)
@@ -90,3 +90,15 @@ def test_a_box_holds_the_head_in_whole_coarse_voxels() -> None:
     assert (box[1].stop - box[1].start) % 2 == 0
     assert (box[3].stop - box[3].start) % 3 == 0
     assert float(image.sum()) == float(image[box].sum())
+
+
+def test_a_head_whose_first_lines_are_not_understood_is_left_alone(
+    head: Tensor, oracle: SliceFiller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = (2 * motion.EVIDENCE, rest(), rest())
+    monkeypatch.setattr(motion._Search, "look", lambda self: moved)
+    monkeypatch.setattr(motion._Search, "_better", lambda self, made, upto, known: known)
+    for match, found in ((2 * motion.LEAST, True), (0.5 * motion.LEAST, False)):
+        monkeypatch.setattr(motion._Search, "_assign", lambda self, *given, match=match: match)
+        monkeypatch.setattr(motion.Track, "solve", lambda self, measured, made, upto: made)
+        assert (find_motion(head, SPACING, oracle, axes=(1,)) is not None) == found

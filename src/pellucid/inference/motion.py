@@ -183,8 +183,8 @@ class _Search:
         value, first, second = max(tries, key=lambda found: found[0])
         return (value / max(still, 1e-3), first, second)
 
-    def follow(self, first: Pose, second: Pose, evidence: float) -> Motion:
-        """Go outwards from the centre, line by line."""
+    def follow(self, first: Pose, second: Pose, evidence: float) -> Motion | None:
+        """Go outwards from the centre, line by line; none if not even the first lines are understood."""
         track, made, upto = self.track, self.begin, CENTER
         track.pairs = [(0, 0)] * int((track.at <= upto).sum())
         known = [0, track.add(first), track.add(second)]
@@ -205,7 +205,7 @@ class _Search:
             made = self.expect(low, upto, track)
         shape = tuple(cut.stop - cut.start for cut in self.box[1:])
         fine = Track(Room(shape, self.spacing), track.axis, track.poses, track.pairs)
-        return Motion(fine, self.box, evidence, upto)
+        return None if upto == CENTER else Motion(fine, self.box, evidence, upto)
 
     def _pose(self) -> Pose:
         return SPREAD * torch.randn(6, generator=self.generator)
