@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pellucid.apps.bids.gpus import CHOOSING, hand_out
+from pellucid.apps.bids.options import QUEUES
 from pellucid.apps.bids.pool import Queue, Sent, Tell, drive
 from pellucid.apps.bids.scan import Unit
 from pellucid.apps.bids.study import Study
@@ -20,8 +21,6 @@ from pellucid.errors import missing, wrong
 
 logger = logging.getLogger(__name__)
 
-QUEUES = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster"}
-"""Word on the command line -> class of dask-jobqueue."""
 AHEAD = 2
 """Units sent for each thread that works, so that none waits for us."""
 
@@ -54,7 +53,7 @@ def run_on_cluster(
         One outcome for each unit that was begun.
 
     Raises:
-        PellucidError: If the executor is unknown, a package is missing, or the queue's file cannot be used.
+        PellucidError: If a package is missing, or the queue's file cannot be used.
     """
     options = study.options
     with _client(study) as (client, jobs):
@@ -79,8 +78,6 @@ def _client(study: Study) -> Iterator[tuple[Any, Jobs | None]]:
         with cluster(where.removeprefix(DASK)) as client:
             yield client, None
         return
-    if where not in QUEUES:
-        raise wrong("--executor", need="local, dask://HOST:PORT, slurm, pbs or sge", got=repr(where))
     jobs = read_jobs(study.options.queue)
     made = queue_cluster(where, jobs, Path(study.out) / "logs" / "jobs")
     with made, made.get_client() as client:

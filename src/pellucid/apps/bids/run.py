@@ -10,13 +10,14 @@ from pathlib import Path
 
 from pellucid.apps.bids import validator
 from pellucid.apps.bids.closed import closed_folders, forget, refuse, units_of_closed
-from pellucid.apps.bids.cluster import run_on_cluster
+from pellucid.apps.bids.cluster import read_jobs, run_on_cluster
 from pellucid.apps.bids.dataset import write_dataset_files
 from pellucid.apps.bids.found import subjects_of
 from pellucid.apps.bids.group import write_group
-from pellucid.apps.bids.layout import check_dataset, find_scans
+from pellucid.apps.bids.index import check_dataset
+from pellucid.apps.bids.layout import find_scans
 from pellucid.apps.bids.lock import locked
-from pellucid.apps.bids.options import StudyOptions
+from pellucid.apps.bids.options import QUEUES, StudyOptions
 from pellucid.apps.bids.plan import units
 from pellucid.apps.bids.pool import Tell, run_local
 from pellucid.apps.bids.publish import RECORD, read_record, write_whole
@@ -57,14 +58,12 @@ def participant(
     Raises:
         PellucidError: If the study cannot begin: no dataset, no scans, results in the way, another run at work.
     """
-    root, out = root.absolute(), out.absolute()
-    if out == root or out in root.parents:
-        raise wrong("OUT", need="a folder of its own", got=f"{out}, which holds the dataset")
-    if root in out.parents and out.relative_to(root).parts[0] != "derivatives":
-        logger.warning(
-            "%s lies in the dataset: the validator wants results in derivatives/ or elsewhere", out
-        )
+    root, out = _straight(root), _straight(out)
+    _check_places(root, out, options)
     check_dataset(root)
+    if options.executor in QUEUES:
+        # Now, and not after an hour with the validator.
+        read_jobs(options.queue)
     scans = find_scans(root, options, closed := closed_folders(root))
     study = Study(str(root), str(out), options, command)
     planned = units(scans, options)
@@ -128,7 +127,7 @@ def group(root: Path, out: Path, *, nprocs: int = 1) -> list[Path]:
     Raises:
         PellucidError: If there is no dataset or nothing was done, another run gathers, or nothing can be written.
     """
-    root, out = root.absolute(), out.absolute()
+    root, out = _straight(root), _straight(out)
     check_dataset(root)
     if not subjects_of(out):
         fix = "Run the participant level first."
@@ -139,6 +138,23 @@ def group(root: Path, out: Path, *, nprocs: int = 1) -> list[Path]:
     for folder in (out / WORK / "locks", out / WORK):
         _remove_empty(folder)
     return [table, *pages]
+
+
+def _straight(folder: Path) -> Path:
+    """A folder's path from the root, without "..", so that places can be compared; links stay, as workers know them."""
+    return folder.resolve() if ".." in folder.parts else folder.absolute()
+
+
+def _check_places(root: Path, out: Path, options: StudyOptions) -> None:
+    """Refuse places that would mix what is made with the scans."""
+    if out == root or out in root.parents:
+        raise wrong("OUT", need="a folder of its own", got=f"{out}, which holds the dataset")
+    if root in out.parents and out.relative_to(root).parts[0] != "derivatives":
+        logger.warning(
+            "%s lies in the dataset: the validator wants results in derivatives/ or elsewhere", out
+        )
+    if options.work is not None and root.resolve() in (work := options.work.resolve(), *work.parents):
+        raise wrong("-w", need="a folder outside of the dataset", got=str(options.work))
 
 
 def _check_free(planned: Sequence[Unit], study: Study) -> None:
