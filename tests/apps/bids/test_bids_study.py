@@ -152,6 +152,27 @@ def test_the_output_folder_may_not_hold_the_dataset(
     assert "need records of scans, got none" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("described", "got"),
+    [
+        ({"GeneratedBy": [{"Name": "fMRIPrep"}]}, "got what fMRIPrep made"),
+        ({"Name": "scans of others"}, "got what others made"),
+    ],
+)
+def test_what_others_made_is_not_replaced(
+    dataset, tmp_path: Path, described: dict[str, object], got: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out = dataset("sub-01_T1w"), tmp_path / "out"
+    theirs = out / "sub-01" / "anat" / "sub-01_desc-preproc_T1w.nii.gz"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("theirs")
+    (out / "dataset_description.json").write_text(json.dumps(described))
+    for word in ("--resume", "--force"):
+        assert cli.main(["bids", str(root), str(out), "participant", "--skip-bids-validation", word]) == 2
+        assert f"need a folder of its own, {got}" in capsys.readouterr().err
+    assert theirs.read_text() == "theirs" and len(files(out)) == 2
+
+
 def test_a_missing_package_is_named(
     dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -50,7 +50,9 @@ def read_filters(path: Path | None, known: Collection[str]) -> dict[str, dict[st
         if name.lower() in _KINDS:
             filters[_KINDS[name.lower()]] = {key: _worded(value) for key, value in entry.items()}
         elif name.lower() not in _OF_OTHERS:
-            logger.warning("%s: %r is no kind of scan here. %s", path, name, did_you_mean(name.lower(), _KINDS))
+            logger.warning(
+                "%s: %r is no kind of scan here. %s", path, name, did_you_mean(name.lower(), _KINDS)
+            )
     for kind, entry in filters.items():
         for key in set(entry) - {*known, *_MANNERS}:
             where, fix = f"{path}: {kind.lower()}", did_you_mean(key, known)

@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from pellucid import runtime
 from pellucid.apps.bids import validator
 from pellucid.apps.bids.closed import closed_folders, forget, refuse, units_of_closed
 from pellucid.apps.bids.cluster import read_jobs, run_on_cluster
-from pellucid.apps.bids.dataset import write_dataset_files
+from pellucid.apps.bids.dataset import MAKER, write_dataset_files
 from pellucid.apps.bids.found import subjects_of
 from pellucid.apps.bids.group import write_group
 from pellucid.apps.bids.index import check_dataset
@@ -25,7 +26,7 @@ from pellucid.apps.bids.reports import group_pages, participant_pages
 from pellucid.apps.bids.scan import Unit
 from pellucid.apps.bids.study import WORK, Study
 from pellucid.apps.bids.watch import Watch, watched
-from pellucid.apps.bids.work import Outcome, options_of
+from pellucid.apps.bids.work import Outcome, options_of, without_place
 from pellucid.errors import wrong
 from pellucid.io.disk import make_folder
 
@@ -153,6 +154,15 @@ def _check_places(root: Path, out: Path, options: StudyOptions) -> None:
         logger.warning(
             "%s lies in the dataset: the validator wants results in derivatives/ or elsewhere", out
         )
+    try:
+        described = json.loads((out / "dataset_description.json").read_text(encoding="utf-8-sig"))
+        makers = [str(made["Name"]) for made in described.get("GeneratedBy", ())]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        # None yet, or one that says nothing; ours is written anew.
+        makers = [MAKER]
+    if MAKER not in makers:
+        got, fix = f"what {' and '.join(makers) or 'others'} made", f"For instance {out / MAKER}."
+        raise wrong(str(out), need="a folder of its own", got=got, fix=fix)
     if options.work is not None and root.resolve() in (work := options.work.resolve(), *work.parents):
         raise wrong("-w", need="a folder outside of the dataset", got=str(options.work))
 
@@ -170,6 +180,11 @@ def _check_free(planned: Sequence[Unit], study: Study) -> None:
         got = f"results of {len(there)} of them, such as {next(iter(there))}"
         fix = "Use --resume to keep what is whole, or --force to make all anew."
         raise wrong(study.out, need="a folder without results of these scans", got=got, fix=fix)
+    now = without_place(runtime.versions())
+    other = [name for name, (_, record) in there.items() if without_place(record.get("versions", {})) != now]
+    if other:
+        words = "%s: %d of %d scans were done by other versions, such as %s: they are done anew"
+        logger.warning(words, study.out, len(other), len(there), other[0])
     for name, (unit, record) in there.items():
         lost = sorted(set(record.get("planned", ())) - set(unit.tasks))
         now, before = options_of(unit, study.options), record.get("options", {})
