@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pellucid.apps.bids import pool as pools
-from pellucid.apps.bids.cluster import queue_cluster, read_jobs, run_on_cluster
+from pellucid.apps.bids.cluster import Jobs, ahead, queue_cluster, read_jobs, run_on_cluster
 from pellucid.apps.bids.options import StudyOptions
 from pellucid.apps.bids.pool import Queue, drive, run_local
 from pellucid.apps.bids.scan import Scan, Unit
@@ -198,3 +198,14 @@ def test_a_cluster_that_is_gone_is_a_failure_of_what_it_had(tmp_path: Path) -> N
     future: Future[Outcome] = Future()
     future.cancel()
     assert "CancelledError: the cluster gave it up" in pools._outcome(future, units[0], study).message
+
+
+@pytest.mark.parametrize(
+    ("threads", "jobs", "stop", "most"), [(2, 0, True, 2), (0, 0, True, 1), (1, 20, True, 20)]
+)
+def test_a_run_that_stops_at_a_failure_sends_no_scan_ahead(
+    threads: int, jobs: int, stop: bool, most: int
+) -> None:
+    asked = Jobs(jobs, 4, {}) if jobs else None
+    assert ahead(threads, asked, StudyOptions(stop_on_first_crash=stop)) == most
+    assert ahead(threads, asked, StudyOptions()) > most, "none waits for us"

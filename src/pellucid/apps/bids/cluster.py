@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pellucid.apps.bids.gpus import CHOOSING, hand_out
-from pellucid.apps.bids.options import QUEUES
+from pellucid.apps.bids.options import QUEUES, StudyOptions
 from pellucid.apps.bids.pool import Queue, Sent, Tell, drive
 from pellucid.apps.bids.scan import Unit
 from pellucid.apps.bids.study import Study
@@ -63,11 +63,25 @@ def run_on_cluster(
         logger.warning("Dask's own page: %s", client.dashboard_link)
         if options.device in CHOOSING:
             hand_out(client)
-        threads = sum(client.nthreads().values())
-        limit = max(AHEAD * threads, AHEAD * (jobs.number if jobs else 0), 8)
+        limit = ahead(sum(client.nthreads().values()), jobs, options)
         queue = Queue(study, deque(units), limit, options.mem_gb or math.inf, sent)
         drive(queue, client.get_executor(pure=False), tell)
         return queue.outcomes
+
+
+def ahead(threads: int, jobs: Jobs | None, options: StudyOptions) -> int:
+    """Say how many units may be on their way at a time.
+
+    Args:
+        threads: Of the workers that are there.
+        jobs: That were asked of a queue, some of which may be there later.
+        options: What was sent is begun: a run that is to stop at a failure sends no more than can be worked on.
+
+    Returns:
+        A number >= 1.
+    """
+    most = max(threads, jobs.number if jobs else 0, 1)
+    return most if options.stop_on_first_crash else max(AHEAD * most, 8)
 
 
 @contextlib.contextmanager
