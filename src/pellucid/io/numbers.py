@@ -160,7 +160,7 @@ def encode(values: NDArray[np.float32], storage: Storage) -> NDArray[Any]:
         out[...] = values
         return out
     limits = np.iinfo(storage.dtype)
-    # Up to 16 bits float32 is a hundredth of a step off at most; wider ones need double precision, a few rows at a time.
+    # Up to 16 bits float32 is 0.01 of a step off at most; wider ones need double precision, a few rows at a time.
     kind = np.dtype(np.float32 if storage.dtype.itemsize <= 2 else np.float64)
     for start in range(0, values.shape[1], ROWS):
         rows = slice(start, start + ROWS)
