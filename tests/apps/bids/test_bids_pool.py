@@ -169,9 +169,8 @@ def test_a_queue_that_cannot_be_asked_for_is_one_sentence(tmp_path: Path, text: 
 
 
 def test_other_executors_are_refused() -> None:
-    units, study = make(1, executor="slrum")
     with pytest.raises(PellucidError, match="--executor: need local, dask://HOST:PORT, slurm, pbs or sge"):
-        run_on_cluster(units, study, lambda outcome: None)
+        make(1, executor="slrum")
     units, study = make(1, executor="slurm")
     with pytest.raises(PellucidError, match="--queue: need a YAML file"):
         run_on_cluster(units, study, lambda outcome: None)

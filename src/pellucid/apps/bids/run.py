@@ -4,9 +4,10 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from pellucid import runtime
 from pellucid.apps.bids import validator
@@ -180,11 +181,7 @@ def _check_free(planned: Sequence[Unit], study: Study) -> None:
         got = f"results of {len(there)} of them, such as {next(iter(there))}"
         fix = "Use --resume to keep what is whole, or --force to make all anew."
         raise wrong(study.out, need="a folder without results of these scans", got=got, fix=fix)
-    now = without_place(runtime.versions())
-    other = [name for name, (_, record) in there.items() if without_place(record.get("versions", {})) != now]
-    if other:
-        words = "%s: %d of %d scans were done by other versions, such as %s: they are done anew"
-        logger.warning(words, study.out, len(other), len(there), other[0])
+    _tell_of_versions({name: record for name, (_, record) in there.items()}, study)
     for name, (unit, record) in there.items():
         lost = sorted(set(record.get("planned", ())) - set(unit.tasks))
         now, before = options_of(unit, study.options), record.get("options", {})
@@ -194,6 +191,15 @@ def _check_free(planned: Sequence[Unit], study: Study) -> None:
             got = f"{name}, made with {', '.join(words)}, which this run would replace"
             fix = "Give the same options, another OUT, or --force to make all anew."
             raise wrong("--resume", need="results of the same options", got=got, fix=fix)
+
+
+def _tell_of_versions(there: Mapping[str, Mapping[str, Any]], study: Study) -> None:
+    """Say that results of other versions are not kept: a study is of one kind."""
+    now = without_place(runtime.versions())
+    other = [name for name, record in there.items() if without_place(record.get("versions", {})) != now]
+    if other:
+        words = "%s: %d of %d scans were done by other versions, such as %s: they are done anew"
+        logger.warning(words, study.out, len(other), len(there), other[0])
 
 
 def _tidy(study: Study, subjects: Sequence[str]) -> None:
