@@ -152,7 +152,7 @@ def test_words_that_cannot_be_read_exit_with_2(
         (("--spacing", "fine"), "spacing: need native, iso, or one or three voxel sizes"),
         (
             ("--save", "mask,brain"),
-            "save: need names among mask, tissue, uncertainty, consistency, bias, lesion, got 'mask,brain'.",
+            "--save: need names among mask, tissue, uncertainty, consistency, bias, lesion, got 'mask,brain'.",
         ),
         (("--threads", "0"), "threads: need a whole number >= 1, got 0."),
         (("--frame", "-1"), "frame: need a whole number >= 0, got -1."),

@@ -66,7 +66,8 @@ def bids() -> int:
     Returns:
         As `main`.
     """
-    return main(["bids", *sys.argv[1:]])
+    words = sys.argv[1:]
+    return main(words if words == ["--version"] else ["bids", *words])
 
 
 def _run(words: list[str]) -> int:
@@ -185,6 +186,8 @@ def _sentence(box: str) -> str:
         return str(wrong(option, need=_NUMBERS.get(kind, kind), got=repr(got)))
     if bad := re.match(r"Error parsing (\S+): invalid literal for int\(\) with base 10: '(.*?)'", text):
         return str(wrong(bad[1], need=_NUMBERS["INT"], got=repr(bad[2])))
+    if bad := re.match(r"Error parsing (\S+): (need names among .*)", text):
+        return f"{bad[1]}: {bad[2]}"
     if bad := re.match(r"invalid choice '(.*?)' for argument '(.*?)'. Expected one of \((.*?)\)", text):
         got, option, choices = bad.groups()
         return str(wrong(option, need=f"one of {choices.replace(chr(39), '')}", got=repr(got)))
@@ -208,6 +211,14 @@ def _split(words: list[str]) -> tuple[str, list[str]]:
     raise wrong(family, need=f"one of {known} as the next word", got=rest[0] if rest else "nothing")
 
 
+def _chosen(words: str, choices: Sequence[str]) -> tuple[str, ...]:
+    """Names with commas; the parser knows which option they were given to, and says so of a ValueError."""
+    try:
+        return split_choices(words, choices)
+    except PellucidError as problem:
+        raise ValueError(str(problem).partition(": ")[2]) from problem
+
+
 def _registry() -> ConstructorRegistry:
     """How to read what tyro does not know: `--save mask,tissue`."""
     registry = ConstructorRegistry()
@@ -223,7 +234,7 @@ def _registry() -> ConstructorRegistry:
         return PrimitiveConstructorSpec(
             nargs=1,
             metavar=f"{{{','.join(choices)}}},...",
-            instance_from_str=lambda words: split_choices(words[0], choices),
+            instance_from_str=lambda words: _chosen(words[0], choices),
             is_instance=lambda value: isinstance(value, tuple),
             str_from_instance=lambda value: [",".join(value)],
         )

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pellucid.apps.bids import pool as pools
-from pellucid.apps.bids.cluster import queue_cluster, read_jobs, run_on_cluster
+from pellucid.apps.bids.cluster import Jobs, ahead, queue_cluster, read_jobs, run_on_cluster
 from pellucid.apps.bids.options import StudyOptions
 from pellucid.apps.bids.pool import Queue, drive, run_local
 from pellucid.apps.bids.scan import Scan, Unit
@@ -169,9 +169,8 @@ def test_a_queue_that_cannot_be_asked_for_is_one_sentence(tmp_path: Path, text: 
 
 
 def test_other_executors_are_refused() -> None:
-    units, study = make(1, executor="slrum")
     with pytest.raises(PellucidError, match="--executor: need local, dask://HOST:PORT, slurm, pbs or sge"):
-        run_on_cluster(units, study, lambda outcome: None)
+        make(1, executor="slrum")
     units, study = make(1, executor="slurm")
     with pytest.raises(PellucidError, match="--queue: need a YAML file"):
         run_on_cluster(units, study, lambda outcome: None)
@@ -198,3 +197,14 @@ def test_a_cluster_that_is_gone_is_a_failure_of_what_it_had(tmp_path: Path) -> N
     future: Future[Outcome] = Future()
     future.cancel()
     assert "CancelledError: the cluster gave it up" in pools._outcome(future, units[0], study).message
+
+
+@pytest.mark.parametrize(
+    ("threads", "jobs", "stop", "most"), [(2, 0, True, 2), (0, 0, True, 1), (1, 20, True, 20)]
+)
+def test_a_run_that_stops_at_a_failure_sends_no_scan_ahead(
+    threads: int, jobs: int, stop: bool, most: int
+) -> None:
+    asked = Jobs(jobs, 4, {}) if jobs else None
+    assert ahead(threads, asked, StudyOptions(stop_on_first_crash=stop)) == most
+    assert ahead(threads, asked, StudyOptions()) > most, "none waits for us"

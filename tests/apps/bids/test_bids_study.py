@@ -118,29 +118,59 @@ def _give_to_fmriprep(root: Path, out: Path, copy: Path) -> None:
         (("--nprocs", "0"), "--nprocs: need a whole number >= 1, got 0"),
         (("--mem-gb", "-1"), "--mem-gb: need a number above 0"),
         (("--resume", "--force"), "--resume: need --resume or --force, got both"),
-        (("--task", "denoise"), "need names among enhance, synthesize, segment"),
+        (("--task", "denoise"), "--task: need names among enhance, synthesize, segment"),
         (("--output-spaces", "MNI"), "--output-spaces: need native, iso, or mm such as 1mm, got 'MNI'"),
         (("--task", "synthesize"), "--task: need something to do, got synthesize"),
-        (("--executor", "slrum", "--skip-bids-validation"), "--executor: need local"),
+        (("--executor", "slrum"), "--executor: need local"),
+        (("--executor", "slurm"), "--queue: need a YAML file"),
+        (("-w", "raw/work"), "-w: need a folder outside of the dataset"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(
-    dataset, tmp_path: Path, words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+    dataset,
+    tmp_path: Path,
+    words: tuple[str, ...],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     assert cli.main(["bids", str(dataset("sub-01_T1w")), str(tmp_path / "out"), "participant", *words]) == 2
     err = capsys.readouterr().err
     assert message in err and err.count("\n") == 1
+    assert not (tmp_path / "out").exists(), "nothing is begun"
 
 
 def test_the_output_folder_may_not_hold_the_dataset(
     dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = dataset("sub-01_T1w")
-    for out in (root, root.parent):
+    for out in (root, root.parent, root / "sub-01" / ".."):
         assert cli.main(["bids", str(root), str(out), "participant"]) == 2
         assert "OUT: need a folder of its own" in capsys.readouterr().err
     assert cli.main(["bids", str(root), str(tmp_path / "out"), "group"]) == 2
     assert "need records of scans, got none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("described", "got"),
+    [
+        ({"GeneratedBy": [{"Name": "fMRIPrep"}]}, "got what fMRIPrep made"),
+        ({"Name": "scans of others"}, "got what others made"),
+    ],
+)
+def test_what_others_made_is_not_replaced(
+    dataset, tmp_path: Path, described: dict[str, object], got: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out = dataset("sub-01_T1w"), tmp_path / "out"
+    theirs = out / "sub-01" / "anat" / "sub-01_desc-preproc_T1w.nii.gz"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("theirs")
+    (out / "dataset_description.json").write_text(json.dumps(described))
+    for word in ("--resume", "--force"):
+        assert cli.main(["bids", str(root), str(out), "participant", "--skip-bids-validation", word]) == 2
+        assert f"need a folder of its own, {got}" in capsys.readouterr().err
+    assert theirs.read_text() == "theirs" and len(files(out)) == 2
 
 
 def test_a_missing_package_is_named(
@@ -161,3 +191,6 @@ def test_the_app_has_a_name_of_its_own(
     monkeypatch.setattr(sys, "argv", ["pellucid-bids", "--help"])
     assert cli.bids() == 0
     assert "BIDS_DIR OUT {participant,group}" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["pellucid-bids", "--version"])
+    assert cli.bids() == 0
+    assert capsys.readouterr().out.startswith("pellucid ")

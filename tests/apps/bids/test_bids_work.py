@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from pellucid.apps.bids import logs, publish, work
+from pellucid import runtime
+from pellucid.apps.bids import logs, publish, run, work
 from pellucid.apps.bids.options import StudyOptions
 from pellucid.apps.bids.scan import Scan, Unit
 from pellucid.apps.bids.study import Study
@@ -120,6 +121,27 @@ def test_resume_makes_anew_what_changed(unit: Unit, study: Study, quick: list[st
         unit = dataclasses.replace(unit, scans=(scan,))
     assert do(unit, resumed).status == "ok" and len(quick) == 2
     assert do(unit, again(resumed, nprocs=2, omp_nthreads=1)).status == "kept"
+
+
+@pytest.mark.parametrize(("what", "status", "said"), [("platform", "kept", 0), ("torch", "ok", 1)])
+def test_another_machine_keeps_what_is_done_and_other_versions_are_told_of(
+    unit: Unit,
+    study: Study,
+    quick: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    what: str,
+    status: str,
+    said: int,
+) -> None:
+    do(unit, study)
+    there = {**runtime.versions(), what: "of another"}
+    monkeypatch.setattr(runtime, "versions", lambda: there)
+    caplog.clear()
+    run._check_free([unit], again(study, resume=True))
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == said and all("1 of 1 scans were done by other versions" in words for words in told)
+    assert do(unit, again(study, resume=True)).status == status
 
 
 @pytest.mark.parametrize("moves", [0, 1, 2])

@@ -1,5 +1,6 @@
 """One run at a time works on a participant, and the dead hold nothing."""
 
+import errno
 import json
 import os
 import socket
@@ -74,4 +75,16 @@ def test_a_damaged_lock_does_not_last(tmp_path: Path) -> None:
     path.write_text("{")
     os.utime(path, (1, 1))
     with locked(tmp_path, ["sub-01"]):
+        pass
+
+
+def test_a_full_disk_is_told_of_with_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with (
+        pytest.raises(PellucidError, match=r"group.lock: need a disk with room"),
+        locked(tmp_path, ["group"]),
+    ):
         pass

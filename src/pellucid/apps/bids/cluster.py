@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pellucid.apps.bids.gpus import CHOOSING, hand_out
+from pellucid.apps.bids.options import QUEUES, StudyOptions
 from pellucid.apps.bids.pool import Queue, Sent, Tell, drive
 from pellucid.apps.bids.scan import Unit
 from pellucid.apps.bids.study import Study
@@ -20,8 +21,6 @@ from pellucid.errors import missing, wrong
 
 logger = logging.getLogger(__name__)
 
-QUEUES = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster"}
-"""Word on the command line -> class of dask-jobqueue."""
 AHEAD = 2
 """Units sent for each thread that works, so that none waits for us."""
 
@@ -54,7 +53,7 @@ def run_on_cluster(
         One outcome for each unit that was begun.
 
     Raises:
-        PellucidError: If the executor is unknown, a package is missing, or the queue's file cannot be used.
+        PellucidError: If a package is missing, or the queue's file cannot be used.
     """
     options = study.options
     with _client(study) as (client, jobs):
@@ -64,11 +63,25 @@ def run_on_cluster(
         logger.warning("Dask's own page: %s", client.dashboard_link)
         if options.device in CHOOSING:
             hand_out(client)
-        threads = sum(client.nthreads().values())
-        limit = max(AHEAD * threads, AHEAD * (jobs.number if jobs else 0), 8)
+        limit = ahead(sum(client.nthreads().values()), jobs, options)
         queue = Queue(study, deque(units), limit, options.mem_gb or math.inf, sent)
         drive(queue, client.get_executor(pure=False), tell)
         return queue.outcomes
+
+
+def ahead(threads: int, jobs: Jobs | None, options: StudyOptions) -> int:
+    """Say how many units may be on their way at a time.
+
+    Args:
+        threads: Of the workers that are there.
+        jobs: That were asked of a queue, some of which may be there later.
+        options: What was sent is begun: a run that is to stop at a failure sends no more than can be worked on.
+
+    Returns:
+        A number >= 1.
+    """
+    most = max(threads, jobs.number if jobs else 0, 1)
+    return most if options.stop_on_first_crash else max(AHEAD * most, 8)
 
 
 @contextlib.contextmanager
@@ -79,8 +92,6 @@ def _client(study: Study) -> Iterator[tuple[Any, Jobs | None]]:
         with cluster(where.removeprefix(DASK)) as client:
             yield client, None
         return
-    if where not in QUEUES:
-        raise wrong("--executor", need="local, dask://HOST:PORT, slurm, pbs or sge", got=repr(where))
     jobs = read_jobs(study.options.queue)
     made = queue_cluster(where, jobs, Path(study.out) / "logs" / "jobs")
     with made, made.get_client() as client:

@@ -10,6 +10,8 @@ from typing import Any
 from pellucid.apps.bids.publish import write_whole
 
 BIDS_VERSION = "1.10.0"
+MAKER = "pellucid"
+"""Who made the derivatives, by `GeneratedBy`."""
 CODE = "https://github.com/pellucid-mri/pellucid"
 
 IGNORED = (
@@ -89,7 +91,7 @@ def _description(root: Path) -> dict[str, Any]:
     doi = re.sub(r"^https?://(dx\.)?doi\.org/", "doi:", str(raw.get("DatasetDOI", "")))
     if doi:
         source["DOI"] = doi
-    made = {"Name": "pellucid", "Version": version("pellucid"), "CodeURL": CODE}
+    made = {"Name": MAKER, "Version": version("pellucid"), "CodeURL": CODE}
     return {
         "Name": f"pellucid: {raw.get('Name') or 'enhanced scans'}",
         "BIDSVersion": BIDS_VERSION,

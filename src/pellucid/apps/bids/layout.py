@@ -1,18 +1,17 @@
 """Which scans a dataset has: pybids reads it, the filters are fMRIPrep's."""
 
-import importlib
-import json
 import logging
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pellucid.apps.bids.ages import cell, find_age
+from pellucid.apps.bids.filters import read_filters
+from pellucid.apps.bids.index import index
 from pellucid.apps.bids.options import StudyOptions
 from pellucid.apps.bids.scan import SUFFIXES, Scan, entities_of
-from pellucid.errors import did_you_mean, missing, wrong
+from pellucid.errors import did_you_mean, wrong
 
 logger = logging.getLogger(__name__)
 
@@ -56,18 +55,18 @@ def find_scans(root: Path, options: StudyOptions, closed: Sequence[Path] = ()) -
         PellucidError: If the folder is no BIDS dataset, a participant is not in it, a filter cannot be read, or
             nothing is left.
     """
-    layout, note = _layout(root, closed)
+    layout, note = index(root, closed)
     known = sorted({*layout.get_subjects(), *(path.parts[0].removeprefix("sub-") for path in closed)})
     wanted = _labels(options.participant_label, "sub", "--participant-label", known)
     sessions = _labels(options.session_label, "ses", "--session-label", sorted(layout.get_sessions()))
-    filters = _filters(options.bids_filter_file)
+    filters = read_filters(options.bids_filter_file, set(layout.get_entities()))
     found: dict[str, Scan] = {}
     left = _left_out(layout, wanted or known)
     for suffix in SUFFIXES:
         kinds = ["PDw", "PD"] if suffix == "PDw" else [suffix]
         query = {"suffix": kinds, "datatype": "anat", "extension": [".nii", ".nii.gz"]}
         query |= {"subject": wanted or known} | ({"session": sessions} if sessions else {})
-        for file in layout.get(invalid_filters="allow", **(query | filters.get(suffix.lower(), {}))):
+        for file in layout.get(invalid_filters="allow", **(query | filters.get(suffix, {}))):
             scan = _scan(root, file, suffix, note)
             # Results that lie in the dataset, outside of derivatives/, are no scans; phase images show no anatomy.
             if not scan.relative.startswith(f"sub-{scan.subject}/") or _derived(file.path):
@@ -140,68 +139,6 @@ def _check_names(scans: Iterable[Scan]) -> None:
             raise wrong(scan.stem, need="scans whose names differ in BIDS's entities", got=got, fix=fix)
 
 
-def _layout(root: Path, closed: Sequence[Path]) -> tuple[Any, str]:
-    """Pybids's index of a dataset, derivatives and sources left out; and what a person should know of it."""
-    check_dataset(root)
-    try:
-        bids: Any = importlib.import_module("bids")
-    except ImportError as problem:
-        raise missing("bids", install="pellucid[bids]") from problem
-    # Names are the validator's business: a scan with an odd name is still a scan.
-    ignored = ["derivatives", "sourcedata", "code", "stimuli", ".git", *map(_inside, closed)]
-    faults = (ValueError, TypeError, AttributeError, OSError, bids.exceptions.BIDSValidationError)
-    problems: list[Exception] = []
-    for metadata in (True, False):
-        indexer = bids.BIDSLayoutIndexer(validate=False, index_metadata=metadata, ignore=ignored)
-        try:
-            layout = bids.BIDSLayout(str(root), validate=False, derivatives=False, indexer=indexer)
-        except faults as problem:
-            problems.append(problem)
-            continue
-        if not problems:
-            return layout, ""
-        # One damaged JSON file must not stop a thousand scans; what is lost is scanners and sites.
-        note = f"No JSON file of the dataset was read, because one cannot be: {_words(problems[0])}"
-        logger.warning("%s: %s", root, note)
-        return layout, note
-    got = f"one that pybids refuses ({_words(problems[0])})"
-    raise wrong(str(root), need="a BIDS dataset", got=got) from problems[0]
-
-
-def _inside(folder: Path) -> re.Pattern[str]:
-    """What pybids matches paths with: its own reading of "sub-1" would leave out sub-10 too."""
-    return re.compile(rf"^/{re.escape(folder.as_posix())}(/|$)")
-
-
-def _words(problem: object) -> str:
-    """An error in one line."""
-    return " ".join(str(problem).split())
-
-
-def check_dataset(root: Path) -> None:
-    """Refuse what cannot be a BIDS dataset.
-
-    Args:
-        root: Folder of the dataset.
-
-    Raises:
-        PellucidError: If it is no folder, or says nothing of itself.
-    """
-    path, need, fix = root / "dataset_description.json", "a BIDS dataset", "See https://bids.neuroimaging.io"
-    if not path.is_file():
-        nothing = "a file" if root.exists() else "no such folder"
-        got = "a folder without dataset_description.json" if root.is_dir() else nothing
-        raise wrong(str(root), need=need, got=got, fix=fix)
-    try:
-        described = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as problem:
-        raise wrong(str(path), need="a file we may read", got=str(problem.strerror)) from problem
-    except ValueError as problem:
-        raise wrong(str(path), need="a JSON object", got=f"damage ({problem})") from problem
-    if not isinstance(described, dict):
-        raise wrong(str(path), need="a JSON object", got=f"a {type(described).__name__}")
-
-
 def asked(words: Iterable[str], prefix: str) -> list[str]:
     """Labels that an option asks for.
 
@@ -227,40 +164,6 @@ def _labels(words: Iterable[str], prefix: str, option: str, known: Sequence[str]
         fix = did_you_mean(absent[0], known) if known else "It has none."
         raise wrong(option, need=need, got=", ".join(absent), fix=fix)
     return wanted
-
-
-def _filters(path: Path | None) -> dict[str, dict[str, Any]]:
-    """The filter file: kind in lower case -> pybids's filters."""
-    if path is None:
-        return {}
-    try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as problem:
-        got = (problem.strerror or str(problem)).lower()
-        raise wrong(str(path), need="a JSON file of filters", got=got) from problem
-    except ValueError as problem:
-        raise wrong(str(path), need="a JSON file of filters", got=f"damage ({problem})") from problem
-    if not isinstance(given, dict) or not all(isinstance(entry, dict) for entry in given.values()):
-        raise wrong(str(path), need='a mapping such as {"t1w": {"session": "01"}}', got=type(given).__name__)
-    import bids
-
-    special = {
-        "Query.NONE": bids.layout.Query.NONE,
-        "Query.ANY": bids.layout.Query.ANY,
-        "*": bids.layout.Query.ANY,
-    }
-    filters = {}
-    for kind, entry in given.items():
-        # fMRIPrep's file also speaks of bold, fmap and so on, which are not ours.
-        name = {"pd": "pdw"}.get(kind.lower(), kind.lower())
-        read = {
-            key: special.get(value, value) if isinstance(value, str) else value
-            for key, value in entry.items()
-        }
-        filters[name] = {
-            key: bids.layout.Query.NONE if value is None else value for key, value in read.items()
-        }
-    return filters
 
 
 def _scan(root: Path, file: Any, suffix: str, note: str) -> Scan:

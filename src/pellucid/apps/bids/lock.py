@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pellucid.errors import wrong
-from pellucid.io.disk import make_folder
+from pellucid.io.disk import make_folder, unwritable
 
 BEAT_SECONDS = 30.0
 """How often a run says that it is alive."""
@@ -82,8 +82,11 @@ def _take(path: Path, token: str) -> None:
             _remove_dead(path)
         got = f"one that is being taken by others again and again ({path})"
         raise wrong(path.stem, need="a participant that no other run works on", got=got)
+    except OSError as problem:
+        raise unwritable(path, problem) from problem
     finally:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
 
 
 def _remove_dead(path: Path) -> None:

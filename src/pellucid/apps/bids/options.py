@@ -10,6 +10,8 @@ from tyro.conf import arg
 from pellucid.errors import wrong
 
 Task = Literal["enhance", "synthesize", "segment"]
+QUEUES = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster"}
+"""Word on the command line -> class of dask-jobqueue."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -105,6 +107,9 @@ class StudyOptions:
             raise wrong("--frame", need="a whole number >= 0", got=str(self.frame))
         for name in self.output_spaces or ("",):
             spacing_of(name)
+        if self.executor not in ("local", *QUEUES) and not self.executor.startswith("dask://"):
+            need = "local, dask://HOST:PORT, slurm, pbs or sge"
+            raise wrong("--executor", need=need, got=repr(self.executor))
 
 
 NATIVE = ("native", "orig", "anat")

@@ -4,19 +4,22 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+from pellucid import runtime
 from pellucid.apps.bids import validator
 from pellucid.apps.bids.closed import closed_folders, forget, refuse, units_of_closed
-from pellucid.apps.bids.cluster import run_on_cluster
-from pellucid.apps.bids.dataset import write_dataset_files
+from pellucid.apps.bids.cluster import read_jobs, run_on_cluster
+from pellucid.apps.bids.dataset import MAKER, write_dataset_files
 from pellucid.apps.bids.found import subjects_of
 from pellucid.apps.bids.group import write_group
-from pellucid.apps.bids.layout import check_dataset, find_scans
+from pellucid.apps.bids.index import check_dataset
+from pellucid.apps.bids.layout import find_scans
 from pellucid.apps.bids.lock import locked
-from pellucid.apps.bids.options import StudyOptions
+from pellucid.apps.bids.options import QUEUES, StudyOptions
 from pellucid.apps.bids.plan import units
 from pellucid.apps.bids.pool import Tell, run_local
 from pellucid.apps.bids.publish import RECORD, read_record, write_whole
@@ -24,7 +27,7 @@ from pellucid.apps.bids.reports import group_pages, participant_pages
 from pellucid.apps.bids.scan import Unit
 from pellucid.apps.bids.study import WORK, Study
 from pellucid.apps.bids.watch import Watch, watched
-from pellucid.apps.bids.work import Outcome, options_of
+from pellucid.apps.bids.work import Outcome, options_of, without_place
 from pellucid.errors import wrong
 from pellucid.io.disk import make_folder
 
@@ -57,14 +60,12 @@ def participant(
     Raises:
         PellucidError: If the study cannot begin: no dataset, no scans, results in the way, another run at work.
     """
-    root, out = root.absolute(), out.absolute()
-    if out == root or out in root.parents:
-        raise wrong("OUT", need="a folder of its own", got=f"{out}, which holds the dataset")
-    if root in out.parents and out.relative_to(root).parts[0] != "derivatives":
-        logger.warning(
-            "%s lies in the dataset: the validator wants results in derivatives/ or elsewhere", out
-        )
+    root, out = _straight(root), _straight(out)
+    _check_places(root, out, options)
     check_dataset(root)
+    if options.executor in QUEUES:
+        # Now, and not after an hour with the validator.
+        read_jobs(options.queue)
     scans = find_scans(root, options, closed := closed_folders(root))
     study = Study(str(root), str(out), options, command)
     planned = units(scans, options)
@@ -128,7 +129,7 @@ def group(root: Path, out: Path, *, nprocs: int = 1) -> list[Path]:
     Raises:
         PellucidError: If there is no dataset or nothing was done, another run gathers, or nothing can be written.
     """
-    root, out = root.absolute(), out.absolute()
+    root, out = _straight(root), _straight(out)
     check_dataset(root)
     if not subjects_of(out):
         fix = "Run the participant level first."
@@ -139,6 +140,32 @@ def group(root: Path, out: Path, *, nprocs: int = 1) -> list[Path]:
     for folder in (out / WORK / "locks", out / WORK):
         _remove_empty(folder)
     return [table, *pages]
+
+
+def _straight(folder: Path) -> Path:
+    """A folder's path from the root, without "..", so that places can be compared; links stay, as workers know them."""
+    return folder.resolve() if ".." in folder.parts else folder.absolute()
+
+
+def _check_places(root: Path, out: Path, options: StudyOptions) -> None:
+    """Refuse places that would mix what is made with the scans."""
+    if out == root or out in root.parents:
+        raise wrong("OUT", need="a folder of its own", got=f"{out}, which holds the dataset")
+    if root in out.parents and out.relative_to(root).parts[0] != "derivatives":
+        logger.warning(
+            "%s lies in the dataset: the validator wants results in derivatives/ or elsewhere", out
+        )
+    try:
+        described = json.loads((out / "dataset_description.json").read_text(encoding="utf-8-sig"))
+        makers = [str(made["Name"]) for made in described.get("GeneratedBy", ())]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        # None yet, or one that says nothing; ours is written anew.
+        makers = [MAKER]
+    if MAKER not in makers:
+        got, fix = f"what {' and '.join(makers) or 'others'} made", f"For instance {out / MAKER}."
+        raise wrong(str(out), need="a folder of its own", got=got, fix=fix)
+    if options.work is not None and root.resolve() in (work := options.work.resolve(), *work.parents):
+        raise wrong("-w", need="a folder outside of the dataset", got=str(options.work))
 
 
 def _check_free(planned: Sequence[Unit], study: Study) -> None:
@@ -154,6 +181,7 @@ def _check_free(planned: Sequence[Unit], study: Study) -> None:
         got = f"results of {len(there)} of them, such as {next(iter(there))}"
         fix = "Use --resume to keep what is whole, or --force to make all anew."
         raise wrong(study.out, need="a folder without results of these scans", got=got, fix=fix)
+    _tell_of_versions({name: record for name, (_, record) in there.items()}, study)
     for name, (unit, record) in there.items():
         lost = sorted(set(record.get("planned", ())) - set(unit.tasks))
         now, before = options_of(unit, study.options), record.get("options", {})
@@ -163,6 +191,15 @@ def _check_free(planned: Sequence[Unit], study: Study) -> None:
             got = f"{name}, made with {', '.join(words)}, which this run would replace"
             fix = "Give the same options, another OUT, or --force to make all anew."
             raise wrong("--resume", need="results of the same options", got=got, fix=fix)
+
+
+def _tell_of_versions(there: Mapping[str, Mapping[str, Any]], study: Study) -> None:
+    """Say that results of other versions are not kept: a study is of one kind."""
+    now = without_place(runtime.versions())
+    other = [name for name, record in there.items() if without_place(record.get("versions", {})) != now]
+    if other:
+        words = "%s: %d of %d scans were done by other versions, such as %s: they are done anew"
+        logger.warning(words, study.out, len(other), len(there), other[0])
 
 
 def _tidy(study: Study, subjects: Sequence[str]) -> None:

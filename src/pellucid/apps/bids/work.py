@@ -8,6 +8,7 @@ import shutil
 import threading
 import time
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import prod
@@ -176,7 +177,7 @@ def identity(unit: Unit, options: StudyOptions) -> tuple[dict[str, Any], str]:
             }
         )
     names = sorted({name for task in unit.tasks for name in USED[task]})
-    told = {
+    told: dict[str, Any] = {
         "name": unit.name,
         "participant": unit.scan.subject,
         "session": unit.scan.session,
@@ -187,8 +188,21 @@ def identity(unit: Unit, options: StudyOptions) -> tuple[dict[str, Any], str]:
         "weights": {name: weights.file_digest(weights.path(name)) for name in names},
         "versions": runtime.versions(),
     }
-    text = json.dumps(told, sort_keys=True, default=str)
+    text = json.dumps({**told, "versions": without_place(told["versions"])}, sort_keys=True, default=str)
     return told, hashlib.sha256(text.encode()).hexdigest()
+
+
+def without_place(versions: Mapping[str, Any]) -> dict[str, Any]:
+    """Versions that decide a result.
+
+    Args:
+        versions: As `runtime.versions` gives them.
+
+    Returns:
+        The same without the operating system: machines of one cluster differ in their kernels, and a scan that one
+        has done is done.
+    """
+    return {name: version for name, version in versions.items() if name != "platform"}
 
 
 def _digest(path: Path) -> str | None:

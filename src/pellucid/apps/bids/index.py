@@ -1,0 +1,98 @@
+"""What pybids sees of a dataset: the files below its folder, and nothing of where the folder lies."""
+
+import importlib
+import json
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pellucid.errors import missing, wrong
+
+logger = logging.getLogger(__name__)
+
+
+def index(root: Path, closed: Sequence[Path] = ()) -> tuple[Any, str]:
+    """Let pybids look through a dataset, derivatives and sources left out.
+
+    Args:
+        root: Folder of the dataset.
+        closed: Folders below `root` that may not be read; pybids is not sent there.
+
+    Returns:
+        A BIDSLayout, and what a person should know of it.
+
+    Raises:
+        PellucidError: If the folder is no BIDS dataset, or pybids is not installed.
+    """
+    check_dataset(root)
+    try:
+        bids: Any = importlib.import_module("bids")
+    except ImportError as problem:
+        raise missing("bids", install="pellucid[bids]") from problem
+    # Names are the validator's business: a scan with an odd name is still a scan.
+    ignored = ["derivatives", "sourcedata", "code", "stimuli", ".git", *map(_inside, closed)]
+    faults = (ValueError, TypeError, AttributeError, OSError, bids.exceptions.BIDSValidationError)
+    problems: list[Exception] = []
+    for metadata in (True, False):
+        indexer = bids.BIDSLayoutIndexer(validate=False, index_metadata=metadata, ignore=ignored)
+        try:
+            layout = bids.BIDSLayout(
+                str(root), validate=False, derivatives=False, indexer=indexer, config=_below(root)
+            )
+        except faults as problem:
+            problems.append(problem)
+            continue
+        if not problems:
+            return layout, ""
+        # One damaged JSON file must not stop a thousand scans; what is lost is scanners and sites.
+        note = f"No JSON file of the dataset was read, because one cannot be: {_words(problems[0])}"
+        logger.warning("%s: %s", root, note)
+        return layout, note
+    got = f"one that pybids refuses ({_words(problems[0])})"
+    raise wrong(str(root), need="a BIDS dataset", got=got) from problems[0]
+
+
+def _below(root: Path) -> dict[str, Any]:
+    """Pybids's entities, read in the dataset only: it would take "ses-1" of /scratch/ses-1/study for every scan's."""
+    config: dict[str, Any] = json.loads(
+        (Path(importlib.import_module("bids").__file__ or "").parent / "layout/config/bids.json").read_text()
+    )
+    for entity in config["entities"]:
+        entity["pattern"] = rf"^{re.escape(str(root))}(?=[/\\]).*?(?:{entity['pattern']})"
+    return config
+
+
+def _inside(folder: Path) -> re.Pattern[str]:
+    """What pybids matches paths with: its own reading of "sub-1" would leave out sub-10 too."""
+    return re.compile(rf"^/{re.escape(folder.as_posix())}(/|$)")
+
+
+def _words(problem: object) -> str:
+    """An error in one line."""
+    return " ".join(str(problem).split())
+
+
+def check_dataset(root: Path) -> None:
+    """Refuse what cannot be a BIDS dataset.
+
+    Args:
+        root: Folder of the dataset.
+
+    Raises:
+        PellucidError: If it is no folder, or says nothing of itself.
+    """
+    path, need, fix = root / "dataset_description.json", "a BIDS dataset", "See https://bids.neuroimaging.io"
+    if not path.is_file():
+        nothing = "a file" if root.exists() else "no such folder"
+        got = "a folder without dataset_description.json" if root.is_dir() else nothing
+        raise wrong(str(root), need=need, got=got, fix=fix)
+    try:
+        described = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as problem:
+        raise wrong(str(path), need="a file we may read", got=str(problem.strerror)) from problem
+    except ValueError as problem:
+        raise wrong(str(path), need="a JSON object", got=f"damage ({problem})") from problem
+    if not isinstance(described, dict):
+        raise wrong(str(path), need="a JSON object", got=f"a {type(described).__name__}")
