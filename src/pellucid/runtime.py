@@ -17,8 +17,9 @@ from pellucid.errors import wrong
 
 T = TypeVar("T")
 
-_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
-"""Names of two of the C library's settings: blocks from this size on go back at once, and free memory above this."""
+_MMAP_THRESHOLD, _TRIM_THRESHOLD, _ARENA_MAX = -3, -1, -8
+"""Names of three of the C library's settings: blocks from this size on go back at once, free memory above this does,
+and stores of free memory, one for each thread otherwise."""
 
 RETURNED = 1 << 20
 """Bytes of a block from which on it goes back at once, in runs that are to stay below a limit."""
@@ -178,6 +179,7 @@ def keep_memory(keep: bool = True) -> None:
     The C library gives large blocks back at once, and the system hands them out again page by page, as zeros: a quarter
     of all time of a run, measured. The price of keeping them is a higher peak. Runs that are to stay below a limit do
     the contrary: blocks up to 32 MB, which the C library keeps by itself, go back too, and none lie about unused.
+    Either way all threads share one store: what a thread leaves is used by the next step, whichever thread that is in.
     Only where the C library is glibc; elsewhere nothing happens.
 
     Args:
@@ -185,6 +187,7 @@ def keep_memory(keep: bool = True) -> None:
     """
     tune = _glibc("mallopt")
     if tune is not None:
+        tune(_ARENA_MAX, 1)
         least, most = (1 << 30, (1 << 31) - 1) if keep else (RETURNED, RETURNED)
         # Some versions take 32 MB at most.
         tuned = [tune(_MMAP_THRESHOLD, least) or tune(_MMAP_THRESHOLD, 1 << 25), tune(_TRIM_THRESHOLD, most)]
