@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pellucid.errors import PellucidError, wrong
 from pellucid.io.finding import Finding
-from pellucid.io.gzipped import GzipFile, ZlibError
+from pellucid.io.gzipped import LEVEL, GzipFile, ZlibError
 from pellucid.io.volume import Header
 
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -252,7 +252,7 @@ def replacing(path: Path, force: bool) -> Iterator[Path]:
 def writing(path: Path) -> Iterator[io.BufferedIOBase]:
     """Open a file for writing, as gzip if its name ends in "z".
 
-    Level 1 is several times faster than the default and the files are hardly larger; the time stamp is left
+    A low level is several times faster than the default and the files are hardly larger; the time stamp is left
     out so that the same image is the same bytes.
 
     Args:
@@ -263,7 +263,7 @@ def writing(path: Path) -> Iterator[io.BufferedIOBase]:
     """
     with path.open("wb") as plain:
         if path.name.lower().endswith("z"):
-            with GzipFile("", "wb", compresslevel=1, fileobj=plain, mtime=0) as file:
+            with GzipFile("", "wb", compresslevel=LEVEL, fileobj=plain, mtime=0) as file:
                 yield file
         else:
             yield plain
