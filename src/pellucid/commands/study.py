@@ -1,6 +1,7 @@
 """The command that works on a whole dataset: bids."""
 
 import dataclasses
+import logging
 import shlex
 import sys
 from collections.abc import Callable
@@ -16,6 +17,9 @@ from pellucid.commands.command import FAILED, OK, Command
 
 if TYPE_CHECKING:
     from pellucid.apps.bids.work import Outcome
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,6 +39,10 @@ class Bids(Command):
         from pellucid.apps.bids import run
 
         if self.level == "group":
+            if self.study.participant_label or self.study.session_label:
+                logger.warning(
+                    "group gathers all that OUT holds; labels of participants and sessions are not read"
+                )
             table, *pages = run.group(self.bids_dir, self.out, nprocs=self.study.nprocs)
             self.say(f"{table}\n{pages[-1]}, and {len(pages) - 1} pages of participants")
             return OK

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from pellucid import cli
+from pellucid.apps.bids import validator
 from pellucid.apps.bids.validator import validate
+from pellucid.errors import PellucidError
 
 bids = pytest.importorskip("bids")
 pytest.importorskip("bids_validator_deno")
@@ -150,6 +152,24 @@ def test_the_output_folder_may_not_hold_the_dataset(
         assert "OUT: need a folder of its own" in capsys.readouterr().err
     assert cli.main(["bids", str(root), str(tmp_path / "out"), "group"]) == 2
     assert "need records of scans, got none" in capsys.readouterr().err
+
+
+def test_labels_are_said_not_to_be_read_where_all_is_gathered(
+    dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["bids", str(dataset("sub-01_T1w")), str(tmp_path / "out"), "group"]
+    assert cli.main([*words, "--participant-label", "01"]) == 2
+    assert "labels of participants and sessions are not read" in capsys.readouterr().err
+
+
+def test_a_validator_that_does_not_end_is_given_up(
+    dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(validator, "PATIENCE_SECONDS", 0.01)
+    with pytest.raises(
+        PellucidError, match="need an answer within .* minutes, got none. Leave the check out"
+    ):
+        validate(dataset("sub-01_T1w"))
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ logger = logging.getLogger(__name__)
 
 MODULE = "bids_validator_deno"
 PATIENCE_SECONDS = 3600.0
+LEFT_OUT = "Leave the check out: --skip-bids-validation."
 
 
 def validate(root: Path) -> list[dict[str, Any]]:
@@ -27,24 +28,22 @@ def validate(root: Path) -> list[dict[str, Any]]:
         Its issues: "code", "severity" ("error" or "warning"), "location" and more.
 
     Raises:
-        PellucidError: If the validator is not installed, or says nothing that can be read.
+        PellucidError: If the validator is not installed, takes too long, or says nothing that can be read.
     """
     if importlib.util.find_spec(MODULE) is None:
         problem = missing(MODULE, install="pellucid[bids]")
-        raise type(problem)(f"{problem} Or leave the check out: --skip-bids-validation.")
+        raise type(problem)(f"{problem} {LEFT_OUT}")
     code = f"import sys; from {MODULE} import cli; sys.argv[0] = 'bids-validator'; cli()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(root), "--format", "json"],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-        check=False,
-    )
+    words, fix = [sys.executable, "-c", code, str(root), "--format", "json"], LEFT_OUT
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
+    except subprocess.TimeoutExpired as problem:
+        need = f"an answer within {PATIENCE_SECONDS / 60:g} minutes"
+        raise wrong("BIDS validator", need=need, got="none", fix=fix) from problem
     try:
         issues: list[dict[str, Any]] = json.loads(done.stdout)["issues"]["issues"]
     except (ValueError, KeyError, TypeError) as problem:
         got = (done.stderr.strip().splitlines() or ["nothing"])[-1]
-        fix = "Leave the check out: --skip-bids-validation."
         raise wrong("BIDS validator", need="an answer in JSON", got=got, fix=fix) from problem
     return issues
 
