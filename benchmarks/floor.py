@@ -63,11 +63,14 @@ def traced(network: nn.Module, batch: Tensor) -> tuple[int, list[tuple[nn.Conv3d
     """All multiplications and additions of one pass, and each convolution that is a module with what it met."""
     met: list[tuple[nn.Conv3d, Tensor, Tensor]] = []
     hooks = [
-        module.register_forward_hook(lambda conv, given, out: met.append((conv, given[0], out)))
+        module.register_forward_hook(
+            lambda conv, given, out: met.append((conv, given[0].detach(), out.detach()))
+        )
         for module in network.modules()
         if isinstance(module, nn.Conv3d)
     ]
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+    # As in training: without gradients, convolutions and what follows them are one operation that is not counted.
+    with torch.enable_grad(), FlopCounterMode(display=False) as counter:
         network(batch)
     for hook in hooks:
         hook.remove()
