@@ -95,3 +95,13 @@ def test_a_blank_image_is_refused() -> None:
         efc(blank)
     with pytest.raises(PellucidError, match="fwhm: image: need neighbors of different intensity"):
         fwhm(blank)
+
+
+def test_sixteen_bits_and_gradients_are_measured_too() -> None:
+    torch.manual_seed(0)
+    image, tissue = torch.rand(1, 1, 8, 9, 10), torch.randint(0, 4, (1, 1, 8, 9, 10))
+    for measure in (cjv, cnr, snr):
+        wanted = measure(image, tissue)
+        torch.testing.assert_close(measure(image.bfloat16(), tissue).float(), wanted, rtol=0.05, atol=0.02)
+        followed = image.clone().requires_grad_()
+        torch.testing.assert_close(measure(followed, tissue).detach(), wanted)

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from pellucid.errors import wrong
+from pellucid.ops.intensity import numpy_can
 
 Compared: TypeAlias = Shaped[Tensor, "..."]
 """The second tensor of a comparison, or a mask: `check` compares its shape and words the error."""
@@ -55,7 +56,7 @@ def check(
 
 def picked(image: Shaped[Tensor, "..."], where: Bool[Tensor, "..."]) -> Shaped[Tensor, " n"]:
     """Values where a mask of the image's shape is True, in the order of voxels."""
-    if image.device.type == "cpu" and not image.requires_grad:
+    if numpy_can(image):
         # Torch makes a list of all places first: three times as long, and 32 bytes a voxel.
         return torch.from_numpy(image.numpy()[where.numpy()])
     return image[where]

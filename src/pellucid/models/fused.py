@@ -30,13 +30,11 @@ def convolved(
         A new tensor. In 16 bits a sum is rounded once where torch's own operations round twice.
     """
     kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else batch.dtype
-    if not _can_fuse(batch, kind) or (plus is not None and (rectified or plus.dtype != kind)):
+    fits = rectified if plus is None else not rectified and plus.dtype == kind
+    if not (fits and _can_fuse(batch, kind)):
         made: Tensor = convolution(batch)
         made = made if plus is None else made.add_(plus)
         return F.relu(made, inplace=True) if rectified else made
-    if plus is None and not rectified:
-        plain: Tensor = convolution(batch)
-        return plain
     weight = convolution.weight.to(kind)
     bias = None if convolution.bias is None else convolution.bias.to(kind)
     how = (convolution.padding, convolution.stride, convolution.dilation, convolution.groups)

@@ -113,9 +113,8 @@ def _add_alike(
             reached = min(PIECE, count - start, last - shift - start)
             if reached <= 0:
                 continue
-            if (
-                reached != size
-            ):  # only close to the end: views cost as much as the work on a few thousand voxels
+            # First, and close to the end: views cost as much as the work on a few thousand voxels.
+            if reached != size:
                 size = reached
                 weight, zero, apart = weights[:size], zeros[:size], differences[:, :size]
                 first, *others = apart

@@ -35,10 +35,15 @@ class IntensityRange:
 
 def in_order(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     """Values from the lowest to the highest."""
-    if values.device.type == "cpu" and not values.requires_grad:
+    if numpy_can(values):
         # Torch sorts places along with values, which takes ten times as long.
         return torch.from_numpy(np.sort(values.numpy()))
     return values.sort().values
+
+
+def numpy_can(values: Tensor) -> bool:
+    """Whether numpy, faster at some things, may work on a tensor: on the CPU, without gradients, of a type it knows."""
+    return values.device.type == "cpu" and not values.requires_grad and values.dtype != torch.bfloat16
 
 
 def foreground(image: Float[Tensor, "c x y z"]) -> Bool[Tensor, "x y z"]:
