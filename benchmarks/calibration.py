@@ -37,8 +37,9 @@ from pellucid.pipelines.doubt import finer_by
 from pellucid.pipelines.enhance import KINDS, enhance_volume
 from pellucid.pipelines.look import Networks
 from pellucid.pipelines.making import WHITE_MATTER
-from pellucid.pipelines.options import EnhanceOptions, SuperResolveOptions, SynthesizeOptions
+from pellucid.pipelines.options import EnhanceOptions, SynthesizeOptions
 from pellucid.pipelines.superres import super_resolve_volume
+from pellucid.pipelines.superres_options import SuperResolveOptions
 from pellucid.pipelines.synthesize import synthesize_volumes
 from pellucid.synthesis.structures import BRAIN
 from pellucid.training.pack import unpack

@@ -24,9 +24,10 @@ from pellucid.ops.head import Box, head_box
 from pellucid.pipelines import space
 from pellucid.pipelines.consistency import consistency
 from pellucid.pipelines.enhance import KINDS, enhance_volume
-from pellucid.pipelines.options import EnhanceOptions, SuperResolveOptions
+from pellucid.pipelines.options import EnhanceOptions
 from pellucid.pipelines.record import Run
 from pellucid.pipelines.superres import super_resolve_volume
+from pellucid.pipelines.superres_options import SuperResolveOptions
 
 CORRUPTIONS = ("rician-0.03", "rician-0.10", "blur-0.8", "motion-moderate", "slices-5mm")
 COLUMNS = (

@@ -34,8 +34,8 @@ from pellucid.ops.intensity import robust_range
 from pellucid.ops.resize import apply_along, box_matrix
 from pellucid.ops.slices import between_slices
 from pellucid.pipelines import space
-from pellucid.pipelines.options import SuperResolveOptions
 from pellucid.pipelines.superres import axes_between, super_resolve_volume
+from pellucid.pipelines.superres_options import SuperResolveOptions
 from pellucid.synthesis import Subject
 from pellucid.training.slice_data import PlaneStream, SliceDataConfig
 

@@ -159,7 +159,7 @@ def super_resolve(source: "str | Path | Volume | Any", **options: Any) -> "Resul
 
     Args:
         source: A file, a nibabel image or a `Volume`.
-        **options: The fields of `pellucid.pipelines.options.SuperResolveOptions`, the same as those of
+        **options: The fields of `pellucid.pipelines.superres_options.SuperResolveOptions`, the same as those of
             `pellucid super-resolve --help`; `spacing` also takes numbers.
 
     Returns:
@@ -172,7 +172,8 @@ def super_resolve(source: "str | Path | Volume | Any", **options: Any) -> "Resul
         >>> super_resolve("scan.nii.gz", spacing=0.5).save("fine/")  # doctest: +SKIP
     """
     from pellucid.pipelines import superres as pipeline
-    from pellucid.pipelines.options import SuperResolveOptions, from_keywords
+    from pellucid.pipelines.options import from_keywords
+    from pellucid.pipelines.superres_options import SuperResolveOptions
 
     return pipeline.super_resolve(source, from_keywords(SuperResolveOptions, options))
 

@@ -19,7 +19,7 @@ def network(name: str) -> tuple[nn.Module, int]:
     if name == "anatomy":
         return AnatomyNet(AnatomyConfig(channels=(4, 6), classes=5)).eval(), 1
     if name == "synthesizer":
-        return Synthesizer(SynthesizerConfig(channels=(4, 6))).eval(), 8
+        return Synthesizer(SynthesizerConfig(channels=(4, 6))).eval(), 10
     return EfficientUNet(EfficientUNetConfig(channels=(4, 6), experts=3)).eval(), 1
 
 

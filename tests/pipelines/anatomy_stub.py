@@ -1,10 +1,11 @@
-"""A stand-in for the anatomy network: classes by intensity."""
+"""Stand-ins for networks: classes by intensity, and a synthesizer that has learnt nothing."""
 
 import torch
 from torch import Tensor, nn
 
-from pellucid.models import Anatomy
+from pellucid.models import Anatomy, Synthesizer, SynthesizerConfig
 from pellucid.synthesis.structures import STRUCTURES
+from pellucid.training.synthesis import first_network
 
 INDEX = {structure.name: place for place, structure in enumerate(STRUCTURES)}
 SHELLS = {"Background": 0.0, "CSF": 0.3, "Cerebral-Cortex": 0.6, "Cerebral-White-Matter": 0.9}
@@ -26,3 +27,9 @@ class Stub(nn.Module):
     def explain(self, batch: Tensor) -> tuple[Anatomy, Tensor]:
         """Its features are powers of the intensity."""
         return self(batch), torch.cat([batch, batch**2, batch**3], dim=1)
+
+
+def sketcher() -> Synthesizer:
+    """The sketch, and the groups as they were told."""
+    torch.manual_seed(0)
+    return first_network(SynthesizerConfig(channels=(4, 8))).eval()

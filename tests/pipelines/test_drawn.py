@@ -3,19 +3,19 @@
 import numpy as np
 import pytest
 import torch
-from anatomy_stub import Stub
+from anatomy_stub import Stub, sketcher
 from test_segment import ball
-from test_synthesize import sketcher
 
 from pellucid.inference import predictor
 from pellucid.io.volume import Grid
+from pellucid.models import Synthesizer, followed
 from pellucid.ops import partial
 from pellucid.ops.mixture import LEAST_PRIOR, sharpen
-from pellucid.pipelines import space
+from pellucid.pipelines import drawing, space
 from pellucid.pipelines.anatomy import Posteriors, around_brain
-from pellucid.pipelines.drawing import GROUPS, drawn
+from pellucid.pipelines.drawing import GROUPS, drawn, redrawn
 from pellucid.pipelines.look import Networks, seen_as
-from pellucid.pipelines.options import SynthesizeOptions
+from pellucid.pipelines.options import ScanOptions, SynthesizeOptions
 from pellucid.pipelines.synthesize import synthesize_volumes
 
 
@@ -65,6 +65,35 @@ def test_one_class_at_a_time_is_all_of_them(known, shape, start) -> None:
         torch.testing.assert_close(got, space.transfer(source, known.grid, fine, order=1), atol=1e-6, rtol=0)
 
 
+def fixed(group: int) -> Synthesizer:
+    """A network that is sure of one group everywhere."""
+    network = sketcher()
+    with torch.no_grad():
+        # Depth to space: the first of eight coefficients of a block is its mean.
+        network.body.head.bias[8 * (2 + group)] = 200.0
+    return network
+
+
+@pytest.mark.parametrize("memory", [None, "1GB"])
+def test_borders_are_those_of_the_network(known, memory, monkeypatch) -> None:
+    fine = grid((41, 38, 44), 1.0, (2.0, 4.0, 3.0))
+    image = torch.rand(1, *fine.shape, generator=torch.Generator().manual_seed(7))
+    before = drawn(known, image, fine, mixed=True)
+    shares = torch.stack([before.chance(place)[0] for place in range(len(GROUPS))])
+    monkeypatch.setattr(drawing, "VOXEL_BYTES", 4000)  # so that a GB makes tiles
+    found = redrawn(before, image, sketcher(), ScanOptions(memory=memory))
+    chances = torch.stack([found.chance(place)[0] for place in range(len(GROUPS))])
+    torch.testing.assert_close(chances.sum(0), torch.ones(fine.shape), atol=1e-4, rtol=0)
+    # What has learnt nothing repeats what it was told, but is sure of nothing.
+    assert float((chances - shares).abs().max()) < 0.01
+    torch.testing.assert_close(found.brain, (before.brain + 1 - shares[:2].sum(0)) / 2, atol=0.01, rtol=0)
+    for group in (0, 3):
+        sure = redrawn(before, image, fixed(group), ScanOptions(memory=memory))
+        inside = sum(sure.chance(place) for place in range(len(GROUPS)) if GROUPS[place] == group)
+        torch.testing.assert_close(inside, torch.ones(1, *fine.shape), atol=1e-3, rtol=0)
+        torch.testing.assert_close(sure.brain, (before.brain + float(group > 0)) / 2, atol=1e-3, rtol=0)
+
+
 def test_the_input_is_built_in_place_as_it_would_be_in_pieces(known) -> None:
     network, fine = sketcher(), grid((41, 52, 37), 1.0, (-2.0, 2.0, 3.0))
     image = torch.rand(1, *fine.shape, generator=torch.Generator().manual_seed(6))
@@ -72,10 +101,11 @@ def test_the_input_is_built_in_place_as_it_would_be_in_pieces(known) -> None:
     near, box = around_brain(known, fine)
     assert near.shape != fine.shape
     guide[box] = network.guide(plain(known, image[box], near, mixed=True)[None])[0]
-    wanted = predictor.pad_to_multiple(torch.cat([image, guide]), 16)
+    guided = torch.cat([image, guide])
+    wanted = predictor.pad_to_multiple(torch.cat([guided, followed(guided, fine.spacing)]), 16)
     got, brain, lesion = seen_as(network.guide_weights(), known, image, fine)
     assert lesion is None
-    assert got.shape == (8, 48, 64, 48)
+    assert got.shape == (10, 48, 64, 48)
     torch.testing.assert_close(got, wanted, atol=1e-5, rtol=0)
     assert brain.shape == fine.shape and bool(brain.any())
 

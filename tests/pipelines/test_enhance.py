@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from anatomy_stub import Stub as AnatomyStub
+from anatomy_stub import sketcher
 from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
@@ -335,7 +336,11 @@ def bundled(monkeypatch, tmp_path):
     """Weights that need no network."""
     file = tmp_path / "tiny.safetensors"
     file.write_bytes(b"tiny")
-    monkeypatch.setattr(weights, "load", lambda name, device, kind: (Stub(factor=1.1), {"steps": 3}))
+
+    def load(name, device, kind):
+        return (sketcher() if kind == "synthesizer" else Stub(factor=1.1)), {"steps": 3}
+
+    monkeypatch.setattr(weights, "load", load)
     monkeypatch.setattr(weights, "path", lambda name: file)
 
 

@@ -7,9 +7,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from anatomy_stub import RADII, Stub
+from anatomy_stub import RADII, Stub, sketcher
 from test_segment import ball, stored, world
-from test_synthesize import sketcher
 
 import pellucid
 from pellucid import cli, models

@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from anatomy_stub import INDEX
+from anatomy_stub import INDEX, sketcher
 from test_segment import ball, stored, world
-from test_synthesize import sketcher
 from torch import Tensor, nn
 
 from pellucid import weights
@@ -130,7 +129,7 @@ def test_synthesis_heals_lesions_or_draws_them_dark() -> None:
 @pytest.fixture
 def bundled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stand-ins for the bundled networks."""
-    stand_ins = {"anatomy": Shells(), "lesions": Strange()}
+    stand_ins = {"anatomy": Shells(), "lesions": Strange(), "synthesizer": sketcher()}
     monkeypatch.setattr(weights, "shared", lambda name, *_, kind: stand_ins[kind])
     for module in (filling, lesions):
         monkeypatch.setattr(module, "describe_weights", lambda name: {"name": name})
@@ -267,7 +266,8 @@ def test_a_mask_that_nobody_makes_is_not_saved(options, message: str) -> None:
 
 def test_lesions_are_not_looked_for_where_they_are_to_be_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr(segmentation.weights, "load", lambda *_, **__: (Shells(), {}))
+    bundled = {"anatomy": Shells(), "synthesizer": sketcher(), "lesions": Strange()}
+    monkeypatch.setattr(segmentation.weights, "load", lambda _, __, kind: (bundled[kind], {}))
     monkeypatch.setattr(segmentation, "describe_weights", lambda *_: {})
     monkeypatch.setattr(segmentation, "lesion_network", lambda *_: asked.append(1) or Strange())
     scan, _ = lesioned()

@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from anatomy_stub import RADII, SHELLS, Stub
+from anatomy_stub import RADII, SHELLS, Stub, sketcher
 from nibabel.orientations import apply_orientation, inv_ornt_aff, ornt_transform
 from torch import Tensor
 
@@ -192,7 +192,11 @@ def test_a_sure_network_warns_of_nothing() -> None:
 def stubbed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file = tmp_path / "anatomy.safetensors"
     file.write_bytes(b"abc")
-    networks = {"anatomy": Stub(), "lesions": LesionNet(LesionNetConfig(channels=(4,)))}
+    networks = {
+        "anatomy": Stub(),
+        "synthesizer": sketcher(),
+        "lesions": LesionNet(LesionNetConfig(channels=(4,))),
+    }
     monkeypatch.setattr(weights, "load", lambda name, device, kind: (networks[kind], {"step": 1}))
     monkeypatch.setattr(weights, "path", lambda name: file)
 

@@ -17,8 +17,8 @@ from pellucid.io import nifti, resample
 from pellucid.io.volume import Grid, Volume
 from pellucid.models import SliceFiller, SliceFillerConfig
 from pellucid.pipelines import superres
-from pellucid.pipelines.options import SuperResolveOptions
 from pellucid.pipelines.result import Result
+from pellucid.pipelines.superres_options import SuperResolveOptions
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from anatomy_stub import RADII, Stub
+from anatomy_stub import RADII, Stub, sketcher
 from test_segment import ball, stored, world
 
 import pellucid
@@ -14,7 +14,7 @@ from pellucid import cli, models, weights
 from pellucid.errors import PellucidError
 from pellucid.io import nifti
 from pellucid.io.volume import Grid, Volume
-from pellucid.models import AnatomyConfig, AnatomyNet, Synthesizer, SynthesizerConfig
+from pellucid.models import AnatomyConfig, AnatomyNet, SynthesizerConfig
 from pellucid.pipelines.fusion import LEAST_CORRELATION
 from pellucid.pipelines.look import Networks
 from pellucid.pipelines.options import SynthesizeOptions
@@ -28,14 +28,6 @@ from pellucid.training.synthesis_data import MEANS, WHITE
 def networks() -> Networks:
     """Classes by intensity, and the sketch of them: what the network is before it learns."""
     return Networks(Stub(), sketcher())
-
-
-def sketcher() -> Synthesizer:
-    torch.manual_seed(0)
-    network = Synthesizer(SynthesizerConfig(channels=(4, 8)))
-    with torch.no_grad():
-        network.means.copy_(WHITE * torch.tensor(MEANS))
-    return network.eval()
 
 
 def run(networks: Networks, *volumes: Volume, **options: object) -> Result:

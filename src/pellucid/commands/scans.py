@@ -12,13 +12,8 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from pellucid.commands.batch import Job, find_inputs, images_in, plan, run_jobs, sentence
 from pellucid.commands.command import FAILED, OK, Command
 from pellucid.errors import PellucidError
-from pellucid.pipelines.options import (
-    EnhanceOptions,
-    ScanOptions,
-    SegmentOptions,
-    SuperResolveOptions,
-    SynthesizeOptions,
-)
+from pellucid.pipelines.options import EnhanceOptions, ScanOptions, SegmentOptions, SynthesizeOptions
+from pellucid.pipelines.superres_options import SuperResolveOptions
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +58,8 @@ class Enhance(Command):
         others = [Path(path) for path in (options.mask, options.lesion_mask) if path is not None]
         jobs = plan(self.inputs, self.out, "enhanced", extras=options.save, others=others)
         _check_masks(options.mask, options.lesion_mask, scans=len(jobs))
-        _check_once(options, options.weights, options.slice_weights, options.anatomy_weights)
+        names = (options.slice_weights, options.anatomy_weights, options.border_weights)
+        _check_once(options, options.weights, *names)
 
         def work(job: Job) -> None:
             from pellucid.pipelines.enhance import enhance
@@ -92,9 +88,8 @@ class Segment(Command):
         """Segment one scan after another."""
         options = self.segmentation
         jobs = plan(self.inputs, self.out, "structures", kind="dseg", extras=options.save, table=True)
-        _check_once(
-            options, options.weights, *([options.lesion_weights] if options.lesions == "find" else [])
-        )
+        finding = [options.lesion_weights] if options.lesions == "find" else []
+        _check_once(options, options.weights, options.border_weights, *finding)
 
         def work(job: Job) -> None:
             from pellucid.pipelines.segment import segment

@@ -19,8 +19,9 @@ from pellucid.evaluation.robustness import truth_mask
 from pellucid.io.volume import Volume
 from pellucid.ops.intensity import robust_range
 from pellucid.ops.labels import are_labels, fill_holes
-from pellucid.pipelines.drawing import posteriors
+from pellucid.pipelines.drawing import border_network, posteriors
 from pellucid.pipelines.options import EnhanceOptions
+from pellucid.pipelines.record import Run
 from pellucid.pipelines.segment import labels_on
 from pellucid.synthesis.tables import TISSUES, load_table
 
@@ -166,4 +167,5 @@ def _ours(volume: Volume, options: EnhanceOptions) -> Volume:
     """Tissue of our anatomy network, on the scan's grid."""
     where = runtime.device(options.device)
     network = weights.shared(options.anatomy_weights, where, kind="anatomy")
-    return labels_on(volume, posteriors(volume, network, options)).tissue
+    finer = border_network(options.border_weights, where, Run("segment"))
+    return labels_on(volume, posteriors(volume, network, options, finer=finer)).tissue

@@ -6,7 +6,7 @@ from pellucid.models.lesions import LesionNet, LesionNetConfig
 from pellucid.models.linear_head import LinearHead, LinearHeadConfig
 from pellucid.models.restorer import Restoration, Restorer, RestorerConfig
 from pellucid.models.slice_filler import SliceFiller, SliceFillerConfig
-from pellucid.models.synthesizer import Synthesis, Synthesizer, SynthesizerConfig
+from pellucid.models.synthesizer import Synthesis, Synthesizer, SynthesizerConfig, followed
 from pellucid.models.two_stage import Enhancement, TwoStage, TwoStageConfig
 from pellucid.models.unet import EfficientUNet, EfficientUNetConfig
 
@@ -33,6 +33,7 @@ __all__ = [
     "SynthesizerConfig",
     "TwoStage",
     "TwoStageConfig",
+    "followed",
     "load",
     "save",
 ]

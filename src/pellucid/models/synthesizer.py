@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from pellucid.errors import wrong
 from pellucid.models.anatomy import CLASS_GROUPS
 from pellucid.models.unet import EfficientUNet, EfficientUNetConfig
+from pellucid.ops.follow import follow
+from pellucid.types import Spacing
 
 RESIDUAL = 0.3
 """Unit of the residual, as in `models.two_stage`."""
@@ -19,6 +21,10 @@ FIRST_LOG_SCALE = -2.0
 
 GROUPS = 6
 """Groups of classes that look alike: see `synthesis.structures.Structure.group`."""
+
+
+FOLLOWED = 2
+"""Channels of `ops.follow`: how far the image agrees with the sketch, and what following it would change."""
 
 
 class Synthesis(NamedTuple):
@@ -45,8 +51,8 @@ class SynthesizerConfig:
 
     @property
     def in_channels(self) -> int:
-        """The image, the sketch, and the groups."""
-        return 2 + GROUPS
+        """The image, the sketch, the groups, and what following the image would change in the sketch."""
+        return 2 + GROUPS + FOLLOWED
 
     def __post_init__(self) -> None:
         if not self.classes or not set(self.classes) <= set(range(GROUPS)):
@@ -76,6 +82,7 @@ class Synthesizer(nn.Module):
             out_channels=2 + GROUPS,
             channels=config.channels,
             blocks=config.blocks,
+            changes=1,
             zero_init=True,
         )
         self.body = EfficientUNet(body)
@@ -95,19 +102,20 @@ class Synthesizer(nn.Module):
         """How much of each class is in each channel of the guide."""
         return torch.cat([self.means[None], self.member])
 
-    def forward(self, batch: Float[Tensor, "b 8 x y z"]) -> Synthesis:
+    def forward(self, batch: Float[Tensor, "b 10 x y z"]) -> Synthesis:
         """Synthesize in voxels of about 1 mm.
 
         Args:
             batch: The image, scaled so that 0 is background and 1 the 99.5th percentile of the foreground; then, on the
-                same grid, the seven channels of `guide`: what the anatomy network knows from coarser voxels.
+                same grid, the seven channels of `guide`: what the anatomy network knows from coarser voxels; then
+                the two of `followed`.
 
         Returns:
             T1w, the scale of its error, and groups.
         """
         return _named(batch, self.body(batch))
 
-    def explain(self, batch: Float[Tensor, "b 8 x y z"]) -> tuple[Synthesis, Float[Tensor, "b w x y z"]]:
+    def explain(self, batch: Float[Tensor, "b 10 x y z"]) -> tuple[Synthesis, Float[Tensor, "b w x y z"]]:
         """The answer, and the features that correct the sketch (`EfficientUNet.explain`).
 
         Args:
@@ -120,9 +128,24 @@ class Synthesizer(nn.Module):
         return _named(batch, answer), features
 
 
-def _named(batch: Float[Tensor, "b 8 x y z"], answer: Float[Tensor, "b 8 x y z"]) -> Synthesis:
+def followed(guided: Float[Tensor, "8 x y z"], spacing: Spacing) -> Float[Tensor, "2 x y z"]:
+    """The last channels of what the network is shown; of whole images, for tiles have other edges.
+
+    Args:
+        guided: Image and guide.
+        spacing: Voxel size in mm.
+
+    Returns:
+        How far the image agrees with the sketch around each voxel of the brain, and what following it would change.
+    """
+    inside = guided[3:].sum(0, keepdim=True).clamp_(0, 1)
+    found = follow(guided[:1], guided[1:2], inside, spacing=spacing)
+    return torch.cat([found.agreement, found.change])
+
+
+def _named(batch: Float[Tensor, "b 10 x y z"], answer: Float[Tensor, "b 8 x y z"]) -> Synthesis:
     """Add what the network says to what it was told."""
     out = answer.float()
-    sketch, grouped = batch[:, 1:2], batch[:, 2:]
+    sketch, grouped = batch[:, 1:2], batch[:, 2 : 2 + GROUPS]
     logits = grouped.clamp_min(1e-3).log() + out[:, 2:]
     return Synthesis(sketch + RESIDUAL * out[:, :1], out[:, 1:2] + FIRST_LOG_SCALE, logits)

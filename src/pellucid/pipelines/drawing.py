@@ -1,16 +1,17 @@
 """The anatomy of a scan with borders where the scan has its edges."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pellucid import runtime
+from pellucid import runtime, weights
+from pellucid.inference.predictor import VOXEL_BYTES, fitting, predict
 from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
-from pellucid.models import LesionNet
+from pellucid.models import LesionNet, Synthesizer, followed
 from pellucid.ops import partial
 from pellucid.ops.head import Box
 from pellucid.ops.intensity import IntensityRange
@@ -19,8 +20,9 @@ from pellucid.pipelines import space
 from pellucid.pipelines.anatomy import Posteriors, around_brain, coarse
 from pellucid.pipelines.lesions import spread, without
 from pellucid.pipelines.options import ScanOptions
+from pellucid.pipelines.record import Run, describe_weights
 from pellucid.synthesis.structures import GROUPS
-from pellucid.types import Image
+from pellucid.types import Batch, Image
 
 FIRST_TISSUE = 2
 """Group from which on there are no fluid and no air."""
@@ -59,6 +61,25 @@ class Drawn(NamedTuple):
         return _prior(self.coarse, place, self.grid).mul_(self.change[GROUPS[place]])
 
 
+def border_network(name: str, where: torch.device, run: Run) -> Synthesizer:
+    """Load the network that draws borders, and say so in the record.
+
+    Args:
+        name: Of bundled weights, or the path of a file.
+        where: Device.
+        run: Whose notes say which weights were used.
+
+    Returns:
+        The network.
+
+    Raises:
+        PellucidError: If there are no such weights, or they are another network's.
+    """
+    network = weights.shared(name, where, kind="synthesizer")
+    run.notes["border_weights"] = describe_weights(name)
+    return cast(Synthesizer, network)
+
+
 def posteriors(
     volume: Volume,
     network: nn.Module,
@@ -66,6 +87,7 @@ def posteriors(
     *,
     levels: IntensityRange | None = None,
     lesions: LesionNet | None = None,
+    finer: Synthesizer | None = None,
 ) -> Drawn:
     """Ask an anatomy network about a scan.
 
@@ -75,6 +97,7 @@ def posteriors(
         options: Device and precision.
         levels: Values of the scan that become 0 and 1, if they are known.
         lesions: A network that finds them, if they are wanted.
+        finer: A network that draws the borders; without it, the scan's intensities alone do.
 
     Returns:
         Probabilities in a box around the brain, in voxels of about 1 mm.
@@ -84,7 +107,7 @@ def posteriors(
     """
     scan = resample.to_canonical(volume)
     scan = scan.with_data((levels or space.levels_of(volume)).scale(scan.data))
-    return sharp(coarse(scan, network, options, lesions=lesions), scan)
+    return sharp(coarse(scan, network, options, lesions=lesions), scan, options, finer=finer)
 
 
 def drawn(
@@ -200,12 +223,16 @@ def _around(found: Posteriors, grid: Grid) -> Posteriors:
     return Posteriors(classes, right, space.crop_grid(found.grid, box), brain, lesion)
 
 
-def sharp(found: Posteriors, scan: Volume) -> Drawn:
+def sharp(
+    found: Posteriors, scan: Volume, options: ScanOptions, *, finer: Synthesizer | None = None
+) -> Drawn:
     """What the network says around the brain, on a grid of about 1 mm, with borders where the scan has its edges.
 
     Args:
         found: Of the scan.
         scan: In canonical orientation; 0 is air and 1 the brightest tissue.
+        options: Device, precision and memory.
+        finer: A network that draws the borders; without it, the scan's intensities alone do.
 
     Returns:
         Probabilities in a box around the brain.
@@ -215,4 +242,52 @@ def sharp(found: Posteriors, scan: Volume) -> Drawn:
     fine = scan.grid if same else resample.spaced_grid(scan.grid, spacing)
     part, box = around_brain(found, fine)
     image = scan.data[box] if same else space.transfer(scan.data, scan.grid, part, order=1, average=True)
-    return drawn(found, image, part)
+    if finer is None:
+        return drawn(found, image, part)
+    return redrawn(drawn(found, image, part, mixed=True), image, finer, options)
+
+
+def redrawn(found: Drawn, image: Image, network: Synthesizer, options: ScanOptions) -> Drawn:
+    """Probabilities whose borders are drawn by a network that sees the scan in fine voxels.
+
+    Args:
+        found: Of the scan, mixed voxels shared out.
+        image: The scan, on the grid of `found`; 0 is air and 1 the brightest tissue.
+        network: Knows what a group of classes looks like beside its neighbors.
+        options: Device, precision and memory.
+
+    Returns:
+        The same classes inside of each group, and a brain that both networks see.
+    """
+    shown = torch.empty(network.config.in_channels, *found.grid.shape)
+    prior, sketch = torch.zeros(max(GROUPS) + 1, *found.grid.shape), torch.zeros(found.grid.shape)
+    for place, (group, mean) in enumerate(zip(GROUPS, network.means.tolist(), strict=True)):
+        chance = _prior(found.coarse, place, found.grid)[0]
+        prior[group] += chance
+        sketch.addcmul_(chance, found.change[group], value=mean)
+    shown[:1], shown[1] = healed(found, image), sketch
+    torch.mul(prior, found.change, out=shown[2 : 2 + len(prior)])
+    shown[2 + len(prior) :] = followed(shown[: 2 + len(prior)], found.grid.spacing)
+    most, tile = fitting(found.grid.shape, voxel_bytes=VOXEL_BYTES, memory=options.memory_bytes)
+    groups = predict(
+        _GroupChances(network).eval(),
+        shown,
+        tile=tile,
+        max_voxels=most,
+        device=runtime.device(options.device),
+        precision=options.precision,
+    )
+    brain = (1 - groups[:1]).add_(found.brain).mul_(0.5)
+    return found._replace(change=groups.div_(prior), brain=brain)
+
+
+class _GroupChances(nn.Module):
+    """What the synthesizer says of groups alone, as probabilities."""
+
+    def __init__(self, network: Synthesizer) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, batch: Batch) -> Float[Tensor, "b g x y z"]:
+        groups: Tensor = self.network(batch).groups.float().softmax(1)
+        return groups

@@ -19,7 +19,7 @@ from pellucid.ops.intensity import IntensityRange
 from pellucid.pipelines import prepare, space
 from pellucid.pipelines.anatomy import Asked
 from pellucid.pipelines.doubt import check_inferred
-from pellucid.pipelines.drawing import sharp
+from pellucid.pipelines.drawing import border_network, sharp
 from pellucid.pipelines.filling import healed_output
 from pellucid.pipelines.judged import judged
 from pellucid.pipelines.motion import without_motion
@@ -198,7 +198,8 @@ def _anatomy(asked: Asked, template: Volume, mask: Volume | None) -> Labels | No
         if mask is not None:
             logger.warning("%s: nothing is made from a mask unless mask or tissue is saved", mask.name)
         return None
-    return labels_on(template, sharp(asked.known, asked.scaled()), mask=mask)
+    finer = border_network(asked.options.border_weights, runtime.device(asked.options.device), asked.run)
+    return labels_on(template, sharp(asked.known, asked.scaled(), asked.options, finer=finer), mask=mask)
 
 
 def _predict(network: nn.Module, crop: Image, options: EnhanceOptions) -> tuple[Image, Image | None]:

@@ -12,7 +12,7 @@ from pellucid import runtime, weights
 from pellucid.inference.predictor import VOXEL_BYTES, fitting, predict
 from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
-from pellucid.models import Synthesizer
+from pellucid.models import Synthesizer, followed
 from pellucid.models.synthesizer import GROUPS
 from pellucid.ops.labels import bounding_box, largest_component, one_piece
 from pellucid.pipelines import space
@@ -20,7 +20,7 @@ from pellucid.pipelines.anatomy import Posteriors, coarse, overlap
 from pellucid.pipelines.drawing import drawn
 from pellucid.pipelines.feature_options import FeaturesOptions
 from pellucid.synthesis.structures import STRUCTURES
-from pellucid.types import Batch
+from pellucid.types import Batch, Spacing
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +140,7 @@ def compute(
     found = drawn(known, image, part)
     classes = torch.cat([found.chance(place) for place in range(len(STRUCTURES))])
     del found
-    said = _said(networks.synthesizer, image, classes, options)
+    said = _said(networks.synthesizer, image, classes, part.spacing, options)
     kinds = ["anatomy"] * len(deep) + ["class"] * len(classes) + ["synthesizer"] * (len(said) - ANSWERS)
     kinds += ["t1w", "error"] + ["group"] * GROUPS + ["right", "image"]
     # All channels are a GB in a large head: not before the network is done, which needs as much.
@@ -172,12 +172,13 @@ def _said(
     network: Synthesizer,
     image: Float[Tensor, "1 x y z"],
     classes: Float[Tensor, "k x y z"],
+    spacing: Spacing,
     options: FeaturesOptions,
 ) -> Float[Tensor, "n x y z"]:
     """Features of the synthesizer, then its answers."""
     with torch.inference_mode():
         where = next(network.buffers()).device
-        told = network.guide(classes[None].to(where))[0].cpu()
+        guided = torch.cat([image, network.guide(classes[None].to(where))[0].cpu()])
     said = _Said(network).eval()
     # Features of all voxels stand beside the network's own memory, twice while they are put together.
     channels = network.config.channels[0] + ANSWERS
@@ -185,7 +186,7 @@ def _said(
     most, tile = fitting(image.shape[1:], voxel_bytes=voxel_bytes, memory=options.memory_bytes)
     return predict(
         said,
-        torch.cat([image, told]),
+        torch.cat([guided, followed(guided, spacing)]),
         tile=tile,
         max_voxels=most,
         device=runtime.device(options.device),

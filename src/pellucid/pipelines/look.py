@@ -10,7 +10,8 @@ from pellucid import runtime
 from pellucid.inference.predictor import repeat_edges, room
 from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
-from pellucid.models import LesionNet, Synthesizer
+from pellucid.models import LesionNet, Synthesizer, followed
+from pellucid.models.synthesizer import FOLLOWED
 from pellucid.ops.head import head_box
 from pellucid.ops.labels import grown, one_piece
 from pellucid.pipelines import space
@@ -67,7 +68,6 @@ def look(
     target: Grid,
     *,
     lesions: Volume | None = None,
-    guide: Float[Tensor, "r n"] | None = None,
     keep: bool = False,
 ) -> Look:
     """Everything that comes before the synthesizer.
@@ -78,7 +78,6 @@ def look(
         options: Device and precision.
         target: Where the image will be wanted: in canonical orientation, with the axes of the scan.
         lesions: A mask of them, on any grid of the scan's space, instead of what a network says.
-        guide: How much of each class is in each channel of the guide; as the synthesizer knows it by default.
         keep: Whether the scan and its anatomy are needed again.
 
     Returns:
@@ -95,7 +94,7 @@ def look(
     image = work.data[box.slices]
     shown = grown(image[0].abs() > 1e-4, SHOWN_VOXELS)
     known = coarse(scan, networks.anatomy, options, lesions=networks.lesions)
-    rows = networks.synthesizer.guide_weights() if guide is None else guide
+    rows = networks.synthesizer.guide_weights()
     source = Source(scan, known) if keep else None
     seen, brain, lesion = seen_as(rows, known, image, part, lesions)
     return Look(seen, brain, shown, part, lesion, source)
@@ -142,15 +141,28 @@ def seen_as(
     # Before the largest thing of all is made.
     del found
     runtime.trim_memory()
-    seen, (x, y, z) = room(1 + len(guide), grid.shape), grid.shape
+    seen, (x, y, z) = room(1 + len(guide) + FOLLOWED, grid.shape), grid.shape
     seen[0, :x, :y, :z] = images[0]
-    for row, values in zip(seen[1:, :x, :y, :z], coarsely, strict=True):
+    told = seen[1 : 1 + len(guide), :x, :y, :z]
+    for row, values in zip(told, coarsely, strict=True):
         row.copy_(space.transfer(values[None].clone(), known.grid, grid, order=1)[0])
-    seen[1:, :x, :y, :z][box] = inside
+    told[box] = inside
     del inside
-    repeat_edges(seen, grid.shape)
+    follow_scan(seen, grid)
     brain = one_piece(space.transfer(known.brain, known.grid, grid, order=1)[0] > 0.5)
     return seen, brain, lesion
+
+
+def follow_scan(seen: Float[Tensor, "r i j k"], grid: Grid) -> None:
+    """Complete what the network is shown once the image and the guide are there.
+
+    Args:
+        seen: Begins with them, on the grid, in padded memory; changed in place.
+        grid: Of the image.
+    """
+    x, y, z = grid.shape
+    seen[-FOLLOWED:, :x, :y, :z] = followed(seen[:-FOLLOWED, :x, :y, :z], grid.spacing)
+    repeat_edges(seen, grid.shape)
 
 
 def _guided(guide: Float[Tensor, "r k"], found: Drawn) -> Float[Tensor, "r x y z"]:

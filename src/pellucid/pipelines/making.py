@@ -7,12 +7,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pellucid import runtime
-from pellucid.inference.predictor import fitting, predict, repeat_edges
+from pellucid.inference.predictor import fitting, predict
 from pellucid.io.volume import Grid, Volume
 from pellucid.models import Synthesizer
 from pellucid.pipelines.calibration import SYNTHESIS
 from pellucid.pipelines.fusion import Made, together, weighted
-from pellucid.pipelines.look import Look, Networks, look, seen_as
+from pellucid.pipelines.look import Look, Networks, follow_scan, look, seen_as
 from pellucid.pipelines.options import SynthesizeOptions
 from pellucid.pipelines.volumes import of_lesions
 from pellucid.types import Batch
@@ -79,7 +79,7 @@ def make_together(made: Sequence[Made], networks: Networks, options: SynthesizeO
     for scan in scans:
         x, y, z = grid.shape
         seen[0, :x, :y, :z] = scan
-        repeat_edges(seen[:1], grid.shape)
+        follow_scan(seen, grid)
         image, error = _image(networks.synthesizer, all_seen, options)
         images.append(image)
         errors.append(error)

@@ -17,7 +17,6 @@ Extra = Literal["mask", "tissue", "uncertainty", "consistency", "bias", "lesion"
 SegmentExtra = Literal["mask", "tissue", "probseg", "lesion"]
 Lesions = Literal["keep", "inpaint"]
 SynthesizeExtra = Literal["uncertainty", "lesion"]
-FinerExtra = Literal["uncertainty", "consistency"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -128,6 +127,9 @@ class EnhanceOptions(ScanOptions):
     anatomy_weights: str = "anatomy"
     """The same for the network that finds brain and tissues, if they are to be saved or lesions are inpainted."""
 
+    border_weights: str = "t1w"
+    """The same for the network that draws their borders, if they are to be saved: the one that makes T1w images."""
+
     lesion_weights: str = "lesions"
     """The same for the network that finds lesions, if they are inpainted."""
 
@@ -156,6 +158,9 @@ class SegmentOptions(ScanOptions):
 
     weights: str = "anatomy"
     """Name of bundled weights, or path of a .safetensors file."""
+
+    border_weights: str = "t1w"
+    """The same for the network that draws the borders of tissues: the one that makes T1w images."""
 
     lesion_weights: str = "lesions"
     """The same for the network that finds lesions."""
@@ -204,40 +209,6 @@ class SynthesizeOptions(ScanOptions):
     """The same for the network that finds lesions."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SuperResolveOptions(ScanOptions):
-    """The same in Python and on the command line."""
-
-    spacing: str = "0.5"
-    """Output grid: mm, for instance 0.5 or 0.5,0.5,0.8 (left-right, back-front, bottom-top); no coarser than the
-    scan."""
-
-    denoise: Literal["auto", "never"] = "auto"
-    """Take noise away before anything else: where there is enough to be seen, or never, which keeps a little more of
-    a scan that has none."""
-
-    save: tuple[FinerExtra, ...] = ()
-    """Also write: expected absolute error of each voxel, what the scan has that the output, acquired once more, has
-    not."""
-
-    weights: str = "slices"
-    """Name of bundled weights of a slice filler, or path of a .safetensors file."""
-
-    @property
-    def sides_mm(self) -> tuple[float, float, float]:
-        """The option `spacing` as numbers."""
-        sides = self.spacing_mm
-        if isinstance(sides, str):
-            need = "one or three voxel sizes in mm"
-            raise wrong("spacing", need=need, got=repr(sides), fix='For instance "0.5".')
-        return sides
-
-    def __post_init__(self) -> None:
-        """Refuse words too: they are not of grids finer than the scan."""
-        super().__post_init__()
-        _ = self.sides_mm
-
-
 Options = TypeVar("Options", bound=ScanOptions)
 
 
@@ -267,10 +238,9 @@ def from_keywords(kind: type[Options], options: Mapping[str, Any]) -> Options:
     if isinstance(save, str) and "save" in get_type_hints(kind):
         choices = get_args(get_args(get_type_hints(kind)["save"])[0])
         values["save"] = split_choices(save, choices)
-    paths = ("mask", "head", "weights", "slice_weights", "anatomy_weights", "lesion_weights", "lesion_mask")
-    for name in paths:
-        if isinstance(values.get(name), Path):
-            values[name] = str(values[name])
+    for name, value in values.items():
+        if isinstance(value, Path) and (name in ("mask", "head", "lesion_mask") or name.endswith("weights")):
+            values[name] = str(value)
     if "device" in values:
         values["device"] = str(values["device"])
     verb = re.sub("(?<=[a-z])(?=[A-Z])", "-", kind.__name__.removesuffix("Options")).lower()

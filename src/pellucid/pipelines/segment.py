@@ -12,13 +12,13 @@ from pellucid import config, runtime, weights
 from pellucid.errors import wrong
 from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
-from pellucid.models import LesionNet
+from pellucid.models import LesionNet, Synthesizer
 from pellucid.ops.head import LIKELY
 from pellucid.ops.labels import bounding_box, one_piece, tempered
 from pellucid.pipelines import prepare, space, volumes
 from pellucid.pipelines.anatomy import overlap
 from pellucid.pipelines.calibration import TISSUE_TEMPERATURE
-from pellucid.pipelines.drawing import Drawn, posteriors
+from pellucid.pipelines.drawing import Drawn, border_network, posteriors
 from pellucid.pipelines.lesions import lesion_network
 from pellucid.pipelines.options import SegmentOptions
 from pellucid.pipelines.record import Run, describe, describe_weights, read, used
@@ -50,8 +50,9 @@ def segment(source: str | Path | Volume | Any, options: SegmentOptions | None = 
     """Label the structures of a brain in a scan of any contrast.
 
     A network sees the whole head at about 2 mm and gives the probability of twenty classes in every voxel. On a grid
-    of about 1 mm these are drawn sharp by the scan's own intensities (`ops.mixture`), then read on the output grid,
-    where the likeliest class of brain is taken inside the brain mask. Volumes are sums of probabilities, which do
+    of about 1 mm the scan's own intensities say what share of each tissue is in a voxel (`ops.partial`), and a second
+    network, which sees both, draws the borders. They are read on the output grid, where the likeliest class of brain is
+    taken inside the brain mask. Volumes are sums of probabilities, which do
     not depend on the output grid.
 
     Args:
@@ -77,9 +78,10 @@ def segment(source: str | Path | Volume | Any, options: SegmentOptions | None = 
         where = runtime.device(options.device)
         network, metadata = weights.load(options.weights, where, kind="anatomy")
         run.notes["weights"] = describe_weights(options.weights, metadata)
+        finer = border_network(options.border_weights, where, run)
         finds = options.lesions == "find"
         lesions = lesion_network(options.lesion_weights, where, run) if finds else None
-    return segment_volume(volume, network, options, lesions=lesions, run=run)
+    return segment_volume(volume, network, options, lesions=lesions, finer=finer, run=run)
 
 
 def segment_volume(
@@ -88,6 +90,7 @@ def segment_volume(
     options: SegmentOptions,
     *,
     lesions: LesionNet | None = None,
+    finer: Synthesizer | None = None,
     run: Run | None = None,
 ) -> Result:
     """The work of `segment` on a volume and a network that are already in memory.
@@ -97,6 +100,7 @@ def segment_volume(
         network: An anatomy network.
         options: `frame`, `weights` and `threads` have done their work and are only recorded.
         lesions: A lesion network; without one, lesions are not looked for.
+        finer: Draws the borders of tissues; without it, the scan's intensities alone do.
         run: Clock and notebook to go on with.
 
     Returns:
@@ -112,7 +116,7 @@ def segment_volume(
         )
         scan = prepare.straight(prepare.without_loud_background(volume, options, run), run)
         with run.step("predict"):
-            found = posteriors(scan, network, options, lesions=lesions)
+            found = posteriors(scan, network, options, lesions=lesions, finer=finer)
         with run.step("label"):
             template = scan.blank(space.wanted_grid(scan.grid, options.spacing_mm))
             made = labels_on(template, found, chances="probseg" in options.save, lesion=lesions is not None)

@@ -21,9 +21,9 @@ from pellucid.pipelines import prepare, space
 from pellucid.pipelines.consistency import consistency
 from pellucid.pipelines.doubt import gap_error
 from pellucid.pipelines.noise import without_noise
-from pellucid.pipelines.options import SuperResolveOptions
 from pellucid.pipelines.record import Run, describe, describe_weights, read, used
 from pellucid.pipelines.result import Result
+from pellucid.pipelines.superres_options import SuperResolveOptions
 from pellucid.types import Image, Spacing
 
 logger = logging.getLogger(__name__)

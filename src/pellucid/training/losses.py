@@ -141,7 +141,7 @@ def synthesis_loss(answer: Synthesis, batch: SynthesisBatch) -> tuple[Tensor, di
         batch: The crops.
 
     Returns:
-        `10 L_t1w + 5 L_gradient + 0.3 L_groups + 0.1 L_scale`, and the parts, detached: mean absolute errors of the T1w
+        `10 L_t1w + 5 L_gradient + L_groups + 0.1 L_scale`, and the parts, detached: mean absolute errors of the T1w
         image (SynthSR's loss) and of its finite differences, cross-entropy of the groups, and the negative
         log-likelihood of the error under Laplace's distribution (Kendall & Gal 2017, arXiv:1703.04977, section 3.1),
         whose gradient reaches the scale alone.
@@ -157,8 +157,11 @@ def synthesis_loss(answer: Synthesis, batch: SynthesisBatch) -> tuple[Tensor, di
         "scale": ((error.detach().abs() * (-answer.log_scale).exp() + answer.log_scale) * batch.weight).sum()
         / count,
     }
-    weights = {"t1w": 10.0, "gradient": 5.0, "groups": 0.3, "scale": 0.1}
+    weights = {"t1w": 10.0, "gradient": 5.0, "groups": 1.0, "scale": 0.1}
     loss = torch.stack([weights[name] * part for name, part in parts.items()]).sum()
+    with torch.no_grad():  # what doing nothing would cost
+        sketched = (batch.shown[:, 1:2] - batch.t1w) * batch.weight
+        parts["t1w_of_sketch"] = _soft_absolute(sketched).sum() / count
     return loss, _detached(loss, parts)
 
 

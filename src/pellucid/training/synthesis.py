@@ -4,13 +4,11 @@ Run it with `pellucid train recipes/synthesize.yaml`. It resumes from the last c
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from pellucid import weights
 from pellucid.inference.predictor import autocast
@@ -56,7 +54,8 @@ def fit(config: SynthesisRecipe) -> Path:
     stream = SynthesisStream(start.learnt, config.data, anatomy, seed=config.seed, device=start.device)
     batches: list[SynthesisBatch] = []
     if start.judged:
-        others = SynthesisStream(start.judged, config.data, anatomy, seed=config.seed, device=start.device)
+        alone = replace(config.data, kept=1, steps_per_head=1)
+        others = SynthesisStream(start.judged, alone, anatomy, seed=config.seed, device=start.device)
         batches = [others.batch(FIRST_JUDGED + place) for place in range(config.judged)]
     return start.train(_Training(config, start.device, batches), stream)
 
@@ -88,7 +87,7 @@ class _Training(HeadsRun[Synthesizer]):
     def step(self, step: int, batch: SynthesisBatch) -> dict[str, float]:
         """One step of the optimizer; returns the parts of the loss."""
         with autocast(self.device, "auto"):
-            answer = self.model(seen(self.model, batch))
+            answer = self.model(batch.shown.contiguous(memory_format=torch.channels_last_3d))
         loss, parts = synthesis_loss(answer, batch)
         self.descend(step, loss)
         return dict(zip(parts, torch.stack(list(parts.values())).tolist(), strict=True))
@@ -97,21 +96,6 @@ class _Training(HeadsRun[Synthesizer]):
         """Judge the average when it is time."""
         if self.batches and step % self.config.judge_every == 0:
             self.journal.write(step, judge(self.judged, self.batches))
-
-
-def seen(network: Synthesizer, batch: SynthesisBatch) -> Float[Tensor, "b 8 x y z"]:
-    """What the network is shown of crops.
-
-    Args:
-        network: The network.
-        batch: The crops.
-
-    Returns:
-        Images and what is known of the anatomy.
-    """
-    with torch.no_grad():
-        guide = network.guide(batch.classes)
-    return torch.cat([batch.image, guide], dim=1).contiguous(memory_format=torch.channels_last_3d)
 
 
 @torch.inference_mode()
@@ -128,11 +112,10 @@ def judge(network: Synthesizer, batches: Sequence[SynthesisBatch]) -> dict[str, 
     """
     sums = torch.zeros(3)
     for batch in batches:
-        shown = seen(network, batch)
-        answer = network(shown)
+        answer = network(batch.shown)
         count = batch.weight.sum().clamp_min(1)
         known = batch.groups >= 0
-        for place, image in enumerate((answer.t1w, shown[:, 1:2])):
+        for place, image in enumerate((answer.t1w, batch.shown[:, 1:2])):
             sums[place] += ((image - batch.t1w).abs() * batch.weight).sum() / count
         sums[2] += (answer.groups.argmax(1) == batch.groups)[known].float().mean()
     t1w, sketch, groups = (sums / len(batches)).tolist()

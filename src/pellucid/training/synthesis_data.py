@@ -5,21 +5,23 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
 from pellucid.degradation import DegradationConfig
 from pellucid.errors import wrong
-from pellucid.models import AnatomyNet
+from pellucid.models import AnatomyNet, followed
+from pellucid.ops import partial
 from pellucid.ops.filters import gaussian_blur
-from pellucid.ops.mixture import sharpen
+from pellucid.ops.head import brain_box
+from pellucid.ops.mixture import LEAST_PRIOR
 from pellucid.ops.random import Dice, seeded
 from pellucid.synthesis import GeneratorConfig, Subject, load_table
 from pellucid.synthesis.aging import AgingConfig
 from pellucid.synthesis.deformation import DeformationConfig
 from pellucid.synthesis.stripping import StripConfig
-from pellucid.synthesis.structures import BRAIN, STRUCTURES, UNKNOWN
+from pellucid.synthesis.structures import BRAIN, GROUPS, UNKNOWN
 from pellucid.training.ahead import Stream
 from pellucid.training.anatomy_data import AnatomyDataConfig, AnatomyExample, AnatomyStream
 
@@ -36,18 +38,32 @@ FLAT_MM = 25.0
 """Standard deviation of the neighborhood in which white matter is made even."""
 
 
+OUTSIDE = 0.3
+"""How much a voxel outside of the brain counts: few want to see a skull, and it is most of what changes."""
+
+FIRST_CROP = 2**40
+"""Seeds of crops are this far from those of heads."""
+
+PLACES = 4096
+"""Voxels of a brain that crops are drawn around."""
+
+
 @dataclass(frozen=True)
 class SynthesisDataConfig:
     """How examples are made."""
 
     packed: str = "packed/synthesis.zip"
     """Dataset written by `pellucid pack`."""
-    crops: int = 6
-    """Crops of one head per step."""
+    crops: int = 4
+    """Crops per step."""
     crop: int = 64
     """Side of a crop in voxels."""
+    kept: int = 16
+    """Heads that are ready at a time: each crop is of one of them. A head takes longer to make than a step."""
+    steps_per_head: int = 8
+    """Steps after which the oldest of them gives way to a new one."""
     real: float = 0.5
-    """Share of steps whose head has a real T1w scan."""
+    """Share of heads that have a real T1w scan."""
     rarely: tuple[str, ...] = ()
     """Patterns of subject names that are drawn at `rarely_share` of the others' rate."""
     generator: GeneratorConfig = field(
@@ -70,25 +86,42 @@ class SynthesisDataConfig:
         if self.crops < 1 or side % 2 or not 16 <= side <= patch or not 0 <= self.real <= 1:
             need = f"crops >= 1, an even crop from 16 to {patch} (the generator's patch), real from 0 to 1"
             raise wrong("data", need=need, got=f"{self.crops}, {side} and {self.real}")
+        if min(self.kept, self.steps_per_head) < 1:
+            raise wrong(
+                "data", need="kept and steps_per_head >= 1", got=f"{self.kept} and {self.steps_per_head}"
+            )
+
+
+class Ready(NamedTuple):
+    """A head that crops are cut from; in half precision, for many are kept."""
+
+    shown: Float[Tensor, "10 x y z"]
+    """What the network sees of the corrupted image: see `Synthesizer.forward`."""
+    t1w: Float[Tensor, "1 x y z"]
+    """The T1w image; white matter is `WHITE`."""
+    weight: Float[Tensor, "1 x y z"]
+    """How much the T1w image counts: 1 in the brain, 0 where it is not known."""
+    groups: Int[Tensor, "x y z"]
+    """Group of each voxel's class; UNKNOWN where it is not known."""
+    brain: Int[Tensor, "n 3"]
+    """Some voxels of the brain; of the head, if it shows no brain."""
 
 
 class SynthesisBatch(NamedTuple):
-    """Tensors of one step: crops of one head."""
+    """Tensors of one step: crops of several heads."""
 
-    image: Float[Tensor, "b 1 x y z"]
-    """Corrupted, in its own contrast."""
-    classes: Float[Tensor, "b k x y z"]
-    """Probabilities from the anatomy network, drawn sharp by the image."""
+    shown: Float[Tensor, "b 10 x y z"]
+    """What the network sees."""
     t1w: Float[Tensor, "b 1 x y z"]
     """The T1w image; white matter is `WHITE`."""
     weight: Float[Tensor, "b 1 x y z"]
-    """1 where the T1w image is known, else 0."""
-    groups: Tensor
-    """Group of each voxel's class, (b, x, y, z); UNKNOWN where it is not known."""
+    """How much the T1w image counts: 1 in the brain, 0 where it is not known."""
+    groups: Int[Tensor, "b x y z"]
+    """Group of each voxel's class; UNKNOWN where it is not known."""
 
 
-class SynthesisStream(Stream[int, SynthesisBatch, SynthesisBatch]):
-    """Crops by step number.
+class SynthesisStream(Stream[int, Ready, SynthesisBatch]):
+    """Crops by step number, of heads that many steps share.
 
     Args:
         subjects: With labels, a T1w scan, or both.
@@ -117,71 +150,88 @@ class SynthesisStream(Stream[int, SynthesisBatch, SynthesisBatch]):
             AnatomyStream(some, heads, seed=seed, device=device, finer=2) if some else None
             for some in (self.real, painted)
         ]
-        self.groups = torch.tensor([structure.group for structure in STRUCTURES], device=device)
+        self.groups = torch.tensor(GROUPS, device=device)
         self.means = WHITE * torch.tensor(MEANS, device=device)
 
     def keys(self, step: int) -> list[int]:
-        """The step itself: its crops are of one head."""
-        return [step]
+        """The heads of a step."""
+        newest = step // self.config.steps_per_head
+        return list(range(newest, newest + self.config.kept))
 
-    def make(self, key: int) -> SynthesisBatch:
-        """The crops of a step."""
+    def make(self, key: int) -> Ready:
+        """Make a head."""
         dice = Dice(seeded(self.seed * 1_000_003 + key))
         real, painted = self.streams
         wanted = real if dice.happens(self.config.real) else painted
         stream = wanted or real or painted
         if stream is None:
             raise wrong(self.config.packed, need="label maps to learn from", got="none")
-        return self.crops(stream.example(key, 0), dice)
+        return self.ready(stream.example(key, 0), dice)
 
-    def collate(self, step: int, parts: Sequence[SynthesisBatch]) -> SynthesisBatch:
-        """The crops of a step."""
-        return parts[0]
-
-    def crops(self, example: AnatomyExample, dice: Dice) -> SynthesisBatch:
-        """Crops of one head, around voxels of its brain."""
-        image = example.image[None]
-        with torch.inference_mode():
-            coarse = self.anatomy(F.avg_pool3d(image, 2)).structures.float().softmax(1)
+    def ready(self, example: AnatomyExample, dice: Dice) -> Ready:
+        """What of a head does not depend on the crop."""
         t1w, weight = self._target(example)
-        brain = (example.rows >= BRAIN).nonzero()
-        parts: list[list[Tensor]] = [[] for _ in range(5)]
+        rows = example.rows.long()
+        index = _class_of_row(example).to(rows.device)
+        groups = torch.where(rows >= 0, self.groups[index[rows.clamp_min(0)]], UNKNOWN)
+        places = (rows >= BRAIN).nonzero()
+        if not len(places):
+            places = torch.ones_like(rows).nonzero()
+        picked = torch.tensor([dice.integer(0, len(places) - 1) for _ in range(PLACES)], device=rows.device)
+        guided = torch.cat([example.image, self._guide(example)])
+        shown = torch.cat([guided, followed(guided, (example.spacing,) * 3)])
+        return Ready(shown.half(), t1w.half(), weight.half(), groups.to(torch.int8), places[picked])
+
+    def collate(self, step: int, parts: Sequence[Ready]) -> SynthesisBatch:
+        """The crops of a step: of heads drawn anew for each."""
+        dice = Dice(seeded(self.seed * 1_000_003 + step + FIRST_CROP))
+        found: list[tuple[Tensor, ...]] = []
         for _ in range(self.config.crops):
-            box = self._box(brain, example.rows.shape, dice)
-            half = tuple(slice(s.start // 2, s.stop // 2) for s in box)
-            near = F.interpolate(coarse[(..., *half)].clone(), scale_factor=2.0, mode="trilinear")
-            spacing = (example.spacing,) * 3
-            near = sharpen(image[0][(..., *box)], near[0], groups=self.groups.tolist(), spacing=spacing)[None]
-            rows = example.rows[box].long()
-            index = _class_of_row(example).to(rows.device)
-            groups = torch.where(rows >= 0, self.groups[index[rows.clamp_min(0)]], UNKNOWN)
-            found = (
-                image[(..., *box)],
-                near,
-                t1w[(None, ..., *box)],
-                weight[(None, ..., *box)],
-                groups[None],
-            )
-            for part, values in zip(parts, found, strict=True):
-                part.append(values)
-        return SynthesisBatch(*(torch.cat(part) for part in parts))
+            head = parts[dice.integer(0, len(parts) - 1)]
+            box = self._box(head, dice)
+            maps = (head.shown, head.t1w, head.weight)
+            found.append((*(part[(..., *box)].float() for part in maps), head.groups[box].long()))
+        return SynthesisBatch(*(torch.stack(part) for part in zip(*found, strict=True)))
+
+    def _guide(self, example: AnatomyExample) -> Float[Tensor, "7 x y z"]:
+        """What the network is told of the anatomy: shares of mixed voxels around the brain, coarse beyond.
+
+        As in use (`pipelines.look`), where this is made from what the anatomy network says of the corrupted image.
+        """
+        image = example.image
+        with torch.inference_mode():
+            coarse = self.anatomy(F.avg_pool3d(image[None], 2)).structures.float().softmax(1)[0]
+        member = F.one_hot(self.groups).T.to(coarse)
+        # Sums over the classes of a group: their chance, and their sketch.
+        sums = torch.cat([member, member * self.means]) @ coarse.flatten(1)
+        fine = F.interpolate(sums.view(1, -1, *coarse.shape[1:]), scale_factor=2.0, mode="trilinear")[0]
+        chance, sketch = fine.clone().chunk(2)
+        x, y, z = (slice(2 * s.start, 2 * s.stop) for s in brain_box(coarse[BRAIN:].sum(0)))
+        box = (slice(None), x, y, z)
+        prior = chance[box].clamp_min(LEAST_PRIOR)
+        prior /= prior.sum(0)
+        change = partial.factors(image[box], prior.clone(), spacing=(example.spacing,) * 3)
+        for part in (chance, sketch):
+            part[box] *= change
+        return torch.cat([sketch.sum(0, keepdim=True), chance])
 
     def _target(self, example: AnatomyExample) -> tuple[Float[Tensor, "1 x y z"], Float[Tensor, "1 x y z"]]:
-        """The T1w image of a head, and where it is known."""
+        """The T1w image of a head, and how much it counts."""
+        inside = (example.rows >= BRAIN) | (example.rows == UNKNOWN)
         if example.t1w is not None:
-            return example.t1w, torch.ones_like(example.t1w)
+            return example.t1w, inside[None].float().clamp_min(OUTSIDE)
         index = _class_of_row(example).to(example.rows.device)
         values = self.means[index[example.rows.long().clamp_min(0)]]
-        known = (example.rows == 0) | (example.rows >= BRAIN)
-        return gaussian_blur(values[None], sigma=(0.6, 0.6, 0.6)), known[None].float()
+        weight = torch.where(example.rows == 0, OUTSIDE, (example.rows >= BRAIN).float())
+        return gaussian_blur(values[None], sigma=(0.6, 0.6, 0.6)), weight[None]
 
-    def _box(self, brain: Tensor, shape: torch.Size, dice: Dice) -> tuple[slice, slice, slice]:
-        """An even corner of a crop around a voxel of the brain."""
+    def _box(self, head: Ready, dice: Dice) -> tuple[slice, slice, slice]:
+        """A crop around a voxel of the brain."""
         side = self.config.crop
-        middle = brain[dice.integer(0, len(brain) - 1)].tolist() if len(brain) else [n // 2 for n in shape]
+        middle = head.brain[dice.integer(0, len(head.brain) - 1)].tolist()
         starts = [
-            min(max(0, m - side // 2 + dice.integer(-8, 8)), n - side) // 2 * 2
-            for m, n in zip(middle, shape, strict=True)
+            min(max(0, m - side // 2 + dice.integer(-8, 8)), n - side)
+            for m, n in zip(middle, head.groups.shape, strict=True)
         ]
         x, y, z = (slice(start, start + side) for start in starts)
         return x, y, z

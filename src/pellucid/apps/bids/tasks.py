@@ -16,6 +16,7 @@ from pellucid.errors import PellucidError
 from pellucid.io.nifti_file import undisplayed
 from pellucid.io.volume import Volume
 from pellucid.models import Synthesizer
+from pellucid.pipelines.drawing import border_network
 from pellucid.pipelines.enhance import enhance_volume
 from pellucid.pipelines.lesions import lesion_network
 from pellucid.pipelines.look import Networks
@@ -112,8 +113,9 @@ def _anatomical(unit: Unit, volume: Volume, study: Study, space: str, *, judge: 
     network = weights.shared("anatomy", device, kind="anatomy")
     run.notes["weights"] = describe_weights("anatomy")
     wanted = SegmentOptions(**common, save=("mask", "tissue", "probseg"))
+    finer = border_network(wanted.border_weights, device, run)
     lesions = lesion_network(wanted.lesion_weights, device, run)
-    labels = segment_volume(volume, network, wanted, lesions=lesions, run=run)
+    labels = segment_volume(volume, network, wanted, lesions=lesions, finer=finer, run=run)
     numbers = {"certainty": labels.record["certainty"], "intracranial_ml": labels.record["intracranial_ml"]}
     numbers |= {f"{name}_ml": value for name, value in labels.record["tissue_ml"].items()}
     numbers["lesion_ml"] = labels.record["lesion_ml"]
