@@ -5,6 +5,7 @@ a bias field, and without or with the mild corruptions of its training. Real sca
 which may be coarser than ours.
 
     python benchmarks/anatomy.py --maps head_17.nii.gz head_18.nii.gz --contrasts 8
+    python benchmarks/anatomy.py --maps head_17.nii.gz --mixture         # without the network that draws borders
     python benchmarks/anatomy.py --pairs scan.nii.gz=labels.nii.gz=fetal
     python benchmarks/anatomy.py --maps head_17.nii.gz --calibration     # are the probabilities of tissues right?
 
@@ -204,10 +205,13 @@ def main() -> None:
     parser.add_argument("--contrasts", type=int, default=8)
     parser.add_argument("--corrupted", action="store_true")
     parser.add_argument("--weights", default="anatomy")
+    parser.add_argument("--border-weights", default="t1w")
+    parser.add_argument("--mixture", action="store_true", help="borders by the scan's intensities alone")
     parser.add_argument("--calibration", action="store_true")
     parser.add_argument("--each", action="store_true", help="print every structure")
     given = parser.parse_args()
     network, _ = weights.load(given.weights, kind="anatomy")
+    finer = None if given.mixture else weights.load(given.border_weights, kind="synthesizer")[0]
     cases = [
         case for path in given.maps for case in painted(path, given.contrasts, corrupted=given.corrupted)
     ]
@@ -217,7 +221,7 @@ def main() -> None:
     save = ("probseg",) if given.calibration else ()
     print("| case | brain | CSF | GM | WM | structures, mean |\n|---|--:|--:|--:|--:|--:|")
     for name, volume, labels, table in cases:
-        result = segment_volume(volume, network, SegmentOptions(save=save))
+        result = segment_volume(volume, network, SegmentOptions(save=save), finer=finer)
         scores = compare(result.volume.data[0], labels, table)
         if result.probseg is not None:
             reliability.add(result.probseg.data, load_table(table).tissue_map(labels))

@@ -17,7 +17,8 @@ from pellucid import cli, weights
 from pellucid.errors import PellucidError
 from pellucid.io import nifti, resample
 from pellucid.io.volume import Grid, Volume
-from pellucid.models import Anatomy, LesionNet, LesionNetConfig
+from pellucid.models import Anatomy, LesionNet, LesionNetConfig, Synthesizer
+from pellucid.pipelines import drawing
 from pellucid.pipelines import segment as segmentation
 from pellucid.pipelines.options import SegmentOptions
 from pellucid.pipelines.result import Result
@@ -237,3 +238,22 @@ def test_chances_are_tempered_and_volumes_are_not(monkeypatch: pytest.MonkeyPatc
     torch.testing.assert_close(then.sum(0), first.sum(0), atol=1e-4, rtol=0)
     inside = first.amax(0) > 0.6
     assert bool((then.amax(0) <= first.amax(0) + 1e-4)[inside].all()) and not torch.equal(first, then)
+
+
+def test_the_fine_network_draws_borders_but_not_of_the_smallest_brains(monkeypatch) -> None:
+    def drawn_by(finer: Synthesizer | None) -> Result:
+        return segment_volume(ball(), Stub(), SegmentOptions(save=("mask", "tissue")), finer=finer)
+
+    plain, small = drawn_by(None), drawn_by(sketcher())
+    assert plain.record["borders"] == small.record["borders"] == "intensities"
+    assert torch.equal(plain.volume.data, small.volume.data)
+    monkeypatch.setattr(drawing, "SMALL_ML", 1.0)
+    assert drawn_by(None).record["borders"] == "intensities"
+    found = drawn_by(sketcher())
+    assert found.record["borders"] == "network"
+    # What has learnt nothing repeats the shares of mixed voxels: the same tissues but for those.
+    same = (found.tissue.data == plain.tissue.data)[plain.tissue.data > 0]
+    assert float(same.float().mean()) > 0.9
+    assert [row["name"] for row in found.table] == [row["name"] for row in plain.table]
+    for one, other in zip(found.table, plain.table, strict=True):
+        assert one["volume_ml"] == pytest.approx(other["volume_ml"], rel=0.25, abs=0.3)

@@ -21,6 +21,9 @@ from pellucid.pipelines.record import Run, describe_weights
 from pellucid.synthesis.structures import BRAIN, STRUCTURES
 from pellucid.types import Batch
 
+SMALL_ML = 450.0
+"""Brains below this size are of fetuses and newborns, whose scans the network of fine voxels never saw."""
+
 
 class Posteriors(NamedTuple):
     """What the network says of a scan, on a grid of its own."""

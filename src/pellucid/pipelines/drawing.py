@@ -1,8 +1,9 @@
 """The anatomy of a scan with borders where the scan has its edges."""
 
 from collections.abc import Iterator
-from typing import NamedTuple, cast
+from typing import Literal, NamedTuple, cast
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from pellucid.ops.head import Box
 from pellucid.ops.intensity import IntensityRange
 from pellucid.ops.mixture import LEAST_PRIOR, factors
 from pellucid.pipelines import space
-from pellucid.pipelines.anatomy import Posteriors, around_brain, coarse
+from pellucid.pipelines.anatomy import SMALL_ML, Posteriors, around_brain, coarse
 from pellucid.pipelines.lesions import spread, without
 from pellucid.pipelines.options import ScanOptions
 from pellucid.pipelines.record import Run, describe_weights
@@ -48,6 +49,8 @@ class Drawn(NamedTuple):
     """Probability of being brain or the CSF around it, as the network gave it."""
     lesion: Float[Tensor, "1 x y z"] | None = None
     """Probability of being in a lesion, whose classes are those that the network knows without a look at it."""
+    borders: Literal["intensities", "network"] = "intensities"
+    """What drew them."""
 
     def chance(self, place: int) -> Float[Tensor, "1 x y z"]:
         """Probability of a class.
@@ -232,7 +235,8 @@ def sharp(
         found: Of the scan.
         scan: In canonical orientation; 0 is air and 1 the brightest tissue.
         options: Device, precision and memory.
-        finer: A network that draws the borders; without it, the scan's intensities alone do.
+        finer: A network that draws the borders; without it, and in brains smaller than it knows (`SMALL_ML`), the
+            scan's intensities alone do.
 
     Returns:
         Probabilities in a box around the brain.
@@ -242,7 +246,8 @@ def sharp(
     fine = scan.grid if same else resample.spaced_grid(scan.grid, spacing)
     part, box = around_brain(found, fine)
     image = scan.data[box] if same else space.transfer(scan.data, scan.grid, part, order=1, average=True)
-    if finer is None:
+    size = float(found.brain.sum()) * abs(float(np.linalg.det(found.grid.affine[:3, :3]))) / 1000
+    if finer is None or size < SMALL_ML:
         return drawn(found, image, part)
     return redrawn(drawn(found, image, part, mixed=True), image, finer, options)
 
@@ -278,7 +283,7 @@ def redrawn(found: Drawn, image: Image, network: Synthesizer, options: ScanOptio
         precision=options.precision,
     )
     brain = (1 - groups[:1]).add_(found.brain).mul_(0.5)
-    return found._replace(change=groups.div_(prior), brain=brain)
+    return found._replace(change=groups.div_(prior), brain=brain, borders="network")
 
 
 class _GroupChances(nn.Module):

@@ -133,6 +133,7 @@ def segment_volume(
             )
     run.notes |= {
         "certainty": certainty,
+        "borders": found.borders,
         "working_grid": describe(found.grid),
         "output_grid": describe(made.structures.grid),
         "tissue_ml": volumes.of_tissues(table),

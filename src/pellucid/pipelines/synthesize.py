@@ -15,6 +15,7 @@ from pellucid.io.nifti_file import undisplayed
 from pellucid.io.volume import Grid, Volume
 from pellucid.models import Synthesizer
 from pellucid.pipelines import prepare, space
+from pellucid.pipelines.anatomy import SMALL_ML
 from pellucid.pipelines.calibration import SYNTHESIS, told
 from pellucid.pipelines.fusion import Made, matched
 from pellucid.pipelines.lesions import lesion_network
@@ -25,9 +26,6 @@ from pellucid.pipelines.record import Run, describe, describe_weights, read, rea
 from pellucid.pipelines.result import Result
 
 logger = logging.getLogger(__name__)
-
-SMALL_ML = 450.0
-"""Brains below this size are of fetuses and newborns, whose T1w images the network never saw."""
 
 
 def synthesize(

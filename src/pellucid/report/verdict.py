@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pellucid.pipelines.anatomy import SMALL_ML
 from pellucid.pipelines.consistency import MOST, MOST_BLOCK
 from pellucid.pipelines.segment import UNSURE
-from pellucid.pipelines.synthesize import SMALL_ML
 from pellucid.report.edge import cut_faces, outside
 from pellucid.report.standing import (
     FAR,
