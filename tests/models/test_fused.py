@@ -20,24 +20,27 @@ def parts(dims: int, *, stride: int = 1) -> tuple[nn.Module, Tensor, Tensor]:
     return convolution, batch, torch.randn_like(convolution(batch))
 
 
-def plain(convolution: nn.Module, batch: Tensor, plus: Tensor | None, rectified: bool) -> Tensor:
+def plain(
+    convolution: nn.Module, batch: Tensor, plus: Tensor | None, rectified: bool, slope: float = 0.0
+) -> Tensor:
     """What it should be."""
     made = convolution(batch) if plus is None else convolution(batch) + plus
-    return F.relu(made) if rectified else made
+    return torch.where(made > 0, made, slope * made) if rectified else made
 
 
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("slope", [0.0, 0.1])
 @pytest.mark.parametrize(("rectified", "added"), [(False, False), (True, False), (False, True), (True, True)])
 def test_it_is_a_convolution_a_sum_and_a_rectifier(
-    dims: int, stride: int, rectified: bool, added: bool
+    dims: int, stride: int, rectified: bool, added: bool, slope: float
 ) -> None:
     convolution, batch, other = parts(dims, stride=stride)
     plus = other if added else None
     before, kept = batch.clone(), other.clone()
     with torch.inference_mode():
-        made = convolved(convolution, batch, rectified=rectified, plus=plus)
-        wanted = plain(convolution, batch, plus, rectified)
+        made = convolved(convolution, batch, rectified=rectified, slope=slope, plus=plus)
+        wanted = plain(convolution, batch, plus, rectified, slope)
     torch.testing.assert_close(made, wanted, rtol=1e-5, atol=1e-5)
     assert torch.equal(batch, before) and torch.equal(other, kept), "nothing that came is changed"
 

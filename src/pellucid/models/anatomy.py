@@ -29,6 +29,8 @@ class AnatomyConfig:
     """Width at 1/2, 1/4, 1/8, ... of the resolution."""
     blocks: int = 1
     """Residual blocks per level, on the way down and on the way up."""
+    slope: float = 0.0
+    """Of the rectifiers inside of blocks, below 0: see `ResidualBlock`."""
     classes: int = 20
     """Number of classes."""
 
@@ -46,7 +48,11 @@ class AnatomyNet(nn.Module):
         super().__init__()
         self.config = config
         body = EfficientUNetConfig(
-            out_channels=config.classes + 1, channels=config.channels, blocks=config.blocks, head_kernel=1
+            out_channels=config.classes + 1,
+            channels=config.channels,
+            blocks=config.blocks,
+            slope=config.slope,
+            head_kernel=1,
         )
         self.body = EfficientUNet(body)
 

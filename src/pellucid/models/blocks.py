@@ -53,14 +53,21 @@ class ChannelNorm(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3 x 3 x 3 convolutions beside an identity: x + conv(relu(conv(relu(norm(x))))).
+    """Two 3 x 3 x 3 convolutions beside an identity: x + conv(rectify(conv(relu(norm(x))))).
 
     The last convolution starts at zero, so a new network passes its input through; this trains stably at
-    learning rates up to 1e-3.
+    learning rates up to 1e-3. With a slope of 0 most units of the first convolution die in training: what it sees is
+    never negative, so that the same small step of all its weights soon puts a unit below 0 everywhere, from where no
+    gradient brings it back (decision 0025).
+
+    Args:
+        channels: Width.
+        slope: Of the rectifier between the convolutions, below 0.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, slope: float = 0.0) -> None:
         super().__init__()
+        self.slope = slope
         self.norm = ChannelNorm(channels)
         self.conv1 = nn.Conv3d(channels, channels, 3, padding=1)
         self.conv2 = nn.Conv3d(channels, channels, 3, padding=1)
@@ -70,7 +77,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, batch: Batch) -> Batch:
         """(b, c, x, y, z) -> the same shape."""
-        inner = convolved(self.conv1, self.norm.rectified(batch), rectified=True)
+        inner = convolved(self.conv1, self.norm.rectified(batch), rectified=True, slope=self.slope)
         return convolved(self.conv2, inner, plus=batch)
 
 

@@ -16,6 +16,7 @@ def convolved(
     batch: Tensor,
     *,
     rectified: bool = False,
+    slope: float = 0.0,
     plus: Tensor | None = None,
 ) -> Tensor:
     """A convolution, plus something, rectified: `relu(conv(batch) + plus)`.
@@ -23,7 +24,8 @@ def convolved(
     Args:
         convolution: Padded with zeros or not at all.
         batch: (b, c, ...), as for the convolution.
-        rectified: Whether what is below 0 becomes 0.
+        rectified: Whether what is below 0 becomes 0, or is multiplied by the slope.
+        slope: Below 0.
         plus: What is added, of the answer's shape and precision; stays as it is.
 
     Returns:
@@ -34,14 +36,15 @@ def convolved(
     if not (fits and _can_fuse(batch, kind)):
         made: Tensor = convolution(batch)
         made = made if plus is None else made.add_(plus)
-        return F.relu(made, inplace=True) if rectified else made
+        return F.leaky_relu(made, slope, inplace=True) if rectified else made
     weight = convolution.weight.to(kind)
     bias = None if convolution.bias is None else convolution.bias.to(kind)
     how = (convolution.padding, convolution.stride, convolution.dilation, convolution.groups)
     fused = torch.ops.mkldnn._convolution_pointwise
     image = batch.to(kind)
     if plus is None:
-        return fused(image, weight, bias, *how, "relu", [], "")
+        kinds: tuple[str, list[float]] = ("leaky_relu", [slope]) if slope else ("relu", [])
+        return fused(image, weight, bias, *how, *kinds, "")
     return fused.binary(image, plus, weight, bias, *how, "add", 1.0, None, [], None)
 
 

@@ -29,6 +29,8 @@ class LesionNetConfig:
     """Width at 1/2, 1/4, 1/8 of the resolution: where lesions lie is known from the anatomy."""
     blocks: int = 1
     """Residual blocks per level, on the way down and on the way up."""
+    slope: float = 0.0
+    """Of the rectifiers inside of blocks, below 0: see `ResidualBlock`."""
 
     @property
     def in_channels(self) -> int:
@@ -55,7 +57,11 @@ class LesionNet(nn.Module):
         self.register_buffer("member", member, persistent=False)
         self.body = EfficientUNet(
             EfficientUNetConfig(
-                in_channels=config.in_channels, channels=config.channels, blocks=config.blocks, zero_init=True
+                in_channels=config.in_channels,
+                channels=config.channels,
+                blocks=config.blocks,
+                slope=config.slope,
+                zero_init=True,
             )
         )
 

@@ -34,6 +34,8 @@ class RestorerConfig:
     """Width at 1/2, 1/4, 1/8, 1/16 of the resolution: motion repeats edges far away."""
     blocks: int = 1
     """Residual blocks per level, on the way down and on the way up."""
+    slope: float = 0.0
+    """Of the rectifiers inside of blocks, below 0: see `ResidualBlock`."""
 
     @property
     def in_channels(self) -> int:
@@ -58,7 +60,11 @@ class Restorer(nn.Module):
         super().__init__()
         self.config = config
         body = EfficientUNetConfig(
-            out_channels=2, channels=config.channels, blocks=config.blocks, zero_init=True
+            out_channels=2,
+            channels=config.channels,
+            blocks=config.blocks,
+            slope=config.slope,
+            zero_init=True,
         )
         self.body = EfficientUNet(body)
 

@@ -46,6 +46,8 @@ class SynthesizerConfig:
     """Width at 1/2, 1/4, 1/8 of the resolution: what is far away is known from the probabilities."""
     blocks: int = 1
     """Residual blocks per level, on the way down and on the way up."""
+    slope: float = 0.0
+    """Of the rectifiers inside of blocks, below 0: see `ResidualBlock`."""
     classes: tuple[int, ...] = CLASS_GROUPS
     """Group of each class whose probability is given, in the order of `synthesis.structures.STRUCTURES`."""
 
@@ -82,6 +84,7 @@ class Synthesizer(nn.Module):
             out_channels=2 + GROUPS,
             channels=config.channels,
             blocks=config.blocks,
+            slope=config.slope,
             changes=1,
             zero_init=True,
         )

@@ -47,6 +47,8 @@ class EfficientUNetConfig:
     """Start with an output of zero: for a network that predicts a residual."""
     head_kernel: int = 3
     """Side of the last convolution: 1 for many output channels, where 3 would cost more than the body."""
+    slope: float = 0.0
+    """Of the rectifiers inside of blocks, below 0: see `ResidualBlock`."""
     experts: int = 0
     """Linear filters of the first input channel that the network mixes into the first output channel."""
 
@@ -69,10 +71,10 @@ class EfficientUNet(nn.Module):
         widths = config.channels
         self.register_buffer("gains", _gains(config), persistent=False)
         self.stem = nn.Conv3d(8 * config.in_channels, widths[0], 3, padding=1)
-        self.down = nn.ModuleList(_stack(w, config.blocks) for w in widths)
+        self.down = nn.ModuleList(_stack(w, config) for w in widths)
         self.shrink = nn.ModuleList(nn.Conv3d(a, b, 2, stride=2) for a, b in pairwise(widths))
         self.grow = nn.ModuleList(nn.Conv3d(b, a, 1) for a, b in pairwise(widths))
-        self.up = nn.ModuleList(_stack(w, config.blocks) for w in widths[:-1])
+        self.up = nn.ModuleList(_stack(w, config) for w in widths[:-1])
         side = config.head_kernel
         self.head = nn.Conv3d(widths[0], 8 * config.out_channels, side, padding=side // 2)
         ends = [self.head] if config.zero_init else []
@@ -169,5 +171,5 @@ def _gains(config: EfficientUNetConfig) -> Float[Tensor, "1 c8 1 1 1"]:
     return gains.view(1, -1, 1, 1, 1)
 
 
-def _stack(width: int, count: int) -> nn.Sequential:
-    return nn.Sequential(*(ResidualBlock(width) for _ in range(count)))
+def _stack(width: int, config: EfficientUNetConfig) -> nn.Sequential:
+    return nn.Sequential(*(ResidualBlock(width, config.slope) for _ in range(config.blocks)))
