@@ -9,8 +9,8 @@ which may be coarser than ours.
     python benchmarks/anatomy.py --pairs scan.nii.gz=labels.nii.gz=fetal
     python benchmarks/anatomy.py --maps head_17.nii.gz --calibration     # are the probabilities of tissues right?
 
-`--calibration` also says by which temperature they would be: `pellucid.pipelines.calibration.TISSUE_TEMPERATURE` holds
-the one in use, which is to be found on heads that neither training nor the judging of it has seen.
+`--calibration` also says by which temperature they would be: `pellucid.pipelines.calibration` holds those in use,
+which are to be found on heads that neither training nor the judging of it has seen.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from pellucid.io import nifti, resample
 from pellucid.io.volume import Volume
 from pellucid.ops.labels import bounding_box
 from pellucid.ops.random import seeded
-from pellucid.pipelines.calibration import TISSUE_TEMPERATURE
+from pellucid.pipelines.calibration import BORDER_TEMPERATURE, TISSUE_TEMPERATURE
 from pellucid.pipelines.options import SegmentOptions
 from pellucid.pipelines.segment import segment_volume
 from pellucid.synthesis import TISSUES, GeneratorConfig, Subject, build, draw, load_table
@@ -138,7 +138,8 @@ class Reliability:
     EVERY = 20
     """Of so many voxels one is kept to find the temperature by."""
 
-    def __init__(self) -> None:
+    def __init__(self, temperature: float) -> None:
+        self.temperature = temperature
         self.counts, self.said, self.right = (torch.zeros(10, dtype=torch.float64) for _ in range(3))
         self.kept: list[Tensor] = []
         self.truths: list[Tensor] = []
@@ -174,7 +175,7 @@ class Reliability:
             logits = values / (step / 100)
             losses[step / 100] = float(torch.nn.functional.cross_entropy(logits, truth))
         best = min(losses, key=losses.__getitem__)
-        used = TISSUE_TEMPERATURE
+        used = self.temperature
         errors = (expected_error((values / one).softmax(1), truth) for one in (1 / used, 1.0, best))
         print(
             "calibration error at temperature 1, at the one in use, and at the best:",
@@ -217,7 +218,7 @@ def main() -> None:
     ]
     cases += [pair(text) for text in given.pairs]
     everything: dict[str, list[float]] = {}
-    reliability = Reliability()
+    reliability = Reliability(TISSUE_TEMPERATURE if given.mixture else BORDER_TEMPERATURE)
     save = ("probseg",) if given.calibration else ()
     print("| case | brain | CSF | GM | WM | structures, mean |\n|---|--:|--:|--:|--:|--:|")
     for name, volume, labels, table in cases:

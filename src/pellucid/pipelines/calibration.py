@@ -47,7 +47,11 @@ on finer grids (`ops.doubt.inferred_error`)."""
 TISSUE_TEMPERATURE = 1.7
 """By which the logarithms of the probabilities of CSF, gray and white matter are divided in `segment --save probseg`,
 so that what is said to be likely is true as often (Guo et al. 2017, ICML, arXiv:1706.04599). Found by
-`benchmarks/anatomy.py --calibration` for the bundled weights `anatomy`. Volumes are made without it."""
+`benchmarks/anatomy.py --calibration --mixture` for the bundled weights `anatomy`, where the scan's intensities alone
+draw borders. Volumes are made without it."""
+
+BORDER_TEMPERATURE = 1.0
+"""The same where the network draws them, found without `--mixture` for the bundled weights `t1w`."""
 
 
 def told(calibration: Calibration) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from pellucid.ops.head import LIKELY
 from pellucid.ops.labels import bounding_box, one_piece, tempered
 from pellucid.pipelines import prepare, space, volumes
 from pellucid.pipelines.anatomy import overlap
-from pellucid.pipelines.calibration import TISSUE_TEMPERATURE
+from pellucid.pipelines.calibration import BORDER_TEMPERATURE, TISSUE_TEMPERATURE
 from pellucid.pipelines.drawing import Drawn, border_network, posteriors
 from pellucid.pipelines.lesions import lesion_network
 from pellucid.pipelines.options import SegmentOptions
@@ -225,7 +225,7 @@ def _tissues(found: Drawn, grid: Grid) -> Float[Tensor, "3 i j k"]:
     sums = torch.zeros(3, *found.grid.shape)
     for place, structure in enumerate(STRUCTURES[BRAIN:], start=BRAIN):
         sums[structure.tissue - 1] += found.chance(place)[0]
-    sums = tempered(sums, TISSUE_TEMPERATURE)
+    sums = tempered(sums, BORDER_TEMPERATURE if found.borders == "network" else TISSUE_TEMPERATURE)
     part, box = _around(found, grid)
     out = torch.zeros(3, *grid.shape)
     out[box] = space.transfer(sums, found.grid, part, order=1, average=True)
