@@ -27,6 +27,8 @@ from pellucid.types import Batch, Image
 
 FIRST_TISSUE = 2
 """Group from which on there are no fluid and no air."""
+AT_ONCE = 1_500_000
+"""Voxels that the network of borders is shown in one piece: more take memory and gain no time."""
 LEAST_LESION = 1e-6
 """The network is never so sure that there is no lesion, or nothing else."""
 
@@ -273,15 +275,11 @@ def redrawn(found: Drawn, image: Image, network: Synthesizer, options: ScanOptio
     shown[:1], shown[1] = healed(found, image), sketch
     torch.mul(prior, found.change, out=shown[2 : 2 + len(prior)])
     shown[2 + len(prior) :] = followed(shown[: 2 + len(prior)], found.grid.spacing)
-    most, tile = fitting(found.grid.shape, voxel_bytes=VOXEL_BYTES, memory=options.memory_bytes)
-    groups = predict(
-        _GroupChances(network).eval(),
-        shown,
-        tile=tile,
-        max_voxels=most,
-        device=runtime.device(options.device),
-        precision=options.precision,
+    most, tile = fitting(
+        found.grid.shape, voxel_bytes=VOXEL_BYTES, memory=options.memory_bytes, default=AT_ONCE
     )
+    asked, where = _GroupChances(network).eval(), runtime.device(options.device)
+    groups = predict(asked, shown, tile=tile, max_voxels=most, device=where, precision=options.precision)
     brain = (1 - groups[:1]).add_(found.brain).mul_(0.5)
     return found._replace(change=groups.div_(prior), brain=brain, borders="network")
 
@@ -294,5 +292,4 @@ class _GroupChances(nn.Module):
         self.network = network
 
     def forward(self, batch: Batch) -> Float[Tensor, "b g x y z"]:
-        groups: Tensor = self.network(batch).groups.float().softmax(1)
-        return groups
+        return cast(Tensor, self.network(batch).groups.float().softmax(1))
