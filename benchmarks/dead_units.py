@@ -29,7 +29,6 @@ def shown(network: nn.Module, scan: Path) -> Tensor:
     """What the network is shown of the scan in use; of networks of 1 mm, a crop in its middle."""
     volume = nifti.load(scan)
     canonical = resample.to_canonical(volume)
-    anatomy: Any = weights.shared("anatomy", torch.device("cpu"), kind="anatomy")
     options = SynthesizeOptions()
     if isinstance(network, AnatomyNet):
         kept: list[Tensor] = []
@@ -37,6 +36,7 @@ def shown(network: nn.Module, scan: Path) -> Tensor:
         coarse(canonical.with_data(space.levels_of(volume).scale(canonical.data)), network, options)
         hook.remove()
         return kept[0].float()
+    anatomy: Any = weights.shared("anatomy", torch.device("cpu"), kind="anatomy")
     synthesizer: Any = weights.shared("t1w", torch.device("cpu"), kind="synthesizer")
     grid = resample.canonical_grid(space.wanted_grid(volume.grid, options.spacing_mm))
     seen = look(volume, Networks(anatomy, synthesizer), options, grid).seen

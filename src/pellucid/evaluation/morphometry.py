@@ -3,7 +3,7 @@
 import importlib
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,11 +17,11 @@ from pellucid.errors import wrong
 from pellucid.evaluation.methods import shell
 from pellucid.evaluation.robustness import truth_mask
 from pellucid.io.volume import Volume
+from pellucid.models import Synthesizer
 from pellucid.ops.intensity import robust_range
 from pellucid.ops.labels import are_labels, fill_holes
-from pellucid.pipelines.drawing import border_network, posteriors
+from pellucid.pipelines.drawing import posteriors
 from pellucid.pipelines.options import EnhanceOptions
-from pellucid.pipelines.record import Run
 from pellucid.pipelines.segment import labels_on
 from pellucid.synthesis.tables import TISSUES, load_table
 
@@ -167,5 +167,5 @@ def _ours(volume: Volume, options: EnhanceOptions) -> Volume:
     """Tissue of our anatomy network, on the scan's grid."""
     where = runtime.device(options.device)
     network = weights.shared(options.anatomy_weights, where, kind="anatomy")
-    finer = border_network(options.border_weights, where, Run("segment"))
+    finer = cast(Synthesizer, weights.shared(options.border_weights, where, kind="synthesizer"))
     return labels_on(volume, posteriors(volume, network, options, finer=finer)).tissue

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pellucid import runtime, weights
+from pellucid import runtime
 from pellucid.inference.predictor import VOXEL_BYTES, fitting, predict
 from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
@@ -21,7 +21,7 @@ from pellucid.pipelines import space
 from pellucid.pipelines.anatomy import SMALL_ML, Posteriors, around_brain, coarse
 from pellucid.pipelines.lesions import spread, without
 from pellucid.pipelines.options import ScanOptions
-from pellucid.pipelines.record import Run, describe_weights
+from pellucid.pipelines.record import Run, noted_network
 from pellucid.synthesis.structures import GROUPS
 from pellucid.types import Batch, Image
 
@@ -80,9 +80,7 @@ def border_network(name: str, where: torch.device, run: Run) -> Synthesizer:
     Raises:
         PellucidError: If there are no such weights, or they are another network's.
     """
-    network = weights.shared(name, where, kind="synthesizer")
-    run.notes["border_weights"] = describe_weights(name)
-    return cast(Synthesizer, network)
+    return cast(Synthesizer, noted_network(name, where, run, kind="synthesizer", note="border_weights"))
 
 
 def posteriors(

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pellucid import runtime, weights
+from pellucid import runtime
 from pellucid.errors import wrong
 from pellucid.inference.predictor import predict
 from pellucid.io import resample
@@ -19,7 +19,7 @@ from pellucid.ops.filters import gaussian_blur
 from pellucid.ops.head import LIKELY, brain_box
 from pellucid.ops.mixture import expected
 from pellucid.pipelines.options import ScanOptions
-from pellucid.pipelines.record import Run, describe_weights
+from pellucid.pipelines.record import Run, noted_network
 from pellucid.synthesis.structures import BRAIN
 from pellucid.types import Batch, Image, Spacing
 
@@ -59,9 +59,7 @@ def lesion_network(name: str, where: torch.device, run: Run) -> LesionNet:
     Raises:
         PellucidError: If there are no such weights, or they are another network's.
     """
-    network = weights.shared(name, where, kind="lesions")
-    run.notes["lesion_weights"] = describe_weights(name)
-    return cast(LesionNet, network)
+    return cast(LesionNet, noted_network(name, where, run, kind="lesions", note="lesion_weights"))
 
 
 def masked(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from pellucid import runtime, weights
 from pellucid.inference.predictor import precision_of
@@ -198,6 +199,27 @@ def describe_weights(name: str, metadata: dict[str, Any] | None = None) -> dict[
     path = weights.path(name)
     known = {} if metadata is None else {"metadata": metadata}
     return {"name": name, "file": path.name, "sha256": weights.file_digest(path), **known}
+
+
+def noted_network(name: str, where: torch.device, run: Run, *, kind: str, note: str) -> nn.Module:
+    """Load a network that helps another one, and say so in the record.
+
+    Args:
+        name: Of bundled weights, or the path of a file.
+        where: Device.
+        run: Whose notes say which weights were used.
+        kind: Which network it must be.
+        note: Under which name.
+
+    Returns:
+        The network, shared by all who ask for it.
+
+    Raises:
+        PellucidError: If there are no such weights, or they are another network's.
+    """
+    network = weights.shared(name, where, kind=kind)
+    run.notes[note] = describe_weights(name)
+    return network
 
 
 def used(options: ScanOptions) -> dict[str, Any]:
