@@ -7,13 +7,14 @@ from anatomy_stub import Stub, sketcher
 from test_segment import ball
 
 from pellucid.inference import predictor
-from pellucid.io.volume import Grid
+from pellucid.io.volume import Grid, Volume
 from pellucid.models import Synthesizer, followed
 from pellucid.ops import partial
 from pellucid.ops.mixture import LEAST_PRIOR, sharpen
-from pellucid.pipelines import drawing, space
+from pellucid.pipelines import borders, space
 from pellucid.pipelines.anatomy import Posteriors, around_brain
-from pellucid.pipelines.drawing import GROUPS, drawn, redrawn
+from pellucid.pipelines.borders import GROUPS, redrawn
+from pellucid.pipelines.drawing import drawn
 from pellucid.pipelines.look import Networks, seen_as
 from pellucid.pipelines.options import ScanOptions, SynthesizeOptions
 from pellucid.pipelines.synthesize import synthesize_volumes
@@ -80,7 +81,7 @@ def test_borders_are_those_of_the_network(known, memory, monkeypatch) -> None:
     image = torch.rand(1, *fine.shape, generator=torch.Generator().manual_seed(7))
     before = drawn(known, image, fine, mixed=True)
     shares = torch.stack([before.chance(place)[0] for place in range(len(GROUPS))])
-    monkeypatch.setattr(drawing, "VOXEL_BYTES", 4000)  # so that a GB makes tiles
+    monkeypatch.setattr(borders, "VOXEL_BYTES", 4000)  # so that a GB makes tiles
     found = redrawn(before, image, sketcher(), ScanOptions(memory=memory))
     chances = torch.stack([found.chance(place)[0] for place in range(len(GROUPS))])
     torch.testing.assert_close(chances.sum(0), torch.ones(fine.shape), atol=1e-4, rtol=0)
@@ -125,3 +126,23 @@ def test_little_memory_changes_the_image_by_less_than_a_thousandth(monkeypatch: 
     assert seen[0] == (64, 64, 64) and len(seen) == 1 + 8 and set(seen[1:]) == {(48, 48, 48)}
     free, bound = (run.volume.data for run in runs)
     assert float((free - bound).abs().max()) < 0.001 * 255
+
+
+@pytest.mark.parametrize(
+    ("sides", "network", "drawn_mm"),
+    [
+        ((0.5, 0.5, 3.0), True, 1.0),
+        ((0.5, 0.5, 3.0), False, 0.8),
+        ((0.75, 0.75, 0.75), True, 0.75),
+        ((1.2, 1.2, 4.0), True, 1.2),
+    ],
+)
+def test_the_fine_network_sees_no_voxels_finer_than_it_learnt(known, sides, network, drawn_mm, monkeypatch):
+    monkeypatch.setattr(borders, "SMALL_ML", 0.001)
+    affine = np.diag([*sides, 1.0])
+    affine[:3, 3] = (6.0, 9.0, 8.0)
+    shape = tuple(round(24 / side) for side in sides)
+    scan = Volume(torch.rand(1, *shape, generator=torch.Generator().manual_seed(8)), Grid(shape, affine))
+    found = borders.sharp(known, scan, ScanOptions(), finer=sketcher() if network else None)
+    assert found.grid.spacing == pytest.approx((drawn_mm,) * 3)
+    assert found.borders == ("network" if network else "intensities")

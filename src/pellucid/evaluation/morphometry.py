@@ -20,7 +20,7 @@ from pellucid.io.volume import Volume
 from pellucid.models import Synthesizer
 from pellucid.ops.intensity import robust_range
 from pellucid.ops.labels import are_labels, fill_holes
-from pellucid.pipelines.drawing import posteriors
+from pellucid.pipelines.borders import posteriors
 from pellucid.pipelines.options import EnhanceOptions
 from pellucid.pipelines.segment import labels_on
 from pellucid.synthesis.tables import TISSUES, load_table

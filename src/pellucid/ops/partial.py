@@ -24,7 +24,9 @@ MIXED = 2.0
 """How common mixed voxels are where both groups are likely: of 2 and 8, the one that made better T1w images of the T2w
 and the FLAIR of a training patient. Of the T1w itself 8 was better."""
 SLAB = 8
-"""Planes that are worked on at once: there are four times as many kinds of voxels as groups."""
+"""Planes that means and variances are worked out for at once."""
+AT_ONCE = 2**13
+"""Voxels that are shared out at once: four times as many kinds of them as groups stay in caches."""
 LEAST_MIXED = 1e-8
 """Smallest probability of a mixed voxel."""
 
@@ -114,34 +116,44 @@ def _shares(
 ) -> Float[Tensor, "g r y z"]:
     """Share of each group in some planes across x; without what is mixed, the sum of all is below 1."""
     size, groups = images.shape[1:], len(prior)
+    mixing = _mixing(groups).to(prior)
     looks = [
-        [(spread(m, size, planes), spread(v, size, planes)) for m, v in zip(means, variances, strict=True)]
-        for means, variances in zip(fit.means, fit.variances, strict=True)
+        [torch.stack([spread(field, size, planes) for field in fields]).flatten(1) for fields in channel]
+        for channel in zip(fit.means, fit.variances, strict=True)
     ]
+    shown, chances = images[:, planes].flatten(1), prior[:, planes].flatten(1)
+    counts = None if weights is None else weights[:, planes].flatten(1)
+    out = torch.empty_like(prior[:, planes])
+    found = out.flatten(1)
+    for start in range(0, shown.shape[1], AT_ONCE):
+        part = (slice(None), slice(start, start + AT_ONCE))
+        logs = _log_prior(chances[part])
+        for channel, (means, variances) in enumerate(looks):
+            variance = mixing @ variances[part]
+            odd = (shown[channel, part[1]] - mixing @ means[part]).square_().div_(variance)
+            odd.add_(variance.log_())
+            logs.sub_(odd if counts is None else odd.mul_(counts[channel, part[1]]), alpha=0.5)
+        kinds = logs.softmax(0)
+        found[part] = mixing.T @ kinds if mixed else kinds[:groups]
+    return out
 
-    def log_likelihood(first: int, second: int, share: float) -> Tensor:
-        total = torch.zeros_like(prior[0, planes])
-        for channel, look in enumerate(looks):
-            (mean, variance), (other, its) = look[first], look[second]
-            if first != second:
-                mean, variance = torch.lerp(other, mean, share), torch.lerp(its, variance, share)
-            odd = (images[channel, planes] - mean).square_().div_(variance).add_(variance.log()).mul_(-0.5)
-            total += odd if weights is None else odd.mul_(weights[channel, planes])
-        return total
 
-    logs = [prior[group, planes].log() + log_likelihood(group, group, 1.0) for group in range(groups)]
-    pairs = [pair for pair in PAIRS if max(pair) < groups]
-    for first, second in pairs:
-        both = prior[first, planes] * prior[second, planes] * (MIXED / len(PROPORTIONS))
-        both = both.clamp_min_(LEAST_MIXED).log_()
-        logs += [both + log_likelihood(first, second, share) for share in PROPORTIONS]
-    chances = torch.stack(logs).softmax(0)
-    shares = chances[:groups].clone()
-    if mixed:
-        rest = iter(chances[groups:])
-        for first, second in pairs:
-            for share in PROPORTIONS:
-                chance = next(rest)
-                shares[first].add_(chance, alpha=share)
-                shares[second].add_(chance, alpha=1 - share)
-    return shares
+def _pairs(groups: int) -> list[tuple[int, int]]:
+    """Groups that meet, of so many."""
+    return [pair for pair in PAIRS if max(pair) < groups]
+
+
+def _mixing(groups: int) -> Float[Tensor, "k g"]:
+    """Of which shares of groups each kind of voxel is made: the groups themselves, then what is mixed."""
+    rows = list(torch.eye(groups))
+    for first, second in _pairs(groups):
+        for share in PROPORTIONS:
+            rows.append(share * rows[first] + (1 - share) * rows[second])
+    return torch.stack(rows)
+
+
+def _log_prior(chance: Float[Tensor, "g n"]) -> Float[Tensor, "k n"]:
+    """How likely each kind of voxel is before the scans are asked, up to a constant."""
+    mixed = [chance[first] * chance[second] for first, second in _pairs(len(chance))]
+    each = [both.mul_(MIXED / len(PROPORTIONS)).clamp_min_(LEAST_MIXED).log_() for both in mixed]
+    return torch.stack([*chance.log(), *(both for both in each for _ in PROPORTIONS)])

@@ -1,34 +1,25 @@
 """The anatomy of a scan with borders where the scan has its edges."""
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple, cast
+from typing import Literal, NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from pellucid import runtime
-from pellucid.inference.predictor import VOXEL_BYTES, fitting, predict
-from pellucid.io import resample
-from pellucid.io.volume import Grid, Volume
-from pellucid.models import LesionNet, Synthesizer, followed
+from pellucid.io.volume import Grid
 from pellucid.ops import partial
 from pellucid.ops.head import Box
-from pellucid.ops.intensity import IntensityRange
 from pellucid.ops.mixture import LEAST_PRIOR, factors
 from pellucid.pipelines import space
-from pellucid.pipelines.anatomy import SMALL_ML, Posteriors, around_brain, coarse
+from pellucid.pipelines.anatomy import Posteriors
 from pellucid.pipelines.lesions import spread, without
-from pellucid.pipelines.options import ScanOptions
-from pellucid.pipelines.record import Run, noted_network
 from pellucid.synthesis.structures import GROUPS
-from pellucid.types import Batch, Image
+from pellucid.types import Image
 
 FIRST_TISSUE = 2
 """Group from which on there are no fluid and no air."""
-AT_ONCE = 1_500_000
-"""Voxels that the network of borders is shown in one piece: more take memory and gain no time."""
 LEAST_LESION = 1e-6
 """The network is never so sure that there is no lesion, or nothing else."""
 
@@ -63,54 +54,7 @@ class Drawn(NamedTuple):
         Returns:
             A new tensor, on `grid`.
         """
-        return _prior(self.coarse, place, self.grid).mul_(self.change[GROUPS[place]])
-
-
-def border_network(name: str, where: torch.device, run: Run) -> Synthesizer:
-    """Load the network that draws borders, and say so in the record.
-
-    Args:
-        name: Of bundled weights, or the path of a file.
-        where: Device.
-        run: Whose notes say which weights were used.
-
-    Returns:
-        The network.
-
-    Raises:
-        PellucidError: If there are no such weights, or they are another network's.
-    """
-    return cast(Synthesizer, noted_network(name, where, run, kind="synthesizer", note="border_weights"))
-
-
-def posteriors(
-    volume: Volume,
-    network: nn.Module,
-    options: ScanOptions,
-    *,
-    levels: IntensityRange | None = None,
-    lesions: LesionNet | None = None,
-    finer: Synthesizer | None = None,
-) -> Drawn:
-    """Ask an anatomy network about a scan.
-
-    Args:
-        volume: The scan in its stored orientation, one channel.
-        network: An anatomy network.
-        options: Device and precision.
-        levels: Values of the scan that become 0 and 1, if they are known.
-        lesions: A network that finds them, if they are wanted.
-        finer: A network that draws the borders; without it, the scan's intensities alone do.
-
-    Returns:
-        Probabilities in a box around the brain, in voxels of about 1 mm.
-
-    Raises:
-        PellucidError: If the scan has several channels or is constant.
-    """
-    scan = resample.to_canonical(volume)
-    scan = scan.with_data((levels or space.levels_of(volume)).scale(scan.data))
-    return sharp(coarse(scan, network, options, lesions=lesions), scan, options, finer=finer)
+        return prior_of(self.coarse, place, self.grid).mul_(self.change[GROUPS[place]])
 
 
 def drawn(
@@ -202,13 +146,22 @@ def _grouped(found: Posteriors, grid: Grid) -> tuple[Float[Tensor, "g x y z"], F
     """Chance of each group on a finer grid before the scan is asked, and the sum that they were divided by."""
     grouped = torch.zeros(max(GROUPS) + 1, *grid.shape)
     for place, group in enumerate(GROUPS):
-        grouped[group] += _prior(found, place, grid)[0]
+        grouped[group] += prior_of(found, place, grid)[0]
     total = grouped.sum(0)
     return grouped.div_(total), total
 
 
-def _prior(found: Posteriors, place: int, grid: Grid) -> Float[Tensor, "1 x y z"]:
-    """Chance of a class on a finer grid before the scan is asked, up to the sum over all."""
+def prior_of(found: Posteriors, place: int, grid: Grid) -> Float[Tensor, "1 x y z"]:
+    """Chance of a class on a finer grid before the scan is asked, up to the sum over all.
+
+    Args:
+        found: What the network says.
+        place: Of the class, in `STRUCTURES`.
+        grid: A finer one, with parallel axes.
+
+    Returns:
+        A new tensor, on the grid.
+    """
     return space.transfer(found.classes[place : place + 1], found.grid, grid, order=1).clamp_min(LEAST_PRIOR)
 
 
@@ -224,70 +177,3 @@ def _around(found: Posteriors, grid: Grid) -> Posteriors:
     classes, right, brain = (part[box.slices].clone() for part in (found.classes, found.right, found.brain))
     lesion = None if found.lesion is None else found.lesion[box.slices].clone()
     return Posteriors(classes, right, space.crop_grid(found.grid, box), brain, lesion)
-
-
-def sharp(
-    found: Posteriors, scan: Volume, options: ScanOptions, *, finer: Synthesizer | None = None
-) -> Drawn:
-    """What the network says around the brain, on a grid of about 1 mm, with borders where the scan has its edges.
-
-    Args:
-        found: Of the scan.
-        scan: In canonical orientation; 0 is air and 1 the brightest tissue.
-        options: Device, precision and memory.
-        finer: A network that draws the borders; without it, and in brains smaller than it knows (`SMALL_ML`), the
-            scan's intensities alone do.
-
-    Returns:
-        Probabilities in a box around the brain.
-    """
-    spacing = space.working_spacing(scan.grid.spacing)
-    same = space.same_spacing(spacing, scan.grid.spacing)
-    fine = scan.grid if same else resample.spaced_grid(scan.grid, spacing)
-    part, box = around_brain(found, fine)
-    image = scan.data[box] if same else space.transfer(scan.data, scan.grid, part, order=1, average=True)
-    size = float(found.brain.sum()) * abs(float(np.linalg.det(found.grid.affine[:3, :3]))) / 1000
-    if finer is None or size < SMALL_ML:
-        return drawn(found, image, part)
-    return redrawn(drawn(found, image, part, mixed=True), image, finer, options)
-
-
-def redrawn(found: Drawn, image: Image, network: Synthesizer, options: ScanOptions) -> Drawn:
-    """Probabilities whose borders are drawn by a network that sees the scan in fine voxels.
-
-    Args:
-        found: Of the scan, mixed voxels shared out.
-        image: The scan, on the grid of `found`; 0 is air and 1 the brightest tissue.
-        network: Knows what a group of classes looks like beside its neighbors.
-        options: Device, precision and memory.
-
-    Returns:
-        The same classes inside of each group, and a brain that both networks see.
-    """
-    shown = torch.empty(network.config.in_channels, *found.grid.shape)
-    prior, sketch = torch.zeros(max(GROUPS) + 1, *found.grid.shape), torch.zeros(found.grid.shape)
-    for place, (group, mean) in enumerate(zip(GROUPS, network.means.tolist(), strict=True)):
-        chance = _prior(found.coarse, place, found.grid)[0]
-        prior[group] += chance
-        sketch.addcmul_(chance, found.change[group], value=mean)
-    shown[:1], shown[1] = healed(found, image), sketch
-    torch.mul(prior, found.change, out=shown[2 : 2 + len(prior)])
-    shown[2 + len(prior) :] = followed(shown[: 2 + len(prior)], found.grid.spacing)
-    most, tile = fitting(
-        found.grid.shape, voxel_bytes=VOXEL_BYTES, memory=options.memory_bytes, default=AT_ONCE
-    )
-    asked, where = _GroupChances(network).eval(), runtime.device(options.device)
-    groups = predict(asked, shown, tile=tile, max_voxels=most, device=where, precision=options.precision)
-    brain = (1 - groups[:1]).add_(found.brain).mul_(0.5)
-    return found._replace(change=groups.div_(prior), brain=brain, borders="network")
-
-
-class _GroupChances(nn.Module):
-    """What the synthesizer says of groups alone, as probabilities."""
-
-    def __init__(self, network: Synthesizer) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, batch: Batch) -> Float[Tensor, "b g x y z"]:
-        return cast(Tensor, self.network(batch).groups.float().softmax(1))

@@ -18,8 +18,8 @@ from pellucid.models import Restorer, TwoStage
 from pellucid.ops.intensity import IntensityRange
 from pellucid.pipelines import prepare, space
 from pellucid.pipelines.anatomy import Asked
+from pellucid.pipelines.borders import border_network, sharp
 from pellucid.pipelines.doubt import check_inferred
-from pellucid.pipelines.drawing import border_network, sharp
 from pellucid.pipelines.filling import healed_output
 from pellucid.pipelines.judged import judged
 from pellucid.pipelines.motion import without_motion

@@ -17,8 +17,9 @@ from pellucid.ops.head import LIKELY
 from pellucid.ops.labels import bounding_box, one_piece, tempered
 from pellucid.pipelines import prepare, space, volumes
 from pellucid.pipelines.anatomy import overlap
+from pellucid.pipelines.borders import border_network, posteriors
 from pellucid.pipelines.calibration import BORDER_TEMPERATURE, TISSUE_TEMPERATURE
-from pellucid.pipelines.drawing import Drawn, border_network, posteriors
+from pellucid.pipelines.drawing import Drawn
 from pellucid.pipelines.lesions import lesion_network
 from pellucid.pipelines.options import SegmentOptions
 from pellucid.pipelines.record import Run, describe, describe_weights, read, used

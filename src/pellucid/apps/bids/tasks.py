@@ -16,7 +16,7 @@ from pellucid.errors import PellucidError
 from pellucid.io.nifti_file import undisplayed
 from pellucid.io.volume import Volume
 from pellucid.models import Synthesizer
-from pellucid.pipelines.drawing import border_network
+from pellucid.pipelines.borders import border_network
 from pellucid.pipelines.enhance import enhance_volume
 from pellucid.pipelines.lesions import lesion_network
 from pellucid.pipelines.look import Networks

@@ -1,0 +1,146 @@
+"""Where the borders of a scan's anatomy are: drawn by a network that sees it in fine voxels, or by intensities."""
+
+from typing import cast
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from pellucid import runtime
+from pellucid.inference.predictor import VOXEL_BYTES, fitting, predict
+from pellucid.io import resample
+from pellucid.io.volume import Volume
+from pellucid.models import LesionNet, Synthesizer, followed
+from pellucid.ops.intensity import IntensityRange
+from pellucid.pipelines import space
+from pellucid.pipelines.anatomy import SMALL_ML, Posteriors, around_brain, coarse
+from pellucid.pipelines.drawing import Drawn, drawn, healed, prior_of
+from pellucid.pipelines.options import ScanOptions
+from pellucid.pipelines.record import Run, noted_network
+from pellucid.synthesis.structures import GROUPS
+from pellucid.types import Batch, Image
+
+AT_ONCE = 1_500_000
+"""Voxels that the network of borders is shown in one piece: more take memory and gain no time."""
+FINEST_MM = 1.0
+"""Side of the voxels that the network of borders learnt in: a scan whose voxels cannot be taken as they are is shown in
+none finer, which would cost twice the time."""
+
+
+def border_network(name: str, where: torch.device, run: Run) -> Synthesizer:
+    """Load the network that draws borders, and say so in the record.
+
+    Args:
+        name: Of bundled weights, or the path of a file.
+        where: Device.
+        run: Whose notes say which weights were used.
+
+    Returns:
+        The network.
+
+    Raises:
+        PellucidError: If there are no such weights, or they are another network's.
+    """
+    return cast(Synthesizer, noted_network(name, where, run, kind="synthesizer", note="border_weights"))
+
+
+def posteriors(
+    volume: Volume,
+    network: nn.Module,
+    options: ScanOptions,
+    *,
+    levels: IntensityRange | None = None,
+    lesions: LesionNet | None = None,
+    finer: Synthesizer | None = None,
+) -> Drawn:
+    """Ask an anatomy network about a scan.
+
+    Args:
+        volume: The scan in its stored orientation, one channel.
+        network: An anatomy network.
+        options: Device and precision.
+        levels: Values of the scan that become 0 and 1, if they are known.
+        lesions: A network that finds them, if they are wanted.
+        finer: A network that draws the borders; without it, the scan's intensities alone do.
+
+    Returns:
+        Probabilities in a box around the brain, in voxels of about 1 mm.
+
+    Raises:
+        PellucidError: If the scan has several channels or is constant.
+    """
+    scan = resample.to_canonical(volume)
+    scan = scan.with_data((levels or space.levels_of(volume)).scale(scan.data))
+    return sharp(coarse(scan, network, options, lesions=lesions), scan, options, finer=finer)
+
+
+def sharp(
+    found: Posteriors, scan: Volume, options: ScanOptions, *, finer: Synthesizer | None = None
+) -> Drawn:
+    """What the network says around the brain, on a grid of about 1 mm, with borders where the scan has its edges.
+
+    Args:
+        found: Of the scan.
+        scan: In canonical orientation; 0 is air and 1 the brightest tissue.
+        options: Device, precision and memory.
+        finer: A network that draws the borders; without it, and in brains smaller than it knows (`SMALL_ML`), the
+            scan's intensities alone do.
+
+    Returns:
+        Probabilities in a box around the brain.
+    """
+    size = float(found.brain.sum()) * abs(float(np.linalg.det(found.grid.affine[:3, :3]))) / 1000
+    fine_net = None if size < SMALL_ML else finer
+    spacing = space.working_spacing(scan.grid.spacing)
+    same = space.same_spacing(spacing, scan.grid.spacing)
+    if fine_net is not None and not same:
+        side = max(spacing[0], FINEST_MM)
+        spacing = side, side, side
+    fine = scan.grid if same else resample.spaced_grid(scan.grid, spacing)
+    part, box = around_brain(found, fine)
+    image = scan.data[box] if same else space.transfer(scan.data, scan.grid, part, order=1, average=True)
+    if fine_net is None:
+        return drawn(found, image, part)
+    return redrawn(drawn(found, image, part, mixed=True), image, fine_net, options)
+
+
+def redrawn(found: Drawn, image: Image, network: Synthesizer, options: ScanOptions) -> Drawn:
+    """Probabilities whose borders are drawn by a network that sees the scan in fine voxels.
+
+    Args:
+        found: Of the scan, mixed voxels shared out.
+        image: The scan, on the grid of `found`; 0 is air and 1 the brightest tissue.
+        network: Knows what a group of classes looks like beside its neighbors.
+        options: Device, precision and memory.
+
+    Returns:
+        The same classes inside of each group, and a brain that both networks see.
+    """
+    shown = torch.empty(network.config.in_channels, *found.grid.shape)
+    prior, sketch = torch.zeros(max(GROUPS) + 1, *found.grid.shape), torch.zeros(found.grid.shape)
+    for place, (group, mean) in enumerate(zip(GROUPS, network.means.tolist(), strict=True)):
+        chance = prior_of(found.coarse, place, found.grid)[0]
+        prior[group] += chance
+        sketch.addcmul_(chance, found.change[group], value=mean)
+    shown[:1], shown[1] = healed(found, image), sketch
+    torch.mul(prior, found.change, out=shown[2 : 2 + len(prior)])
+    shown[2 + len(prior) :] = followed(shown[: 2 + len(prior)], found.grid.spacing)
+    most, tile = fitting(
+        found.grid.shape, voxel_bytes=VOXEL_BYTES, memory=options.memory_bytes, default=AT_ONCE
+    )
+    asked, where = _GroupChances(network).eval(), runtime.device(options.device)
+    groups = predict(asked, shown, tile=tile, max_voxels=most, device=where, precision=options.precision)
+    brain = (1 - groups[:1]).add_(found.brain).mul_(0.5)
+    return found._replace(change=groups.div_(prior), brain=brain, borders="network")
+
+
+class _GroupChances(nn.Module):
+    """What the synthesizer says of groups alone, as probabilities."""
+
+    def __init__(self, network: Synthesizer) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, batch: Batch) -> Float[Tensor, "b g x y z"]:
+        return cast(Tensor, self.network(batch).groups.float().softmax(1))
