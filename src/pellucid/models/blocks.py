@@ -63,14 +63,16 @@ class ResidualBlock(nn.Module):
     Args:
         channels: Width.
         slope: Of the rectifier between the convolutions, below 0.
+        units: Width between the convolutions; the block's own by default.
     """
 
-    def __init__(self, channels: int, slope: float = 0.0) -> None:
+    def __init__(self, channels: int, slope: float = 0.0, units: int | None = None) -> None:
         super().__init__()
         self.slope = slope
         self.norm = ChannelNorm(channels)
-        self.conv1 = nn.Conv3d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv3d(channels, channels, 3, padding=1)
+        inner = channels if units is None else units
+        self.conv1 = nn.Conv3d(channels, inner, 3, padding=1)
+        self.conv2 = nn.Conv3d(inner, channels, 3, padding=1)
         nn.init.zeros_(self.conv2.weight)
         if self.conv2.bias is not None:
             nn.init.zeros_(self.conv2.bias)

@@ -51,12 +51,23 @@ class EfficientUNetConfig:
     """Of the rectifiers inside of blocks, below 0: see `ResidualBlock`."""
     experts: int = 0
     """Linear filters of the first input channel that the network mixes into the first output channel."""
+    units: tuple[int, ...] = ()
+    """Width inside of the blocks of each level, on the way down and then on the way up from the deepest but one; 0 for
+    no block. That of the level by default."""
+
+    @property
+    def inner(self) -> tuple[int, ...]:
+        """`units`, also where they are the default."""
+        return self.units or (*self.channels, *reversed(self.channels[:-1]))
 
     def __post_init__(self) -> None:
         if len(self.channels) < 1 or min(self.channels) < 1 or self.blocks < 1 or self.experts < 0:
             raise wrong("EfficientUNetConfig", need="at least one level, width and block", got=str(self))
         if self.head_kernel not in (1, 3):
             raise wrong("EfficientUNetConfig: head_kernel", need="1 or 3", got=str(self.head_kernel))
+        if self.units and (len(self.units) != 2 * len(self.channels) - 1 or min(self.units) < 0):
+            need = f"{2 * len(self.channels) - 1} widths, 0 or more"
+            raise wrong("EfficientUNetConfig: units", need=need, got=str(self.units))
 
 
 class EfficientUNet(nn.Module):
@@ -71,10 +82,13 @@ class EfficientUNet(nn.Module):
         widths = config.channels
         self.register_buffer("gains", _gains(config), persistent=False)
         self.stem = nn.Conv3d(8 * config.in_channels, widths[0], 3, padding=1)
-        self.down = nn.ModuleList(_stack(w, config) for w in widths)
+        inner = config.inner
+        self.down = nn.ModuleList(_stack(w, u, config) for w, u in zip(widths, inner, strict=False))
         self.shrink = nn.ModuleList(nn.Conv3d(a, b, 2, stride=2) for a, b in pairwise(widths))
         self.grow = nn.ModuleList(nn.Conv3d(b, a, 1) for a, b in pairwise(widths))
-        self.up = nn.ModuleList(_stack(w, config) for w in widths[:-1])
+        self.up = nn.ModuleList(
+            _stack(w, u, config) for w, u in zip(widths[:-1], reversed(inner), strict=False)
+        )
         side = config.head_kernel
         self.head = nn.Conv3d(widths[0], 8 * config.out_channels, side, padding=side // 2)
         ends = [self.head] if config.zero_init else []
@@ -171,5 +185,6 @@ def _gains(config: EfficientUNetConfig) -> Float[Tensor, "1 c8 1 1 1"]:
     return gains.view(1, -1, 1, 1, 1)
 
 
-def _stack(width: int, config: EfficientUNetConfig) -> nn.Sequential:
-    return nn.Sequential(*(ResidualBlock(width, config.slope) for _ in range(config.blocks)))
+def _stack(width: int, units: int, config: EfficientUNetConfig) -> nn.Sequential:
+    blocks = config.blocks if units else 0
+    return nn.Sequential(*(ResidualBlock(width, config.slope, units) for _ in range(blocks)))
