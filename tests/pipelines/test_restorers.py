@@ -20,9 +20,10 @@ class Brighter(Restorer):
         super().__init__(RestorerConfig(channels=(4, 4)))
 
     def forward(self, batch: Tensor) -> Restoration:
-        scale = torch.full_like(batch, 0.01)
+        scale = torch.full_like(batch[:, :1], 0.01)
         scale[:, :, : batch.shape[2] // 2] = 0.1
-        return Restoration(1.2 * batch, scale.log())
+        self.removed = batch[:, 1:]
+        return Restoration(1.2 * batch[:, :1], scale.log())
 
 
 def ball(spacing: tuple[float, float, float], flipped: bool = False) -> Volume:
@@ -70,3 +71,15 @@ def test_what_does_not_know_its_error_cannot_be_asked() -> None:
         match="save uncertainty: need a grid finer than the scan's .* or weights of the network restorer",
     ):
         made(ball((1.0, 1.0, 1.0)), network)
+
+
+@pytest.mark.parametrize("sides", [(1.0, 1.0, 1.0), (1.0, 1.0, 4.0)])
+def test_a_restorer_is_shown_what_was_taken_away(sides: tuple[float, float, float]) -> None:
+    clean, network = ball(sides), Brighter()
+    noise = 60 * torch.randn(clean.data.shape, generator=torch.Generator().manual_seed(0))
+    enhance_volume(clean.with_data((clean.data + noise).abs()), network, EnhanceOptions(spacing="iso"))
+    # Of white noise of 6 % nearly everything was taken away; between slices it is interpolated.
+    least = 0.04 if sides[2] == 1.0 else 0.03
+    assert least < float(network.removed[0, 0, 12:36, 12:36, 12:36].std()) < 0.07
+    made(clean, network)
+    assert float(network.removed.abs().max()) == 0

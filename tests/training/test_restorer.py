@@ -82,7 +82,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(made: Make, tmp_path: Path) -> N
 def test_a_batch_is_a_function_of_seed_and_step(packed: Path) -> None:
     one, late = stream(packed), stream(packed)
     batches = [one.batch(step) for step in range(6)]
-    assert batches[5].image.shape == batches[5].truth.shape == (2, 1, 16, 16, 16)
+    assert batches[5].truth.shape == (2, 1, 16, 16, 16) and batches[5].image.shape == (2, 2, 16, 16, 16)
     assert all(torch.equal(a, b) for a, b in zip(batches[5], late.batch(5), strict=True))
     assert not torch.equal(batches[5].truth, stream(packed, seed=1).batch(5).truth)
     assert list(one.keys(5)) == [2, 3, 4]  # the pool has moved on by two heads
@@ -92,17 +92,19 @@ def test_a_batch_is_a_function_of_seed_and_step(packed: Path) -> None:
 def test_each_corruption_changes_the_head_and_nothing_else_does(packed: Path, kind: str) -> None:
     none = {"motion": 0.0, "blur": 0.0, "thick": 0.0, "noise": 0.0}
     clean = stream(packed, **none).head(0)
-    torch.testing.assert_close(clean.image, clean.truth)
+    torch.testing.assert_close(clean.image[:1], clean.truth)
+    assert float(clean.image[1].abs().max()) == 0
     head = stream(packed, **{**none, kind: 1.0}).head(0)
-    assert head.image.shape == head.truth.shape
-    assert (head.image - head.truth).abs().mean() > 1e-4
+    assert head.image[:1].shape == head.truth.shape
+    assert (head.image[:1] - head.truth).abs().mean() > 1e-4
+    assert (float(head.image[1].abs().max()) > 0) == (kind == "noise")
 
 
 def test_the_scale_is_learnt_from_the_error_alone() -> None:
     torch.manual_seed(0)
     network = Restorer(RestorerConfig(channels=(4, 4)))
     torch.nn.init.normal_(network.body.head.weight, std=0.1)
-    answer = network(torch.rand(1, 1, 16, 16, 16))
+    answer = network(torch.rand(1, 2, 16, 16, 16))
     answer.image.retain_grad()
     scale_loss(answer, torch.zeros(1, 1, 16, 16, 16)).backward()
     assert answer.image.grad is None

@@ -25,7 +25,7 @@ class Anatomy(NamedTuple):
 class AnatomyConfig:
     """Size of the network."""
 
-    channels: tuple[int, ...] = (16, 48, 96, 160)
+    channels: tuple[int, ...] = (32, 48, 96, 160)
     """Width at 1/2, 1/4, 1/8, ... of the resolution."""
     blocks: int = 1
     """Residual blocks per level, on the way down and on the way up."""

@@ -39,8 +39,8 @@ class RestorerConfig:
 
     @property
     def in_channels(self) -> int:
-        """The image."""
-        return 1
+        """The image, and what was taken away from it as noise."""
+        return 2
 
     def __post_init__(self) -> None:
         if not self.channels or min(self.channels) < 1 or self.blocks < 1:
@@ -60,6 +60,8 @@ class Restorer(nn.Module):
         super().__init__()
         self.config = config
         body = EfficientUNetConfig(
+            in_channels=2,
+            changes=1,
             out_channels=2,
             channels=config.channels,
             blocks=config.blocks,
@@ -72,10 +74,11 @@ class Restorer(nn.Module):
         """Restore images in voxels of about 1 mm.
 
         Args:
-            batch: Images scaled so that 0 is background and 1 the 99.5th percentile of the foreground (b, 1, x, y, z).
+            batch: Images scaled so that 0 is background and 1 the 99.5th percentile of the foreground, and what a
+                denoiser took away from them, anatomy included (b, 2, x, y, z); 0 where nothing was.
 
         Returns:
             The clear image and the scale of its error.
         """
         out = self.body(batch).float()
-        return Restoration(batch + RESIDUAL * out[:, :1], out[:, 1:] + FIRST_LOG_SCALE)
+        return Restoration(batch[:, :1] + RESIDUAL * out[:, :1], out[:, 1:] + FIRST_LOG_SCALE)

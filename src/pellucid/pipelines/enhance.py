@@ -105,10 +105,12 @@ def enhance_volume(
     if grid is None and not isinstance(network, Restorer):
         check_inferred(volume, options)
     with run.listening():
-        scan, measured, given, template, at = _ready(volume, options, run, grid)
+        scan, measured, given, template, at = _ready(
+            volume, options, run, grid, with_noise=isinstance(network, Restorer)
+        )
         changed = not (at.thick or at.coarse) or isinstance(network, Restorer)
         with run.step("predict"):
-            clear, doubt = _predict(network, at.crop, options)
+            clear, doubt = _predict(network, at, options)
         with run.step("finish"):
             same, error = _same(clear, at, volume, changed=changed), _error(doubt, at, options)
         asked, filled, knows = Asked(scan, given, options, run), None, doubt is not None
@@ -158,7 +160,9 @@ class _Ready(NamedTuple):
     at: Workplace
 
 
-def _ready(volume: Volume, options: EnhanceOptions, run: Run, grid: Grid | None) -> _Ready:
+def _ready(
+    volume: Volume, options: EnhanceOptions, run: Run, grid: Grid | None, *, with_noise: bool
+) -> _Ready:
     """Mend what is odd about a scan, and bring it to where the network works."""
     prepare.warn_of_ct(volume, words="it seems to be a CT, and enhance was made for MRI")
     turned = resample.to_canonical(volume)
@@ -168,7 +172,7 @@ def _ready(volume: Volume, options: EnhanceOptions, run: Run, grid: Grid | None)
     template = volume.blank(grid or space.wanted_grid(volume.grid, options.spacing_mm))
     native = template.grid is volume.grid
     wanted = turned.grid if native else resample.canonical_grid(template.grid)
-    at = workplace(scan, given, options, run, grid=wanted)
+    at = workplace(scan, given, options, run, grid=wanted, with_noise=with_noise)
     return _Ready(scan, turned if scan is loud else scan, given, template, at)
 
 
@@ -181,7 +185,7 @@ class _Answer(nn.Module):
         # Of the whole image, so that the answer does not depend on the tiles.
         self.scene = network.describe(whole[None]) if isinstance(network, TwoStage) else None
 
-    def forward(self, batch: Float[Tensor, "b 1 x y z"]) -> Float[Tensor, "b k x y z"]:
+    def forward(self, batch: Float[Tensor, "b c x y z"]) -> Float[Tensor, "b k x y z"]:
         if isinstance(self.network, Restorer):
             restored = self.network(batch)
             return torch.cat([restored.image, restored.log_scale.exp()], dim=1)
@@ -202,9 +206,12 @@ def _anatomy(asked: Asked, template: Volume, mask: Volume | None) -> Labels | No
     return labels_on(template, sharp(asked.known, asked.scaled(), asked.options, finer=finer), mask=mask)
 
 
-def _predict(network: nn.Module, crop: Image, options: EnhanceOptions) -> tuple[Image, Image | None]:
+def _predict(network: nn.Module, at: Workplace, options: EnhanceOptions) -> tuple[Image, Image | None]:
     """The clear image in the box of the head, and the error to be expected of it, if it is known."""
+    crop = at.crop
     answer = _Answer(network, crop).eval()
+    if isinstance(network, Restorer):
+        crop = torch.cat([crop, torch.zeros_like(crop) if at.removed is None else at.removed])
     cost = max(getattr(module, "bytes_per_voxel", VOXEL_BYTES) for module in network.modules())
     most, tile = fitting(
         crop.shape[1:], voxel_bytes=cost, memory=options.memory_bytes, default=MEMORY_BYTES // cost

@@ -43,6 +43,8 @@ class Workplace(NamedTuple):
     """Whether a network infers what lies between slices of the output."""
     coarse: bool
     """Whether all voxel sides are longer than `COARSEST_MM`."""
+    removed: Image | None
+    """What was taken away as noise, on the grid of `crop`, if there was some and it is wanted."""
 
     @property
     def geometry(self) -> dict[str, Any]:
@@ -55,7 +57,13 @@ class Workplace(NamedTuple):
 
 
 def workplace(
-    scan: Volume, levels: IntensityRange, options: EnhanceOptions, run: Run, *, grid: Grid | None = None
+    scan: Volume,
+    levels: IntensityRange,
+    options: EnhanceOptions,
+    run: Run,
+    *,
+    grid: Grid | None = None,
+    with_noise: bool = False,
 ) -> Workplace:
     """Take the noise out of a scan and bring it to where the network works.
 
@@ -65,6 +73,7 @@ def workplace(
         options: Of the run.
         run: Clock and notebook.
         grid: Where the output is wanted, instead of what `options.spacing` says.
+        with_noise: Whether what is taken away is wanted, too.
 
     Returns:
         All that the network and the way back need.
@@ -93,7 +102,16 @@ def workplace(
             thick,
             filled=slices.thick_axis(quiet.grid, template.grid) is not None,
             coarse=min(quiet.grid.spacing) > COARSEST_MM,
+            removed=_removed(scan, quiet, levels, space.crop_grid(work.grid, box)) if with_noise else None,
         )
+
+
+def _removed(scan: Volume, quiet: Volume, levels: IntensityRange, grid: Grid) -> Image | None:
+    """What was taken away from a scan, as a share of its range."""
+    if quiet is scan:
+        return None
+    noise = resample.to_canonical(scan.with_data(scan.data - quiet.data))
+    return space.transfer(noise.data, noise.grid, grid, order=1, average=True) / (levels.high - levels.low)
 
 
 def _on_grid(volume: Volume, grid: Grid, options: EnhanceOptions, run: Run) -> Volume:

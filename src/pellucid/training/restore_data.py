@@ -22,7 +22,7 @@ from pellucid.models import SliceFiller
 from pellucid.ops.denoise import denoise
 from pellucid.ops.noise import noise_std
 from pellucid.ops.random import Dice, seeded
-from pellucid.ops.resize import apply_along, box_matrix
+from pellucid.ops.resize import apply_along, box_matrix, interpolation_matrix
 from pellucid.synthesis import Subject
 from pellucid.training.ahead import Stream
 from pellucid.training.data import is_named, seed_of
@@ -95,14 +95,15 @@ class RestoreDataConfig:
 class Head(NamedTuple):
     """A corrupted head and its truth."""
 
-    image: Float[Tensor, "1 x y z"]
+    image: Float[Tensor, "2 x y z"]
+    """As the first steps of `enhance` leave it, and what they took away as noise."""
     truth: Float[Tensor, "1 x y z"]
 
 
 class RestoreBatch(NamedTuple):
     """Tensors of one step."""
 
-    image: Float[Tensor, "b 1 x y z"]
+    image: Float[Tensor, "b 2 x y z"]
     truth: Float[Tensor, "b 1 x y z"]
 
 
@@ -202,18 +203,22 @@ class RestoreStream(Stream[int, Head, RestoreBatch]):
 
     def _thick(
         self, image: Tensor, ratio: float, axis: int, std: float, generator: torch.Generator
-    ) -> Float[Tensor, "1 x y z"]:
-        """The head from thick slices, denoised and filled in."""
+    ) -> Float[Tensor, "2 x y z"]:
+        """The head from thick slices, denoised and filled in, and what was taken away."""
         size = image.shape[axis + 1]
         centers = torch.arange((ratio - 1) / 2, size - 0.5, ratio, dtype=torch.float64)
         slices = apply_along(image, box_matrix(size, centers, width=ratio), axis + 1)
-        slices = self._quiet(slices, std, generator)
-        return fill(self.filler, slices, centers, ratio=ratio, size=size, axis=axis)
+        quiet, removed = self._quiet(slices, std, generator).chunk(2)
+        filled = fill(self.filler, quiet, centers, ratio=ratio, size=size, axis=axis)
+        places = (torch.arange(size, dtype=torch.float64) - centers[0]) / ratio
+        between = interpolation_matrix(len(centers), places, order=1)
+        return torch.cat([filled, apply_along(removed, between, axis + 1)])
 
-    def _quiet(self, image: Tensor, std: float, generator: torch.Generator) -> Float[Tensor, "1 x y z"]:
-        """Noise added, and taken away if it could be seen."""
+    def _quiet(self, image: Tensor, std: float, generator: torch.Generator) -> Float[Tensor, "2 x y z"]:
+        """Noise added, and taken away if it could be seen; then what was taken away."""
         noisy = rician_noise(image, std=std, generator=generator)
-        return denoise(noisy, std=std) if std > VISIBLE else noisy
+        quiet = denoise(noisy, std=std) if std > VISIBLE else noisy
+        return torch.cat([quiet, noisy - quiet])
 
     def _crop(self, step: int, place: int, heads: Sequence[Head]) -> tuple[Tensor, Tensor]:
         """Part of one of the heads, both images alike; beyond its ends there is air."""

@@ -78,7 +78,7 @@ class _Training(HeadsRun[Restorer]):
         with autocast(self.device, self.config.precision):
             answer = self.model(image)
         same, scale = image_loss(answer.image, truth, self.config.loss), scale_loss(answer, truth)
-        before = image_loss(image, truth, self.config.loss)
+        before = image_loss(image[:, :1], truth, self.config.loss)
         loss = same + SCALE * scale
         self.descend(step, loss)
         values = torch.stack([loss.detach(), same.detach(), before, scale.detach()]).tolist()
@@ -123,7 +123,7 @@ def judge(network: Restorer, heads: Sequence[Head]) -> dict[str, float]:
     for head in heads:
         with torch.inference_mode(), autocast(device, "auto"):
             made = network(head.image[None].to(device)).image[0].float().cpu()
-        given, answer = (_decibels(image, head.truth) for image in (head.image, made))
+        given, answer = (_decibels(image, head.truth) for image in (head.image[:1], made))
         if given < CLEAN_DB:
             found.setdefault("val/psnr_input", []).append(given)
         found.setdefault("val/psnr_output" if given < CLEAN_DB else "val/psnr_clean", []).append(answer)
