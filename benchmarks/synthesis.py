@@ -6,6 +6,7 @@ rigid registration of the synthetic images. Scans are also stored in all 48 orde
 
     python benchmarks/synthesis.py --truth p19_T1.nii.gz --scans p19_T2.nii.gz p19_FLAIR.nii.gz
     python benchmarks/synthesis.py --truth p19_T1.nii.gz --scans p19_T2.nii.gz --lesions p19_lesion.nii.gz
+    python benchmarks/synthesis.py --truth p19_T1.nii.gz --scans p19_T2.nii.gz --keep-lesions
     python benchmarks/synthesis.py --truth p19_T1.nii.gz --thick p19_T1.nii.gz --slices 5
     python benchmarks/synthesis.py --agree p04_T1W.nii.gz p04_T2W.nii.gz p04_FLAIR.nii.gz
     python benchmarks/synthesis.py --orders scan.nii.gz
@@ -45,7 +46,8 @@ LOW_FIELD_NOISE = 0.05
 def made(scans: list[Path] | list[Volume], given: argparse.Namespace) -> Result:
     """What the command makes of one scan, or of several."""
     names = {"weights": given.weights, "anatomy_weights": given.anatomy_weights}
-    return pellucid.synthesize(scans, flip=not given.no_flip, **names)
+    lesions = "keep" if given.keep_lesions else "inpaint"
+    return pellucid.synthesize(scans, flip=not given.no_flip, lesions=lesions, **names)
 
 
 def brain(found: Result) -> Volume:
@@ -223,6 +225,9 @@ def main() -> None:
     parser.add_argument("--weights", default="t1w")
     parser.add_argument("--anatomy-weights", default="anatomy")
     parser.add_argument("--no-flip", action="store_true")
+    parser.add_argument(
+        "--keep-lesions", action="store_true", help="do not heal them: a real T1w shows them, too"
+    )
     given = parser.parse_args()
     if given.truth:
         against_truth(given)
