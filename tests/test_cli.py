@@ -445,3 +445,23 @@ def test_quiet_and_verbose_choose_what_is_said(
     assert said["-q"] == ("", "")
     assert said["--force"].err == "pellucid: odd\n"
     assert said["-v"].err == "pellucid: odd\npellucid: step\n"
+
+
+def test_warnings_reach_the_record_of_a_quiet_run(
+    scans: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import logging
+
+    from pellucid.pipelines.record import Run
+
+    run = Run("enhance")
+
+    def enhance(source: str, options: Any) -> FakeResult:
+        with run.listening():
+            logging.getLogger("pellucid.pipelines").warning("odd")
+        return FakeResult(source)
+
+    _replace(monkeypatch, "pellucid.pipelines.enhance", enhance=enhance)
+    assert _run("enhance", scans / "scan.nrrd", "-o", "clear.nii", "-q") == 0
+    assert run.warnings == ["odd"]
+    assert capsys.readouterr() == ("", "")

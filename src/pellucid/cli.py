@@ -269,10 +269,14 @@ def _stopping() -> Iterator[None]:
 
 @contextmanager
 def _logging(quiet: bool, verbose: bool) -> Iterator[None]:
-    """Show the package's log while a command runs: warnings, errors only (-q), or everything (-v)."""
+    """Show the package's log while a command runs: warnings, errors only (-q), or everything (-v).
+
+    Only what is shown is less with -q: warnings still reach the records.
+    """
     logger, handler = logging.getLogger("pellucid"), _Handler()
     before = logger.level, logger.propagate
-    logger.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.WARNING)
+    logger.setLevel(logging.DEBUG if verbose and not quiet else logging.WARNING)
+    handler.setLevel(logging.ERROR if quiet else logging.NOTSET)
     logger.propagate = False
     logger.addHandler(handler)
     try:

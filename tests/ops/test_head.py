@@ -27,3 +27,10 @@ def test_a_bright_speck_far_away_does_not_widen_the_box():
 
 def test_an_empty_image_keeps_the_whole_volume():
     assert head_box(torch.zeros(1, 17, 19, 23), (1.0, 1.0, 1.0)).stop == (17, 19, 23)
+
+
+def test_a_rounding_error_of_the_spacing_costs_no_voxel():
+    image = torch.zeros(1, 60, 50, 40)
+    image[:, 22:41, 20:30, 18:25] = 0.8
+    turned = (1 - 2e-16, 1 + 2e-16, 1 - 1e-7)  # sides of voxels of an oblique affine
+    assert head_box(image, turned, margin_mm=10.0) == head_box(image, (1.0, 1.0, 1.0), margin_mm=10.0)

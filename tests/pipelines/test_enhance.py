@@ -274,6 +274,27 @@ def test_warnings_of_the_run_are_in_the_record():
     assert record["warnings"] == ["something is odd"]
 
 
+def test_labels_that_are_of_little_use_are_called_so(monkeypatch):
+    class Lost(AnatomyStub):
+        def forward(self, batch):
+            answer = super().forward(batch)
+            answer.structures[:, 0] = 100
+            return answer
+
+    volume = head((40, 42, 44), (1.0, 1.0, 1.0))
+    sure = enhance_volume(volume, Stub(), untouched(save=("tissue",))).record
+    assert sure["certainty"] > 0.6 and sure["borders"] == "intensities" and sure["warnings"] == []
+    bundled = weights.shared
+    monkeypatch.setattr(
+        weights,
+        "shared",
+        lambda name, device, *, kind: Lost() if kind == "anatomy" else bundled(name, device, kind=kind),
+    )
+    lost = enhance_volume(volume, Stub(), untouched(save=("tissue",))).record
+    assert lost["certainty"] == 0 and "is unsure (certainty 0.00)" in lost["warnings"][0]
+    assert "certainty" not in enhance_volume(volume, Stub(), untouched(save=())).record
+
+
 @pytest.mark.usefixtures("bundled")
 def test_python_users_see_the_warnings_too(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest's own

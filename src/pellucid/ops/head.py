@@ -56,7 +56,8 @@ def head_box(scaled: Image, spacing: Spacing, *, margin_mm: float = MARGIN_MM) -
     corners = [coarse[x, y, z].item() for x in (0, -1) for y in (0, -1) for z in (0, -1)]
     # An empty mask has the whole volume as its box.
     found = bounding_box(largest_component(coarse > min(corners) + 0.08))
-    margin = [math.ceil(margin_mm / mm) for mm in spacing]
+    # Sides of voxels of an oblique scan are off by a rounding error, which must not cost a voxel.
+    margin = [math.ceil(margin_mm / mm - 1e-3) for mm in spacing]
     start = [max(0, found[axis].start * block[axis] - margin[axis]) for axis in range(3)]
     stop = [min(shape[axis], found[axis].stop * block[axis] + margin[axis]) for axis in range(3)]
     return Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))

@@ -16,7 +16,7 @@ from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
 from pellucid.models import Restorer, TwoStage
 from pellucid.ops.intensity import IntensityRange
-from pellucid.pipelines import prepare, space
+from pellucid.pipelines import prepare, space, volumes
 from pellucid.pipelines.anatomy import Asked
 from pellucid.pipelines.borders import border_network, sharp
 from pellucid.pipelines.doubt import check_inferred
@@ -26,7 +26,7 @@ from pellucid.pipelines.motion import without_motion
 from pellucid.pipelines.options import EnhanceOptions
 from pellucid.pipelines.record import Run, describe, describe_weights, read, read_mask, used
 from pellucid.pipelines.result import Result
-from pellucid.pipelines.segment import Labels, labels_on
+from pellucid.pipelines.segment import Labels, how_sure, labels_on
 from pellucid.pipelines.workplace import Workplace, workplace
 from pellucid.types import Image
 
@@ -203,7 +203,10 @@ def _anatomy(asked: Asked, template: Volume, mask: Volume | None) -> Labels | No
             logger.warning("%s: nothing is made from a mask unless mask or tissue is saved", mask.name)
         return None
     finer = border_network(asked.options.border_weights, runtime.device(asked.options.device), asked.run)
-    return labels_on(template, sharp(asked.known, asked.scaled(), asked.options, finer=finer), mask=mask)
+    found = sharp(asked.known, asked.scaled(), asked.options, finer=finer)
+    table = volumes.table(found.chance, found.right, found.brain, found.grid)
+    asked.run.notes |= {"certainty": how_sure(table, template.name), "borders": found.borders}
+    return labels_on(template, found, mask=mask)
 
 
 def _predict(network: nn.Module, at: Workplace, options: EnhanceOptions) -> tuple[Image, Image | None]:

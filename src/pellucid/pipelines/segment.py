@@ -124,14 +124,7 @@ def segment_volume(
             if scan.grid != volume.grid and options.spacing == "native":
                 made = _back_on(made, volume.grid)
         table = volumes.table(found.chance, found.right, found.brain, found.grid)
-        certainty = round(volumes.certainty(table), 3)
-        if certainty < UNSURE:
-            logger.warning(
-                "%s: the anatomy network is unsure (certainty %.2f): the labels are of little use. It knows whole "
-                "heads and stripped brains.",
-                volume.name,
-                certainty,
-            )
+        certainty = how_sure(table, volume.name)
     run.notes |= {
         "certainty": certainty,
         "borders": found.borders,
@@ -155,6 +148,27 @@ def segment_volume(
         kind="dseg",
         table=table,
     )
+
+
+def how_sure(table: list[dict[str, Any]], name: str) -> float:
+    """Certainty of the labels of a scan; a warning where they are of little use.
+
+    Args:
+        table: From `volumes.table`.
+        name: Of the scan.
+
+    Returns:
+        0 to 1, rounded for the record.
+    """
+    certainty = round(volumes.certainty(table), 3)
+    if certainty < UNSURE:
+        logger.warning(
+            "%s: the anatomy network is unsure (certainty %.2f): the labels are of little use. It knows whole "
+            "heads and stripped brains.",
+            name,
+            certainty,
+        )
+    return certainty
 
 
 def labels_on(
