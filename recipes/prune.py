@@ -1,6 +1,6 @@
 """Weights of the enhancer without the units that are 0 in every voxel of the scans given (docs/decisions/0025).
 
-Give all kinds of scans that the network will see: each is shown as it is, and with 5 % noise.
+Give all kinds of scans that the network will see: each is shown as it is, and with 5 and 15 % noise.
 
     python recipes/prune.py enhance.safetensors pruned.safetensors DATA/*/scans/*.nii.gz
 """
@@ -24,12 +24,12 @@ from pellucid.training.pruning import living, pruned
 
 SIDE = 128
 """Of the part in the middle of each scan that is looked at, in voxels."""
-NOISE = 0.05
-"""Standard deviation, as a share of the range."""
+NOISE = (0.0, 0.05, 0.15)
+"""Standard deviations, as shares of the range."""
 
 
 def shown(paths: list[Path]) -> Iterator[Tensor]:
-    """The middle of every scan, as the network sees it, and again with noise."""
+    """The middle of every scan, as the network sees it, and again with more noise each time."""
     for path in paths:
         volume = nifti.load(path)
         if volume.data.shape[0] != 1:
@@ -41,8 +41,8 @@ def shown(paths: list[Path]) -> Iterator[Tensor]:
         image = image[head_box(image, grid.spacing).slices]
         for axis, size in enumerate(image.shape[1:], start=1):
             image = image.narrow(axis, max(0, (size - SIDE) // 2), min(SIDE, size))
-        yield image[None]
-        yield rician_noise(image, std=NOISE, generator=seeded(0))[None]
+        for std in NOISE:
+            yield rician_noise(image, std=std, generator=seeded(0))[None]
 
 
 def main() -> None:

@@ -17,7 +17,14 @@ from pellucid.errors import PellucidError
 from pellucid.models import AnatomyConfig, AnatomyNet, LesionNet, LesionNetConfig
 from pellucid.synthesis.lesions import LesionConfig
 from pellucid.training.anatomy_data import AnatomyDataConfig
-from pellucid.training.lesions import LesionHead, LesionRecipe, LesionStream, fit, judge, lesion_loss
+from pellucid.training.lesions import (
+    LesionHead,
+    LesionRecipe,
+    LesionStream,
+    fit,
+    judge,
+    lesion_loss,
+)
 from pellucid.training.loop import ScheduleConfig
 from pellucid.training.pack import pack, unpack
 
@@ -147,6 +154,22 @@ def test_it_learns_and_goes_on(made: Callable[..., LesionRecipe], tmp_path: Path
     again, _ = models.load(fit(parts))
     for one, other in zip(whole.parameters(), again.parameters(), strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_heads_of_a_step_may_differ_in_size(
+    made: Callable[..., LesionRecipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = LesionStream.head
+
+    def cut(self: LesionStream, step: int, place: int) -> LesionHead:
+        return LesionHead(*(part[..., : 20 - 4 * place] for part in whole(self, step, place)))
+
+    monkeypatch.setattr(LesionStream, "head", cut)
+    config = made()
+    network, facts = models.load(
+        fit(dataclasses.replace(config, data=dataclasses.replace(config.data, batch=2)))
+    )
+    assert isinstance(network, LesionNet) and facts["step"] == 5
 
 
 def test_settings_that_mean_nothing_are_one_sentence(made: Callable[..., LesionRecipe]) -> None:

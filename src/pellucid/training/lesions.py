@@ -167,10 +167,12 @@ class _Training(HeadsRun[LesionNet]):
 
     def step(self, step: int, batch: list[LesionHead]) -> dict[str, float]:
         """One step of the optimizer; returns the loss."""
-        seen = torch.stack([head.seen for head in batch]).contiguous(memory_format=torch.channels_last_3d)
-        with autocast(self.device, "auto"):
-            answer = self.model(seen)
-        losses = [lesion_loss(logits[0].float(), head) for logits, head in zip(answer, batch, strict=True)]
+        losses = []
+        for head in batch:
+            # One by one: the boxes around brains differ in size.
+            with autocast(self.device, "auto"):
+                logits = self.model(head.seen[None].contiguous(memory_format=torch.channels_last_3d))[0, 0]
+            losses.append(lesion_loss(logits.float(), head))
         loss = torch.stack(losses).mean()
         self.descend(step, loss)
         return {"loss": float(loss.detach())}
