@@ -14,7 +14,7 @@ from pellucid.ops.mixture import LEAST_PRIOR, sharpen
 from pellucid.pipelines import borders, space
 from pellucid.pipelines.anatomy import Posteriors, around_brain
 from pellucid.pipelines.borders import GROUPS, redrawn
-from pellucid.pipelines.drawing import drawn
+from pellucid.pipelines.drawing import drawn, thinned
 from pellucid.pipelines.look import Networks, seen_as
 from pellucid.pipelines.options import ScanOptions, SynthesizeOptions
 from pellucid.pipelines.synthesize import synthesize_volumes
@@ -104,7 +104,7 @@ def test_the_input_is_built_in_place_as_it_would_be_in_pieces(known) -> None:
     guide[box] = network.guide(plain(known, image[box], near, mixed=True)[None])[0]
     guided = torch.cat([image, guide])
     wanted = predictor.pad_to_multiple(torch.cat([guided, followed(guided, fine.spacing)]), 16)
-    got, brain, lesion = seen_as(network.guide_weights(), known, image, fine)
+    got, brain, lesion, _ = seen_as(network.guide_weights(), known, image, fine)
     assert lesion is None
     assert got.shape == (10, 48, 64, 48)
     torch.testing.assert_close(got, wanted, atol=1e-5, rtol=0)
@@ -138,7 +138,7 @@ def test_little_memory_changes_the_image_by_less_than_a_thousandth(monkeypatch: 
     ],
 )
 def test_the_fine_network_sees_no_voxels_finer_than_it_learnt(known, sides, network, drawn_mm, monkeypatch):
-    monkeypatch.setattr(borders, "SMALL_ML", 0.001)
+    monkeypatch.setattr(borders, "SMALL_MM", (1.0, 2.0))
     affine = np.diag([*sides, 1.0])
     affine[:3, 3] = (6.0, 9.0, 8.0)
     shape = tuple(round(24 / side) for side in sides)
@@ -146,3 +146,56 @@ def test_the_fine_network_sees_no_voxels_finer_than_it_learnt(known, sides, netw
     found = borders.sharp(known, scan, ScanOptions(), finer=sketcher() if network else None)
     assert found.grid.spacing == pytest.approx((drawn_mm,) * 3)
     assert found.borders == ("network" if network else "intensities")
+
+
+def seen_brain(extents_mm: tuple[float, float, float]) -> Posteriors:
+    """A network's answer with a brain of these extents, and a speck far away."""
+    spacing, shape = 2.0, (100, 90, 80)
+    brain = torch.zeros(1, *shape)
+    box = [slice(5, 5 + round(extent / spacing)) for extent in extents_mm]
+    brain[0, box[0], box[1], box[2]] = 1
+    brain[0, -2:, -2:, -2:] = 1
+    classes = torch.full((len(GROUPS), *shape), 1 / len(GROUPS))
+    return Posteriors(classes, 0.5 * torch.ones(1, *shape), grid(shape, spacing, (0, 0, 0)), brain)
+
+
+@pytest.mark.parametrize(
+    ("extents", "share"),
+    [
+        ((60.0, 70.0, 90.0), 0.0),
+        ((70.0, 88.0, 120.0), 0.5),
+        ((106.0, 112.0, 132.0), 1.0),
+        ((20.0, 118.0, 132.0), 1.0),  # a slab of an adult's brain is not a small brain
+    ],
+)
+def test_small_brains_are_told_from_slabs_of_large_ones(extents, share) -> None:
+    assert borders._share_of_network(seen_brain(extents)) == pytest.approx(share, abs=0.15)
+    nothing = seen_brain(extents)
+    assert borders._share_of_network(nothing._replace(brain=0 * nothing.brain)) == 0
+
+
+def test_between_small_and_large_both_answers_are_mixed(known, monkeypatch) -> None:
+    fine = grid((41, 38, 44), 1.0, (2.0, 4.0, 3.0))
+    scan = Volume(torch.rand(1, *fine.shape, generator=torch.Generator().manual_seed(9)), fine)
+
+    def made(share: float) -> borders.Drawn:
+        monkeypatch.setattr(borders, "_share_of_network", lambda found: share)
+        return borders.sharp(known, scan, ScanOptions(), finer=fixed(3))
+
+    none, third, whole = (made(share) for share in (0.0, 0.3, 1.0))
+    assert [one.borders for one in (none, third, whole)] == ["intensities", "both", "network"]
+    for place in (0, 3, 7):
+        wanted = 0.7 * none.chance(place) + 0.3 * whole.chance(place)
+        torch.testing.assert_close(third.chance(place), wanted, atol=1e-5, rtol=0)
+    torch.testing.assert_close(third.brain, 0.7 * none.brain + 0.3 * whole.brain, atol=1e-5, rtol=0)
+
+
+def test_every_other_voxel_is_what_it_was(known) -> None:
+    fine = grid((21, 19, 24), 1.0, (6.0, 9.0, 8.0))
+    found = drawn(known, torch.rand(1, *fine.shape, generator=torch.Generator().manual_seed(5)), fine)
+    few = thinned(found)
+    assert few.grid.spacing == (2.0, 2.0, 2.0) and few.grid.shape == (11, 10, 12)
+    for place in range(len(GROUPS)):
+        torch.testing.assert_close(
+            few.chance(place), found.chance(place)[:, ::2, ::2, ::2], atol=1e-5, rtol=0
+        )

@@ -247,7 +247,7 @@ def test_the_fine_network_draws_borders_but_not_of_the_smallest_brains(monkeypat
     plain, small = drawn_by(None), drawn_by(sketcher())
     assert plain.record["borders"] == small.record["borders"] == "intensities"
     assert torch.equal(plain.volume.data, small.volume.data)
-    monkeypatch.setattr(borders, "SMALL_ML", 1.0)
+    monkeypatch.setattr(borders, "SMALL_MM", (1.0, 2.0))
     assert drawn_by(None).record["borders"] == "intensities"
     found = drawn_by(sketcher())
     assert found.record["borders"] == "network"

@@ -14,7 +14,7 @@ from pellucid.io.volume import Volume
 from pellucid.models import LesionNet, Synthesizer, followed
 from pellucid.ops.intensity import IntensityRange
 from pellucid.pipelines import space
-from pellucid.pipelines.anatomy import SMALL_ML, Posteriors, around_brain, coarse
+from pellucid.pipelines.anatomy import Posteriors, around_brain, coarse
 from pellucid.pipelines.drawing import Drawn, drawn, healed, prior_of
 from pellucid.pipelines.options import ScanOptions
 from pellucid.pipelines.record import Run, noted_network
@@ -23,6 +23,10 @@ from pellucid.types import Batch, Image
 
 AT_ONCE = 1_500_000
 """Voxels that the network of borders is shown in one piece: more take memory and gain no time."""
+SMALL_MM = (80.0, 90.0)
+"""Middle extent of brains that the network of borders does not know, and of those from which on it draws alone: a fetus
+of 34 weeks has 73, a newborn 93, an adult 105 to 135 mm. In between, both answers are mixed: a child that is scanned
+again must not grow by a step."""
 FINEST_MM = 1.0
 """Side of the voxels that the network of borders learnt in: a scan whose voxels cannot be taken as they are is shown in
 none finer, which would cost twice the time."""
@@ -84,25 +88,45 @@ def sharp(
         found: Of the scan.
         scan: In canonical orientation; 0 is air and 1 the brightest tissue.
         options: Device, precision and memory.
-        finer: A network that draws the borders; without it, and in brains smaller than it knows (`SMALL_ML`), the
-            scan's intensities alone do.
+        finer: A network that draws the borders; without it, and in brains smaller than it knows (`SMALL_MM`), the
+            scan's intensities alone do, in those in between both.
 
     Returns:
         Probabilities in a box around the brain.
     """
-    size = float(found.brain.sum()) * abs(float(np.linalg.det(found.grid.affine[:3, :3]))) / 1000
-    fine_net = None if size < SMALL_ML else finer
+    share = 0.0 if finer is None else _share_of_network(found)
     spacing = space.working_spacing(scan.grid.spacing)
     same = space.same_spacing(spacing, scan.grid.spacing)
-    if fine_net is not None and not same:
+    if share and not same:
         side = max(spacing[0], FINEST_MM)
         spacing = side, side, side
     fine = scan.grid if same else resample.spaced_grid(scan.grid, spacing)
     part, box = around_brain(found, fine)
     image = scan.data[box] if same else space.transfer(scan.data, scan.grid, part, order=1, average=True)
-    if fine_net is None:
+    if finer is None or not share:
         return drawn(found, image, part)
-    return redrawn(drawn(found, image, part, mixed=True), image, fine_net, options)
+    by_network = redrawn(drawn(found, image, part, mixed=True), image, finer, options)
+    if share == 1:
+        return by_network
+    plain = drawn(found, image, part)
+    change, brain = plain.change.lerp_(by_network.change, share), plain.brain.lerp_(by_network.brain, share)
+    return by_network._replace(change=change, brain=brain, borders="both")
+
+
+def _share_of_network(found: Posteriors) -> float:
+    """How much the network of borders counts: not in the smallest brains, fully in those that it knows.
+
+    The middle one of three extents tells a small brain from a slab of a large one.
+    """
+    extents = []
+    for axis, side in enumerate(found.grid.spacing):
+        across = (found.brain[0] > 0.5).double().sum([other for other in range(3) if other != axis])
+        share = (across.cumsum(0) / across.sum().clamp_min(1)).numpy()
+        # Specks far away are not the brain.
+        first, last = np.interp([0.01, 0.99], share, np.arange(len(share)))
+        extents.append(side * float(last - first))
+    low, high = SMALL_MM
+    return min(max((sorted(extents)[1] - low) / (high - low), 0.0), 1.0)
 
 
 def redrawn(found: Drawn, image: Image, network: Synthesizer, options: ScanOptions) -> Drawn:

@@ -26,7 +26,7 @@ from pellucid.pipelines.motion import without_motion
 from pellucid.pipelines.options import EnhanceOptions
 from pellucid.pipelines.record import Run, describe, describe_weights, read, read_mask, used
 from pellucid.pipelines.result import Result
-from pellucid.pipelines.segment import Labels, how_sure, labels_on
+from pellucid.pipelines.segment import Labels, labels_on
 from pellucid.pipelines.workplace import Workplace, workplace
 from pellucid.types import Image
 
@@ -205,7 +205,9 @@ def _anatomy(asked: Asked, template: Volume, mask: Volume | None) -> Labels | No
     finer = border_network(asked.options.border_weights, runtime.device(asked.options.device), asked.run)
     found = sharp(asked.known, asked.scaled(), asked.options, finer=finer)
     table = volumes.table(found.chance, found.right, found.brain, found.grid)
-    asked.run.notes |= {"certainty": how_sure(table, template.name), "borders": found.borders}
+    certainty = volumes.certainty(table)
+    volumes.warn_unless_sure(certainty, template.name, what="labels")
+    asked.run.notes |= {"certainty": certainty, "borders": found.borders}
     return labels_on(template, found, mask=mask)
 
 

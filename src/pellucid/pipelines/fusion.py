@@ -44,6 +44,8 @@ class Made(NamedTuple):
     """1 where the scan shows something: not where it was cut, stripped or padded."""
     grid: Grid
     """Of all."""
+    certainty: float = 1.0
+    """Of the anatomy: see `volumes.certainty`."""
     lesion_ml: float | None = None
     """Volume of the lesions that were healed or drawn; none if they were not looked for."""
     source: Source | None = None

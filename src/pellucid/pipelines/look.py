@@ -14,9 +14,9 @@ from pellucid.models import LesionNet, Synthesizer, followed
 from pellucid.models.synthesizer import FOLLOWED
 from pellucid.ops.head import head_box
 from pellucid.ops.labels import grown, one_piece
-from pellucid.pipelines import space
+from pellucid.pipelines import space, volumes
 from pellucid.pipelines.anatomy import Posteriors, around_brain, coarse, given_on
-from pellucid.pipelines.drawing import Drawn, drawn, healed
+from pellucid.pipelines.drawing import Drawn, drawn, healed, thinned
 from pellucid.pipelines.options import ScanOptions
 from pellucid.types import Mask
 
@@ -57,6 +57,8 @@ class Look(NamedTuple):
     """Of the masks; `seen` begins with it."""
     lesion: Float[Tensor, "1 x y z"] | None
     """Probability of being in a lesion, if there are some."""
+    certainty: float
+    """Of the anatomy: see `volumes.certainty`."""
     source: Source | None = None
     """What it was made of, if that was asked for."""
 
@@ -96,8 +98,21 @@ def look(
     known = coarse(scan, networks.anatomy, options, lesions=networks.lesions)
     rows = networks.synthesizer.guide_weights()
     source = Source(scan, known) if keep else None
-    seen, brain, lesion = seen_as(rows, known, image, part, lesions)
-    return Look(seen, brain, shown, part, lesion, source)
+    guided = seen_as(rows, known, image, part, lesions)
+    return Look(guided.seen, guided.brain, shown, part, guided.lesion, guided.certainty, source)
+
+
+class Guided(NamedTuple):
+    """A scan beside what is known of its anatomy."""
+
+    seen: Float[Tensor, "r i j k"]
+    """The first image and the guide, in padded memory."""
+    brain: Mask
+    """With the CSF around it."""
+    lesion: Float[Tensor, "1 x y z"] | None
+    """Probability of being in a lesion, if there are some."""
+    certainty: float
+    """Of the anatomy: see `volumes.certainty`."""
 
 
 def seen_as(
@@ -108,7 +123,7 @@ def seen_as(
     lesions: Volume | None = None,
     *,
     weights: Float[Tensor, "c x y z"] | None = None,
-) -> tuple[Float[Tensor, "r1 i j k"], Mask, Float[Tensor, "1 x y z"] | None]:
+) -> Guided:
     """Image and guide, the anatomy drawn sharp around the brain, coarse beyond; where the brain is, and lesions.
 
     One channel, then one class at a time: all of them would be most of what a run holds.
@@ -122,7 +137,7 @@ def seen_as(
         weights: How much each scan says in a voxel, if there are several.
 
     Returns:
-        The first image and the guide, in padded memory; the brain; the probability of lesions, if there are some.
+        What the synthesizer is shown, and what is found on the way.
     """
     near, box = around_brain(known, grid)
     given = given_on(lesions, known, grid, near, box)
@@ -137,7 +152,7 @@ def seen_as(
             image[box] = healed(found, image[box])
     coarsely = torch.einsum("rn,nxyz->rxyz", guide.cpu(), known.classes)
     known = known._replace(classes=coarsely)  # twenty classes go
-    inside = _guided(guide, found)
+    inside, certainty = _guided(guide, found), _certainty(found)
     # Before the largest thing of all is made.
     del found
     runtime.trim_memory()
@@ -150,7 +165,7 @@ def seen_as(
     del inside
     follow_scan(seen, grid)
     brain = one_piece(space.transfer(known.brain, known.grid, grid, order=1)[0] > 0.5)
-    return seen, brain, lesion
+    return Guided(seen, brain, lesion, certainty)
 
 
 def follow_scan(seen: Float[Tensor, "r i j k"], grid: Grid) -> None:
@@ -163,6 +178,12 @@ def follow_scan(seen: Float[Tensor, "r i j k"], grid: Grid) -> None:
     x, y, z = grid.shape
     seen[-FOLLOWED:, :x, :y, :z] = followed(seen[:-FOLLOWED, :x, :y, :z], grid.spacing)
     repeat_edges(seen, grid.shape)
+
+
+def _certainty(found: Drawn) -> float:
+    """How sure the labels are that a scan would get, from every other voxel along each axis."""
+    few = thinned(found)
+    return volumes.certainty(volumes.table(few.chance, few.right, few.brain, few.grid))
 
 
 def _guided(guide: Float[Tensor, "r k"], found: Drawn) -> Float[Tensor, "r x y z"]:

@@ -73,8 +73,9 @@ def make_together(made: Sequence[Made], networks: Networks, options: SynthesizeO
         The image around the head.
     """
     known, scans, weights, grid = together(made, target)
-    seen, brain, lesion = seen_as(networks.synthesizer.guide_weights(), known, scans, grid, weights=weights)
-    all_seen = Look(seen, brain, weights.amax(0) > 0.5, grid, lesion)
+    guided = seen_as(networks.synthesizer.guide_weights(), known, scans, grid, weights=weights)
+    seen, shown = guided.seen, weights.amax(0) > 0.5
+    all_seen = Look(seen, guided.brain, shown, grid, guided.lesion, guided.certainty)
     images, errors = [], []
     for scan in scans:
         x, y, z = grid.shape
@@ -138,4 +139,5 @@ def _finished(
             image.sub_(depth)
     brain = seen.brain[None].float()
     size = of_lesions(seen.lesion, brain, seen.grid) if looked else None
-    return Made(image, error, brain, seen.shown[None].float(), seen.grid, size, seen.source, seen.lesion)
+    shown = seen.shown[None].float()
+    return Made(image, error, brain, shown, seen.grid, seen.certainty, size, seen.source, seen.lesion)

@@ -28,9 +28,6 @@ from pellucid.synthesis.structures import BRAIN, STRUCTURES
 
 logger = logging.getLogger(__name__)
 
-UNSURE = 0.6
-"""Certainty below which labels are of little use: stacks of a fetus inside its mother have 0.5, adults 0.72 to 0.85."""
-
 
 class Labels(NamedTuple):
     """Maps of one scan, on one grid."""
@@ -124,7 +121,8 @@ def segment_volume(
             if scan.grid != volume.grid and options.spacing == "native":
                 made = _back_on(made, volume.grid)
         table = volumes.table(found.chance, found.right, found.brain, found.grid)
-        certainty = how_sure(table, volume.name)
+        certainty = volumes.certainty(table)
+        volumes.warn_unless_sure(certainty, volume.name, what="labels")
     run.notes |= {
         "certainty": certainty,
         "borders": found.borders,
@@ -148,27 +146,6 @@ def segment_volume(
         kind="dseg",
         table=table,
     )
-
-
-def how_sure(table: list[dict[str, Any]], name: str) -> float:
-    """Certainty of the labels of a scan; a warning where they are of little use.
-
-    Args:
-        table: From `volumes.table`.
-        name: Of the scan.
-
-    Returns:
-        0 to 1, rounded for the record.
-    """
-    certainty = round(volumes.certainty(table), 3)
-    if certainty < UNSURE:
-        logger.warning(
-            "%s: the anatomy network is unsure (certainty %.2f): the labels are of little use. It knows whole "
-            "heads and stripped brains.",
-            name,
-            certainty,
-        )
-    return certainty
 
 
 def labels_on(

@@ -24,6 +24,7 @@ from pellucid.pipelines.making import WHITE_MATTER, make, make_together
 from pellucid.pipelines.options import SynthesizeOptions
 from pellucid.pipelines.record import Run, describe, describe_weights, read, read_mask, used
 from pellucid.pipelines.result import Result
+from pellucid.pipelines.volumes import warn_unless_sure
 
 logger = logging.getLogger(__name__)
 
@@ -207,7 +208,14 @@ def _note_quality(run: Run, made: Sequence[Made], volumes: Sequence[Volume]) -> 
         inside = one.brain > 0
         size = float(one.brain.sum()) * abs(float(np.linalg.det(one.grid.affine[:3, :3]))) / 1000
         error = round(float(one.error[inside].mean()), 2) if bool(inside.any()) else None
-        notes.append({"brain_ml": round(size, 1), "expected_error": error, "lesion_ml": one.lesion_ml})
+        notes.append(
+            {
+                "brain_ml": round(size, 1),
+                "expected_error": error,
+                "lesion_ml": one.lesion_ml,
+                "certainty": one.certainty,
+            }
+        )
         if error is None:
             logger.warning("%s: no brain is found in it; the image is of little use", volume.name)
         elif size < SMALL_ML:
@@ -216,5 +224,7 @@ def _note_quality(run: Run, made: Sequence[Made], volumes: Sequence[Volume]) -> 
                 volume.name,
                 size,
             )
+        if error is not None:
+            warn_unless_sure(one.certainty, volume.name, what="anatomy and the image")
     run.notes["quality"] = notes
     run.notes["uncertainty"] = told(SYNTHESIS)

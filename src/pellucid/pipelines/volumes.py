@@ -1,5 +1,6 @@
-"""How large the structures of a brain are."""
+"""How large the structures of a brain are, and how sure that is."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,11 @@ from pellucid.io.volume import Grid
 from pellucid.ops.labels import one_piece
 from pellucid.synthesis import TISSUES
 from pellucid.synthesis.structures import BRAIN, STRUCTURES
+
+logger = logging.getLogger(__name__)
+
+UNSURE = 0.6
+"""Certainty below which labels are of little use: stacks of a fetus inside its mother have 0.5, adults 0.72 to 0.85."""
 
 
 def table(
@@ -83,10 +89,28 @@ def certainty(rows: list[dict[str, Any]]) -> float:
         rows: From `table`.
 
     Returns:
-        0 to 1; 0 where nothing was found.
+        0 to 1, rounded for the record; 0 where nothing was found.
     """
     total = sum(row["volume_ml"] for row in rows)
-    return sum(row["volume_ml"] * row["certainty"] for row in rows) / total if total else 0.0
+    return round(sum(row["volume_ml"] * row["certainty"] for row in rows) / total, 3) if total else 0.0
+
+
+def warn_unless_sure(found: float, name: str, *, what: str) -> None:
+    """Say on screen that what was made of a scan is of little use, if the anatomy network is unsure of it.
+
+    Args:
+        found: From `certainty`.
+        name: Of the scan.
+        what: What was made.
+    """
+    if found < UNSURE:
+        logger.warning(
+            "%s: the anatomy network is unsure (certainty %.2f): the %s are of little use. It knows whole heads and "
+            "stripped brains.",
+            name,
+            found,
+            what,
+        )
 
 
 def of_lesions(lesion: Float[Tensor, "1 x y z"] | None, brain: Float[Tensor, "1 x y z"], grid: Grid) -> float:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pellucid.pipelines.anatomy import SMALL_ML
 from pellucid.pipelines.consistency import MOST, MOST_BLOCK
-from pellucid.pipelines.segment import UNSURE
+from pellucid.pipelines.volumes import UNSURE
 from pellucid.report.edge import cut_faces, outside
 from pellucid.report.standing import (
     FAR,
