@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from pellucid.errors import PellucidError as PellucidError
     from pellucid.io.audit import audit as audit
     from pellucid.io.nifti import load as load
     from pellucid.io.nifti import save as save
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Head",
+    "PellucidError",
     "Result",
     "Volume",
     "__version__",
@@ -44,6 +46,7 @@ __all__ = [
 
 _HOMES = {
     "Head": "pellucid.pipelines.heads",
+    "PellucidError": "pellucid.errors",
     "Result": "pellucid.pipelines.result",
     "Volume": "pellucid.io.volume",
     "audit": "pellucid.io.audit",

@@ -212,6 +212,7 @@ def test_the_command_and_python_do_the_same(
     assert names == ["labels.nii.gz", "labels_mask.nii.gz", "labels.tsv", "labels.json"]
     result = pellucid.segment(source, save=["mask"])
     np.testing.assert_array_equal(nib.load(tmp_path / "labels.nii.gz").get_fdata(), result.image.get_fdata())
+    assert result.image.get_data_dtype() == np.asarray(result.image.dataobj).dtype == np.int16
     assert cli.main(words) == 2
     assert "--force" in capsys.readouterr().err
 

@@ -253,18 +253,20 @@ def save(volume: Volume, path: str | Path, *, dtype: DTypeLike | None = None, fo
     return path
 
 
-def to_nibabel(volume: Volume) -> nib.Nifti1Image:
-    """Turn a volume into a nibabel image with float32 values and its own header.
+def to_nibabel(volume: Volume, dtype: str = "float32") -> nib.Nifti1Image:
+    """Turn a volume into a nibabel image with its own header.
 
     Args:
         volume: Any volume; its channels become frames.
+        dtype: Of the values: a numpy name, which must hold them.
 
     Returns:
         A NIfTI image (NIfTI-2 if the volume was read from one).
     """
     values = np.ascontiguousarray(volume.data.detach().cpu().permute(1, 2, 3, 0).numpy())
     values = values[..., 0] if values.shape[3] == 1 else values
-    storage = Storage(np.dtype(np.float32))
+    values = values.astype(dtype, copy=False)
+    storage = Storage(np.dtype(dtype))
     fields = nifti_file.fields_for(volume.header, volume.grid, values.shape, storage)
     kind = _NIFTI2_IMAGE if isinstance(fields, nib.Nifti2Header) else _NIFTI1_IMAGE
     image: nib.Nifti1Image = kind(values, volume.grid.affine, fields)

@@ -17,6 +17,10 @@ from pellucid.io.volume import Volume
 from pellucid.pipelines.names import output_paths
 
 
+LABELS = "int16"
+"""Type of FreeSurfer's numbers."""
+
+
 @dataclass(frozen=True)
 class Result:
     """Volumes of one run on the requested grid, with the record of how they were made."""
@@ -50,8 +54,8 @@ class Result:
 
     @property
     def image(self) -> Any:
-        """The enhanced image as a nibabel image."""
-        return nifti.to_nibabel(self.volume)
+        """The image as a nibabel image; labels as whole numbers."""
+        return nifti.to_nibabel(self.volume, LABELS if self.kind == "dseg" else "float32")
 
     def save(self, out: str | Path, force: bool = False) -> list[Path]:
         """Write the image, the extras that were asked for, the table (TSV) if there is one, and the record (JSON).
@@ -119,7 +123,7 @@ class Result:
             return
         extra: Volume = self.volume if name == "image" else getattr(self, name)
         extra = dataclasses.replace(extra, header=undisplayed(extra.header))
-        stored = {"image": "int16", "mask": "uint8", "tissue": "uint8", "lesion": "uint8"}
+        stored = {"image": LABELS, "mask": "uint8", "tissue": "uint8", "lesion": "uint8"}
         nifti.save(extra, path, dtype=stored.get(name))
 
 
