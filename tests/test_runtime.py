@@ -127,6 +127,29 @@ def test_memory_that_is_free_stays_only_if_that_is_asked_for(before: str, kept: 
     assert (gone < 20) is kept and (gone > 120) is not kept
 
 
+BETWEEN = """
+import numpy as np
+from pellucid import runtime
+runtime.keep_memory()
+{0}
+held = [np.ones(2_000_000) for _ in range(20)]
+first = held.pop(0)
+del held
+full = runtime.memory_mb()
+runtime.between_scans()
+print(full - runtime.memory_mb(), runtime.peak_memory_mb() - runtime.memory_mb())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps what is free, and can let go")
+@pytest.mark.parametrize(("before", "much"), [("runtime.MUCH_MB = 100", True), ("", False)])
+def test_between_scans_memory_goes_back_if_it_is_much(before: str, much: bool) -> None:
+    words = [sys.executable, "-c", BETWEEN.format(before)]
+    gone, above = map(float, subprocess.run(words, check=True, capture_output=True, text=True).stdout.split())
+    assert (gone > 200) is much and (gone < 20) is not much
+    assert above < 20
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 def test_work_that_is_spread_is_done_once_for_each_item(threads: int) -> None:
     before, done = torch.get_num_threads(), []

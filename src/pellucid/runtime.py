@@ -24,6 +24,9 @@ and stores of free memory, one for each thread otherwise."""
 RETURNED = 1 << 20
 """Bytes of a block from which on it goes back at once, in runs that are to stay below a limit."""
 
+MUCH_MB = 1000.0
+"""Memory of a process above which free memory is given back between scans; to touch it again takes 0.2 s a GB."""
+
 _KEPT: list[bool] = []
 """Whether the C library was told to keep free memory."""
 
@@ -202,6 +205,17 @@ def trim_memory() -> None:
     trim = _glibc("malloc_trim")
     if trim is not None and not any(_KEPT):
         trim(0)
+
+
+def between_scans() -> None:
+    """Give back what the last scan left, if that is much, and begin anew with `peak_memory_mb`.
+
+    What one scan leaves does not fit the next one, which has another shape: memory would grow from scan to scan.
+    """
+    trim = _glibc("malloc_trim")
+    if trim is not None and memory_mb() > MUCH_MB:
+        trim(0)
+    reset_peak_memory()
 
 
 def _glibc(name: str) -> Callable[..., int] | None:

@@ -131,6 +131,10 @@ def run_jobs(jobs: Sequence[Job], work: Callable[[Job], None], *, force: bool, q
 
     def checked(source: Path) -> None:
         check(by_source[source], force=force)
+        if source != jobs[0].source:
+            from pellucid import runtime
+
+            runtime.between_scans()
         work(by_source[source])
 
     return each(list(by_source), checked, quiet=quiet)
