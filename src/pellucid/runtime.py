@@ -25,7 +25,7 @@ RETURNED = 1 << 20
 """Bytes of a block from which on it goes back at once, in runs that are to stay below a limit."""
 
 MUCH_MB = 1000.0
-"""Memory of a process above which free memory is given back between scans; to touch it again takes 0.2 s a GB."""
+"""Memory of a process above which free memory is given back between scans; to touch it again takes 0.4 s a GB."""
 
 _KEPT: list[bool] = []
 """Whether the C library was told to keep free memory."""

@@ -16,7 +16,6 @@ from pellucid.io.nifti_file import undisplayed
 from pellucid.io.volume import Volume
 from pellucid.pipelines.names import output_paths
 
-
 LABELS = "int16"
 """Type of FreeSurfer's numbers."""
 
