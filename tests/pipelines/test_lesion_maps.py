@@ -21,7 +21,7 @@ from pellucid.pipelines import filling, record
 from pellucid.pipelines import segment as segmentation
 from pellucid.pipelines.filling import fill_lesions, healed_output
 from pellucid.pipelines.judged import Judged
-from pellucid.pipelines.lesions import lesion_network
+from pellucid.pipelines.lesions import lesion_network, spread
 from pellucid.pipelines.look import Networks
 from pellucid.pipelines.making import LESION_DEPTH
 from pellucid.pipelines.options import EnhanceOptions, SegmentOptions, SynthesizeOptions
@@ -301,3 +301,9 @@ def test_nothing_is_asked_where_there_is_no_brain() -> None:
     noise = Volume(torch.rand(1, 40, 40, 40, generator=torch.Generator().manual_seed(0)), grid)
     found = segment_volume(noise, Air(), SegmentOptions(), lesions=Strange())
     assert found.record["lesion_ml"] == 0.0
+
+
+@pytest.mark.parametrize("shape", [(9, 12, 7), (1, 6, 5), (4, 1, 1)])
+def test_lesions_are_spread_by_a_voxel_in_all_directions(shape: tuple[int, int, int]) -> None:
+    chance = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(spread(chance), torch.nn.functional.max_pool3d(chance, 3, 1, 1))

@@ -7,7 +7,6 @@ from typing import cast
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from pellucid import runtime
 from pellucid.errors import wrong
@@ -182,7 +181,14 @@ def spread(lesion: Float[Tensor, "1 x y z"]) -> Float[Tensor, "1 x y z"]:
     Returns:
         The largest one within a voxel.
     """
-    return F.max_pool3d(lesion, 3, 1, 1)
+    for axis, size in enumerate(lesion.shape):
+        # One axis after the other, shifted: pooling of 3 x 3 x 3 voxels takes ten times as long.
+        wider = lesion.clone()
+        for here, there in ((1, 0), (0, 1)) if axis and size > 1 else ():
+            into = wider.narrow(axis, here, size - 1)
+            torch.maximum(into, lesion.narrow(axis, there, size - 1), out=into)
+        lesion = wider
+    return lesion
 
 
 class _Logits(nn.Module):
