@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from pellucid import weights
 from pellucid.io import nifti, resample
@@ -50,7 +49,7 @@ def show(name: str, network: nn.Module, batch: Tensor) -> None:
     """Print a row for each block."""
 
     def look_at(place: str, block: ResidualBlock, inputs: tuple[Tensor, ...]) -> None:
-        made = F.relu(block.conv1(F.relu(block.norm(inputs[0]))))
+        made = block.unrectified(inputs[0])
         alive = int((made.amax((0, 2, 3, 4)) > 0).sum())
         active = float((made > 0).float().mean())
         print(

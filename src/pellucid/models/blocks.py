@@ -77,6 +77,18 @@ class ResidualBlock(nn.Module):
         if self.conv2.bias is not None:
             nn.init.zeros_(self.conv2.bias)
 
+    def unrectified(self, batch: Batch) -> Batch:
+        """What the rectifier between the convolutions is given, for those who look into networks.
+
+        Args:
+            batch: What the block is called with, (b, c, x, y, z); stays as it is.
+
+        Returns:
+            A new tensor (b, units, x, y, z).
+        """
+        inner: Batch = self.conv1(self.norm.rectified(batch))
+        return inner
+
     def forward(self, batch: Batch) -> Batch:
         """(b, c, x, y, z) -> the same shape."""
         inner = convolved(self.conv1, self.norm.rectified(batch), rectified=True, slope=self.slope)

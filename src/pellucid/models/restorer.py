@@ -60,7 +60,7 @@ class Restorer(nn.Module):
         super().__init__()
         self.config = config
         body = EfficientUNetConfig(
-            in_channels=2,
+            in_channels=config.in_channels,
             changes=1,
             out_channels=2,
             channels=config.channels,

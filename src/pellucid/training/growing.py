@@ -99,8 +99,7 @@ def _mended(model: nn.Module, done: set[ResidualBlock], seen: Sequence[Batch]) -
         if not isinstance(block, ResidualBlock) or (first and block is not first[0]):
             return
         first[:] = [block]
-        inner = block.conv1(block.norm.rectified(arguments[0].clone()))
-        means.append(block.slope * inner.clamp_max(0).mean((0, 2, 3, 4)))
+        means.append(block.slope * block.unrectified(arguments[0]).clamp_max(0).mean((0, 2, 3, 4)))
 
     blocks = [b for b in model.modules() if isinstance(b, ResidualBlock) and b not in done]
     hooks = [block.register_forward_pre_hook(note) for block in blocks]

@@ -30,19 +30,24 @@ def living(
 
     Returns:
         For each block, by its name, whether each of its units is.
+
+    Raises:
+        PellucidError: If a block has a slope: none of its units is dead.
     """
     highest: dict[str, Tensor] = {}
 
     def note(name: str, block: ResidualBlock, arguments: tuple[Tensor, ...]) -> None:
-        made = block.conv1(block.norm.rectified(arguments[0].clone())).amax((0, 2, 3, 4)).float()
+        made = block.unrectified(arguments[0]).amax((0, 2, 3, 4)).float()
         highest[name] = torch.maximum(highest.get(name, made), made)
 
-    hooks = []
-    for name, block in model.named_modules():
-        if isinstance(block, ResidualBlock):
-            if block.slope:
-                raise wrong("living", need="rectifiers without a slope", got=f"{block.slope} in {name}")
-            hooks.append(block.register_forward_pre_hook(lambda b, a, name=name: note(name, b, a)))
+    blocks = {name: block for name, block in model.named_modules() if isinstance(block, ResidualBlock)}
+    for name, block in blocks.items():
+        if block.slope:
+            raise wrong("living", need="rectifiers without a slope", got=f"{block.slope} in {name}")
+    hooks = [
+        block.register_forward_pre_hook(lambda b, a, name=name: note(name, b, a))
+        for name, block in blocks.items()
+    ]
     for batch in shown:
         (call or model)(batch)
     for hook in hooks:
