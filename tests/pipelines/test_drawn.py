@@ -104,11 +104,12 @@ def test_the_input_is_built_in_place_as_it_would_be_in_pieces(known) -> None:
     guide[box] = network.guide(plain(known, image[box], near, mixed=True)[None])[0]
     guided = torch.cat([image, guide])
     wanted = predictor.pad_to_multiple(torch.cat([guided, followed(guided, fine.spacing)]), 16)
-    got, brain, lesion, _ = seen_as(network.guide_weights(), known, image, fine)
-    assert lesion is None
-    assert got.shape == (10, 48, 64, 48)
-    torch.testing.assert_close(got, wanted, atol=1e-5, rtol=0)
-    assert brain.shape == fine.shape and bool(brain.any())
+    shown = torch.ones(fine.shape, dtype=torch.bool)
+    got = seen_as(network.guide_weights(), known, image, fine, shown)
+    assert got.lesion is None and got.shown is shown and got.grid == fine
+    assert got.seen.shape == (10, 48, 64, 48)
+    torch.testing.assert_close(got.seen, wanted, atol=1e-5, rtol=0)
+    assert got.brain.shape == fine.shape and bool(got.brain.any())
 
 
 def test_little_memory_changes_the_image_by_less_than_a_thousandth(monkeypatch: pytest.MonkeyPatch) -> None:

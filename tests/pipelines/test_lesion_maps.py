@@ -10,9 +10,9 @@ from anatomy_stub import INDEX, sketcher
 from test_segment import ball, stored, world
 from torch import Tensor, nn
 
-from pellucid import weights
+from pellucid import cli, weights
 from pellucid.errors import PellucidError
-from pellucid.io import resample
+from pellucid.io import nifti, resample
 from pellucid.io.volume import Grid, Volume
 from pellucid.models import Anatomy, LesionNet, LesionNetConfig, save
 from pellucid.models.anatomy import CLASS_GROUPS
@@ -29,6 +29,16 @@ from pellucid.pipelines.record import Run
 from pellucid.pipelines.segment import segment_volume
 from pellucid.pipelines.synthesize import synthesize_volumes
 from pellucid.synthesis.structures import GROUPS, STRUCTURES
+
+
+@pytest.fixture
+def stubbed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Weights of stand-ins."""
+    file = tmp_path / "w.safetensors"
+    file.write_bytes(b"abc")
+    networks = {"anatomy": Shells(), "synthesizer": sketcher(), "lesions": Strange()}
+    monkeypatch.setattr(weights, "load", lambda name, device, kind: (networks[kind], {"step": 1}))
+    monkeypatch.setattr(weights, "path", lambda name: file)
 
 
 class Shells(nn.Module):
@@ -92,6 +102,29 @@ def test_a_scan_without_lesions_has_none_and_the_labels_do_not_change() -> None:
     without = segment_volume(ball(), Shells(), SegmentOptions())
     assert with_network.record["lesion_ml"] == 0.0 and not bool(with_network.lesion.data.any())
     assert torch.equal(with_network.volume.data, without.volume.data)
+
+
+@pytest.mark.usefixtures("stubbed")
+def test_a_mask_of_ones_own_says_where_lesions_are(tmp_path: Path) -> None:
+    """The network, which would see two, is not asked; the command reads the mask and refuses one that is none."""
+    scan, inside = lesioned()
+    other = torch.from_numpy(np.linalg.norm(world(scan.grid) + SPOT, axis=-1) < 3.0)[None]
+    scan = scan.with_data(torch.where(other, 550.0, scan.data))
+    source, mask = nifti.save(scan, tmp_path / "a.nii.gz"), tmp_path / "m.nii.gz"
+    nifti.save(scan.with_data(inside.float()), mask)
+    words = ["segment", str(source), "--lesion-mask", str(mask), "--save", "lesion"]
+    assert cli.main([*words, "-o", str(tmp_path / "out.nii.gz")]) == 0
+    labels, lesion = (nifti.load(tmp_path / name).data for name in ("out.nii.gz", "out_lesion.nii.gz"))
+    assert torch.equal(lesion > 0, inside)
+    assert set(labels[inside].tolist()) <= {2.0, 41.0}
+    notes = json.loads((tmp_path / "out.json").read_text())
+    assert notes["lesion_ml"] == pytest.approx(float(inside.sum()) / 1000, abs=0.006)
+    assert "lesion_weights" not in notes and any("m.nii.gz" in str(one) for one in notes["inputs"])
+    words[3] = str(source)
+    assert cli.main([*words, "-o", str(tmp_path / "none.nii.gz")]) == 2
+    assert not (tmp_path / "none.nii.gz").exists()
+    with pytest.raises(PellucidError, match="lesion_mask: need lesions find beside it, got lesions ignore"):
+        SegmentOptions(lesion_mask="m.nii.gz", lesions="ignore")
 
 
 def test_a_lesion_lies_at_one_place_however_it_is_stored() -> None:

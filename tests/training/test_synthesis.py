@@ -129,7 +129,8 @@ def test_the_guide_is_that_of_use(packed: Path) -> None:
     half = (size[0] // 2, size[1] // 2, size[2] // 2)
     known = Posteriors(chances, chances[:1], Grid(half, coarse), chances[BRAIN:].sum(0, keepdim=True))
     rows = first_network(SynthesizerConfig(channels=(4,))).guide_weights()
-    used, *_ = seen_as(rows, known, example.image, Grid((size[0], size[1], size[2]), fine))
+    shown_at = torch.ones(size, dtype=torch.bool)
+    used, *_ = seen_as(rows, known, example.image, Grid((size[0], size[1], size[2]), fine), shown_at)
     torch.testing.assert_close(shown[1:], used[1:, : size[0], : size[1], : size[2]], atol=2e-3, rtol=0)
 
 

@@ -87,8 +87,12 @@ class Segment(Command):
     def run(self) -> int:
         """Segment one scan after another."""
         options = self.segmentation
-        jobs = plan(self.inputs, self.out, "structures", kind="dseg", extras=options.save, table=True)
-        finding = [options.lesion_weights] if options.lesions == "find" else []
+        masks = [] if options.lesion_mask is None else [Path(options.lesion_mask)]
+        jobs = plan(
+            self.inputs, self.out, "structures", kind="dseg", extras=options.save, others=masks, table=True
+        )
+        _check_masks(options.lesion_mask, scans=len(jobs))
+        finding = [options.lesion_weights] if options.lesions == "find" and not masks else []
         _check_once(options, options.weights, options.border_weights, *finding)
 
         def work(job: Job) -> None:

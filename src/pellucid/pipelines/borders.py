@@ -14,7 +14,7 @@ from pellucid.io.volume import Volume
 from pellucid.models import LesionNet, Synthesizer, followed
 from pellucid.ops.intensity import IntensityRange
 from pellucid.pipelines import space
-from pellucid.pipelines.anatomy import Posteriors, around_brain, coarse
+from pellucid.pipelines.anatomy import Posteriors, around_brain, coarse, given_on
 from pellucid.pipelines.drawing import Drawn, drawn, healed, prior_of
 from pellucid.pipelines.options import ScanOptions
 from pellucid.pipelines.record import Run, noted_network
@@ -56,6 +56,7 @@ def posteriors(
     *,
     levels: IntensityRange | None = None,
     lesions: LesionNet | None = None,
+    lesion_mask: Volume | None = None,
     finer: Synthesizer | None = None,
 ) -> Drawn:
     """Ask an anatomy network about a scan.
@@ -66,21 +67,28 @@ def posteriors(
         options: Device and precision.
         levels: Values of the scan that become 0 and 1, if they are known.
         lesions: A network that finds them, if they are wanted.
+        lesion_mask: A mask of them, on any grid of the scan's space, instead of what a network says.
         finer: A network that draws the borders; without it, the scan's intensities alone do.
 
     Returns:
         Probabilities in a box around the brain, in voxels of about 1 mm.
 
     Raises:
-        PellucidError: If the scan has several channels or is constant.
+        PellucidError: If the scan has several channels or is constant, or the mask is none of lesions in its brain.
     """
     scan = resample.to_canonical(volume)
     scan = scan.with_data((levels or space.levels_of(volume)).scale(scan.data))
-    return sharp(coarse(scan, network, options, lesions=lesions), scan, options, finer=finer)
+    found = coarse(scan, network, options, lesions=lesions)
+    return sharp(found, scan, options, finer=finer, lesion_mask=lesion_mask)
 
 
 def sharp(
-    found: Posteriors, scan: Volume, options: ScanOptions, *, finer: Synthesizer | None = None
+    found: Posteriors,
+    scan: Volume,
+    options: ScanOptions,
+    *,
+    finer: Synthesizer | None = None,
+    lesion_mask: Volume | None = None,
 ) -> Drawn:
     """What the network says around the brain, on a grid of about 1 mm, with borders where the scan has its edges.
 
@@ -90,9 +98,13 @@ def sharp(
         options: Device, precision and memory.
         finer: A network that draws the borders; without it, and in brains smaller than it knows (`SMALL_MM`), the
             scan's intensities alone do, in those in between both.
+        lesion_mask: Of lesions, on any grid of the scan's space, instead of what a network says.
 
     Returns:
         Probabilities in a box around the brain.
+
+    Raises:
+        PellucidError: As `lesions.masked`.
     """
     share = 0.0 if finer is None else _share_of_network(found)
     spacing = space.working_spacing(scan.grid.spacing)
@@ -103,14 +115,15 @@ def sharp(
     fine = scan.grid if same else resample.spaced_grid(scan.grid, spacing)
     part, box = around_brain(found, fine)
     image = scan.data[box] if same else space.transfer(scan.data, scan.grid, part, order=1, average=True)
+    lesion = given_on(lesion_mask, found, fine, part, box)
     if finer is None or not share:
-        return drawn(found, image, part)
-    by_network = redrawn(drawn(found, image, part, mixed=True), image, finer, options)
+        return drawn(found, image, part, lesion=lesion)
+    by_network = redrawn(drawn(found, image, part, lesion=lesion, mixed=True), image, finer, options)
     if share == 1:
         return by_network
-    plain = drawn(found, image, part)
+    plain = drawn(found, image, part, lesion=lesion)
     change, brain = plain.change.lerp_(by_network.change, share), plain.brain.lerp_(by_network.brain, share)
-    return by_network._replace(change=change, brain=brain, borders="both")
+    return by_network._replace(change=change, brain=brain, by_network=share)
 
 
 def _share_of_network(found: Posteriors) -> float:
@@ -156,7 +169,7 @@ def redrawn(found: Drawn, image: Image, network: Synthesizer, options: ScanOptio
     asked, where = _GroupChances(network).eval(), runtime.device(options.device)
     groups = predict(asked, shown, tile=tile, max_voxels=most, device=where, precision=options.precision)
     brain = (1 - groups[:1]).add_(found.brain).mul_(0.5)
-    return found._replace(change=groups.div_(prior), brain=brain, borders="network")
+    return found._replace(change=groups.div_(prior), brain=brain, by_network=1.0)
 
 
 class _GroupChances(nn.Module):

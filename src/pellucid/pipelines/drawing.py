@@ -43,8 +43,13 @@ class Drawn(NamedTuple):
     """Probability of being brain or the CSF around it, as the network gave it."""
     lesion: Float[Tensor, "1 x y z"] | None = None
     """Probability of being in a lesion, whose classes are those that the network knows without a look at it."""
-    borders: Literal["intensities", "network", "both"] = "intensities"
-    """What drew them; both in brains between those that the network knows and those that it does not."""
+    by_network: float = 0.0
+    """Share of the network of borders in them; the rest is from intensities."""
+
+    @property
+    def borders(self) -> Literal["intensities", "network", "both"]:
+        """What drew them, in a word for the record."""
+        return "intensities" if not self.by_network else "network" if self.by_network == 1 else "both"
 
     def chance(self, place: int) -> Float[Tensor, "1 x y z"]:
         """Probability of a class.

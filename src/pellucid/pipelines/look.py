@@ -97,22 +97,8 @@ def look(
     shown = grown(image[0].abs() > 1e-4, SHOWN_VOXELS)
     known = coarse(scan, networks.anatomy, options, lesions=networks.lesions)
     rows = networks.synthesizer.guide_weights()
-    source = Source(scan, known) if keep else None
-    guided = seen_as(rows, known, image, part, lesions)
-    return Look(guided.seen, guided.brain, shown, part, guided.lesion, guided.certainty, source)
-
-
-class Guided(NamedTuple):
-    """A scan beside what is known of its anatomy."""
-
-    seen: Float[Tensor, "r i j k"]
-    """The first image and the guide, in padded memory."""
-    brain: Mask
-    """With the CSF around it."""
-    lesion: Float[Tensor, "1 x y z"] | None
-    """Probability of being in a lesion, if there are some."""
-    certainty: float
-    """Of the anatomy: see `volumes.certainty`."""
+    seen = seen_as(rows, known, image, part, shown, lesions=lesions)
+    return seen._replace(source=Source(scan, known)) if keep else seen
 
 
 def seen_as(
@@ -120,10 +106,11 @@ def seen_as(
     known: Posteriors,
     images: Float[Tensor, "c x y z"],
     grid: Grid,
-    lesions: Volume | None = None,
+    shown: Mask,
     *,
+    lesions: Volume | None = None,
     weights: Float[Tensor, "c x y z"] | None = None,
-) -> Guided:
+) -> Look:
     """Image and guide, the anatomy drawn sharp around the brain, coarse beyond; where the brain is, and lesions.
 
     One channel, then one class at a time: all of them would be most of what a run holds.
@@ -133,6 +120,7 @@ def seen_as(
         known: What the anatomy network says.
         images: One scan, or several of one head; healthy tissue is put in place of their lesions.
         grid: Of the images.
+        shown: Where they show something.
         lesions: A mask of them, instead of what a network says.
         weights: How much each scan says in a voxel, if there are several.
 
@@ -165,7 +153,7 @@ def seen_as(
     del inside
     follow_scan(seen, grid)
     brain = one_piece(space.transfer(known.brain, known.grid, grid, order=1)[0] > 0.5)
-    return Guided(seen, brain, lesion, certainty)
+    return Look(seen, brain, shown, grid, lesion, certainty)
 
 
 def follow_scan(seen: Float[Tensor, "r i j k"], grid: Grid) -> None:

@@ -73,9 +73,9 @@ def make_together(made: Sequence[Made], networks: Networks, options: SynthesizeO
         The image around the head.
     """
     known, scans, weights, grid = together(made, target)
-    guided = seen_as(networks.synthesizer.guide_weights(), known, scans, grid, weights=weights)
-    seen, shown = guided.seen, weights.amax(0) > 0.5
-    all_seen = Look(seen, guided.brain, shown, grid, guided.lesion, guided.certainty)
+    rows, shown = networks.synthesizer.guide_weights(), weights.amax(0) > 0.5
+    all_seen = seen_as(rows, known, scans, grid, shown, weights=weights)
+    seen = all_seen.seen
     images, errors = [], []
     for scan in scans:
         x, y, z = grid.shape

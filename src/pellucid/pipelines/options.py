@@ -156,6 +156,9 @@ class SegmentOptions(ScanOptions):
     """Look for lesions, whose labels are then those of the tissue that they have replaced; or take them for any tissue,
     which saves the time of a small network."""
 
+    lesion_mask: str | None = None
+    """Mask of the lesions, to use instead of finding them: an image of the scan's space, above zero inside."""
+
     weights: str = "anatomy"
     """Name of bundled weights, or path of a .safetensors file."""
 
@@ -166,8 +169,10 @@ class SegmentOptions(ScanOptions):
     """The same for the network that finds lesions."""
 
     def __post_init__(self) -> None:
-        """Refuse to save what is not looked for."""
+        """Refuse a mask of lesions that nothing is done with, and to save what is not looked for."""
         super().__post_init__()
+        if self.lesion_mask is not None and self.lesions == "ignore":
+            raise wrong("lesion_mask", need="lesions find beside it", got="lesions ignore")
         if "lesion" in self.save and self.lesions == "ignore":
             raise wrong("save lesion", need="lesions find beside it", got="lesions ignore")
 

@@ -22,7 +22,7 @@ from pellucid.pipelines.calibration import BORDER_TEMPERATURE, TISSUE_TEMPERATUR
 from pellucid.pipelines.drawing import Drawn
 from pellucid.pipelines.lesions import lesion_network
 from pellucid.pipelines.options import SegmentOptions
-from pellucid.pipelines.record import Run, describe, describe_weights, read, used
+from pellucid.pipelines.record import Run, describe, describe_weights, read, read_mask, used
 from pellucid.pipelines.result import Result
 from pellucid.synthesis.structures import BRAIN, STRUCTURES
 
@@ -72,14 +72,15 @@ def segment(source: str | Path | Volume | Any, options: SegmentOptions | None = 
     runtime.set_threads(options.threads)
     with run.step("load"):
         volume = read(source, frame=options.frame)
+        mask = None if options.lesion_mask is None else read_mask(options.lesion_mask)
     with run.listening(), run.step("weights"):
         where = runtime.device(options.device)
         network, metadata = weights.load(options.weights, where, kind="anatomy")
         run.notes["weights"] = describe_weights(options.weights, metadata)
         finer = border_network(options.border_weights, where, run)
-        finds = options.lesions == "find"
+        finds = options.lesions == "find" and mask is None
         lesions = lesion_network(options.lesion_weights, where, run) if finds else None
-    return segment_volume(volume, network, options, lesions=lesions, finer=finer, run=run)
+    return segment_volume(volume, network, options, lesions=lesions, lesion_mask=mask, finer=finer, run=run)
 
 
 def segment_volume(
@@ -88,6 +89,7 @@ def segment_volume(
     options: SegmentOptions,
     *,
     lesions: LesionNet | None = None,
+    lesion_mask: Volume | None = None,
     finer: Synthesizer | None = None,
     run: Run | None = None,
 ) -> Result:
@@ -98,6 +100,7 @@ def segment_volume(
         network: An anatomy network.
         options: `frame`, `weights` and `threads` have done their work and are only recorded.
         lesions: A lesion network; without one, lesions are not looked for.
+        lesion_mask: A mask of them, on any grid of the scan's space, instead of what a network says.
         finer: Draws the borders of tissues; without it, the scan's intensities alone do.
         run: Clock and notebook to go on with.
 
@@ -108,16 +111,17 @@ def segment_volume(
         PellucidError: If the scan has several channels or is constant.
     """
     run = run or Run("segment")
+    known = lesions is not None or lesion_mask is not None
     with run.listening():
         prepare.warn_of_ct(
             volume, words="a CT needs synthesize --ct first, then its T1w image can be segmented"
         )
         scan = prepare.straight(prepare.without_loud_background(volume, options, run), run)
         with run.step("predict"):
-            found = posteriors(scan, network, options, lesions=lesions, finer=finer)
+            found = posteriors(scan, network, options, lesions=lesions, lesion_mask=lesion_mask, finer=finer)
         with run.step("label"):
             template = scan.blank(space.wanted_grid(scan.grid, options.spacing_mm))
-            made = labels_on(template, found, chances="probseg" in options.save, lesion=lesions is not None)
+            made = labels_on(template, found, chances="probseg" in options.save, lesion=known)
             if scan.grid != volume.grid and options.spacing == "native":
                 made = _back_on(made, volume.grid)
         table = volumes.table(found.chance, found.right, found.brain, found.grid)
@@ -130,10 +134,10 @@ def segment_volume(
         "output_grid": describe(made.structures.grid),
         "tissue_ml": volumes.of_tissues(table),
         "intracranial_ml": round(sum(row["volume_ml"] for row in table), 2),
-        "lesion_ml": None if lesions is None else volumes.of_lesions(found.lesion, found.brain, found.grid),
+        "lesion_ml": volumes.of_lesions(found.lesion, found.brain, found.grid) if known else None,
         "used": used(options),
     }
-    record = run.record(volume, config.to_dict(options))
+    record = run.record(volume, config.to_dict(options), *filter(None, [lesion_mask]))
     return Result(
         made.structures,
         made.tissue,
@@ -217,7 +221,7 @@ def _tissues(found: Drawn, grid: Grid) -> Float[Tensor, "3 i j k"]:
     sums = torch.zeros(3, *found.grid.shape)
     for place, structure in enumerate(STRUCTURES[BRAIN:], start=BRAIN):
         sums[structure.tissue - 1] += found.chance(place)[0]
-    sums = tempered(sums, BORDER_TEMPERATURE if found.borders == "network" else TISSUE_TEMPERATURE)
+    sums = tempered(sums, TISSUE_TEMPERATURE + found.by_network * (BORDER_TEMPERATURE - TISSUE_TEMPERATURE))
     part, box = _around(found, grid)
     out = torch.zeros(3, *grid.shape)
     out[box] = space.transfer(sums, found.grid, part, order=1, average=True)

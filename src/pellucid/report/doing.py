@@ -21,7 +21,8 @@ _STEPS = {
 }
 _PREDICT = {
     "enhance": "Ran the enhancing network.",
-    "segment": "Found the structures: a network at about 2 mm, borders drawn by the scan's own intensities.",
+    "segment": "Found the structures: a network at about 2 mm, borders drawn by another at about 1 mm or, in the "
+    "smallest brains, by the scan's own intensities.",
     "super-resolve": "Inferred the finer voxels along each axis, by a network or as the smoothest answer, so that the "
     "means are as they were measured.",
     "synthesize": "Synthesized the T1w image from a sketch of the anatomy, corrected by a network that sees the scan.",
