@@ -165,10 +165,10 @@ def healed(found: Drawn, image: Image) -> Image:
     if found.lesion is None:
         return image
     grouped = _grouped(found.coarse, found.grid)[0]
-    wide = spread(found.lesion)[0]
+    wide = spread(found.lesion)
     for chance, solid in zip(grouped, _beneath(grouped), strict=True):
-        chance.lerp_(solid, wide)
-    return without(image, grouped, found.lesion, spacing=found.grid.spacing)
+        chance.lerp_(solid, wide[0])
+    return without(image, grouped, wide, spacing=found.grid.spacing)
 
 
 def _grouped(found: Posteriors, grid: Grid) -> tuple[Float[Tensor, "g x y z"], Float[Tensor, "x y z"]]:

@@ -144,7 +144,7 @@ def chances(
 def without(
     image: Image,
     classes: Float[Tensor, "g x y z"],
-    lesion: Float[Tensor, "1 x y z"],
+    wide: Float[Tensor, "1 x y z"],
     *,
     spacing: Spacing,
 ) -> Image:
@@ -156,7 +156,7 @@ def without(
     Args:
         image: The scan; 0 is air and about 1 the brightest tissue.
         classes: Probability of each group of classes, the sum of all 1, as known without a look at the lesion itself.
-        lesion: Probability of a voxel being in one.
+        wide: Probability of a voxel being in one or at its border (`spread`).
         spacing: Voxel size in mm.
 
     Returns:
@@ -165,7 +165,6 @@ def without(
     Reference:
         The purpose is that of lesion filling: Battaglini et al. 2012, Human Brain Mapping 33:2062.
     """
-    wide = spread(lesion)
     widths = (FEATHER_MM / spacing[0], FEATHER_MM / spacing[1], FEATHER_MM / spacing[2])
     share = gaussian_blur((wide > 0.5).float(), sigma=widths).clamp_(0, 1)
     healthy = expected(image, classes, spacing=spacing, known=1 - wide)
