@@ -5,11 +5,10 @@ knows the edges, but not what they part. Expectation and maximization take turns
 which intensities each group of classes has around here, and these intensities say which group each voxel is of.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -33,53 +32,26 @@ LEAST_PRIOR = 1e-4
 """The network is never so sure that the scan has nothing to say."""
 
 
-def sharpen(
-    image: Float[Tensor, "1 x y z"],
-    prior: Float[Tensor, "k x y z"],
-    *,
-    groups: Sequence[int],
-    spacing: Spacing,
-) -> Float[Tensor, "k x y z"]:
-    """Move the borders of classes to where the scan has its edges.
-
-    Where groups do not differ in intensity, or noise covers the difference, the prior stays as it is.
-
-    Args:
-        image: The scan; 0 is background and about 1 the brightest tissue.
-        prior: Probability of each class; changed in place.
-        groups: Group of each class, from 0 on: classes of one group share their intensity around any place.
-        spacing: Voxel size in mm.
-
-    Returns:
-        Probability of each class, given the scan: the same tensor.
-
-    Reference:
-        Ashburner & Friston 2005, NeuroImage 26:839 (a mixture with spatial priors and a bias field); means that
-        change in space instead of a bias field, as Li et al. 2008, IEEE TIP 17:1940 (local intensity fitting).
-    """
-    group = torch.as_tensor(groups, device=prior.device)
-    prior.clamp_min_(LEAST_PRIOR)
-    prior.div_(prior.sum(0, keepdim=True))
-    changes = factors(image, _sums(prior, group), spacing=spacing)
-    for place, number in enumerate(group.tolist()):
-        prior[place].mul_(changes[number])
-    return prior
-
-
 def factors(
     image: Float[Tensor, "1 x y z"], prior: Float[Tensor, "g x y z"], *, spacing: Spacing
 ) -> Float[Tensor, "g x y z"]:
     """What the scan makes of the probability of each group, and so of each class in it: a factor in every voxel.
 
-    For those who cannot hold all classes at once; `sharpen` is this and a product.
+    Their product with the probabilities has its borders where the scan has its edges. Where groups do not differ in
+    intensity, or noise covers the difference, they are about 1.
 
     Args:
         image: The scan; 0 is background and about 1 the brightest tissue.
-        prior: Probability of each group, above 0, the sum of all 1; overwritten.
+        prior: Probability of each group, above 0, the sum of all 1; overwritten. The classes of a group share their
+            intensity around any place.
         spacing: Voxel size in mm.
 
     Returns:
         The factors, in the memory of `prior`.
+
+    Reference:
+        Ashburner & Friston 2005, NeuroImage 26:839 (a mixture with spatial priors and a bias field); means that
+        change in space instead of a bias field, as Li et al. 2008, IEEE TIP 17:1940 (local intensity fitting).
     """
     means, variances = _fit(image, prior, spacing)
     for start in range(0, image.shape[1], SLAB):
@@ -124,12 +96,6 @@ def expected(
         mean[0].addcmul_(chance, level)
         square[0].addcmul_(chance, level.square_().add_(spread(variance, size, every)))
     return Healthy(mean, (square - mean.square()).clamp_min_(LEAST_STD**2).sqrt_())
-
-
-def _sums(prior: Float[Tensor, "k x y z"], group: Int[Tensor, " k"]) -> Float[Tensor, "g x y z"]:
-    """Probability of each group."""
-    sums = prior.new_zeros(int(group.max()) + 1, *prior.shape[1:])
-    return sums.index_add_(0, group, prior)
 
 
 def _fit(
