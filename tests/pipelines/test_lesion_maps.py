@@ -17,7 +17,7 @@ from pellucid.io.volume import Grid, Volume
 from pellucid.models import Anatomy, LesionNet, LesionNetConfig, save
 from pellucid.models.anatomy import CLASS_GROUPS
 from pellucid.ops.intensity import IntensityRange
-from pellucid.pipelines import filling, record
+from pellucid.pipelines import record
 from pellucid.pipelines import segment as segmentation
 from pellucid.pipelines.filling import fill_lesions, healed_output
 from pellucid.pipelines.judged import Judged
@@ -164,8 +164,7 @@ def bundled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stand-ins for the bundled networks."""
     stand_ins = {"anatomy": Shells(), "lesions": Strange(), "synthesizer": sketcher()}
     monkeypatch.setattr(weights, "shared", lambda name, *_, kind: stand_ins[kind])
-    for module in (filling, record):
-        monkeypatch.setattr(module, "describe_weights", lambda name: {"name": name})
+    monkeypatch.setattr(record, "describe_weights", lambda name: {"name": name})
 
 
 @pytest.mark.usefixtures("bundled")

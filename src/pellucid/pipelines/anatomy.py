@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pellucid import runtime, weights
+from pellucid import runtime
 from pellucid.inference.predictor import predict
 from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
@@ -17,7 +17,7 @@ from pellucid.ops.intensity import IntensityRange
 from pellucid.pipelines import space
 from pellucid.pipelines.lesions import chances, masked
 from pellucid.pipelines.options import EnhanceOptions, ScanOptions
-from pellucid.pipelines.record import Run, describe_weights
+from pellucid.pipelines.record import Run, noted_network
 from pellucid.synthesis.structures import BRAIN, STRUCTURES
 from pellucid.types import Batch
 
@@ -95,9 +95,8 @@ class Asked:
     @cached_property
     def known(self) -> Posteriors:
         """The answer."""
-        name = self.options.anatomy_weights
-        network = weights.shared(name, runtime.device(self.options.device), kind="anatomy")
-        self.run.notes["anatomy_weights"] = describe_weights(name)
+        name, where = self.options.anatomy_weights, runtime.device(self.options.device)
+        network = noted_network(name, where, self.run, kind="anatomy", note="anatomy_weights")
         return coarse(self.scaled(), network, self.options)
 
     def scaled(self) -> Volume:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 
-from pellucid import runtime, weights
+from pellucid import runtime
 from pellucid.io import resample
 from pellucid.io.volume import Volume
 from pellucid.ops.intensity import IntensityRange
@@ -14,7 +14,7 @@ from pellucid.pipelines.drawing import drawn, healed
 from pellucid.pipelines.judged import Judged
 from pellucid.pipelines.lesions import LEAST_SHARE, lesion_network
 from pellucid.pipelines.options import EnhanceOptions
-from pellucid.pipelines.record import Run, describe_weights
+from pellucid.pipelines.record import Run, noted_network
 
 
 class Filled(NamedTuple):
@@ -50,8 +50,7 @@ def fill_lesions(
         PellucidError: If the weights cannot be used.
     """
     where = runtime.device(options.device)
-    anatomy = weights.shared(options.anatomy_weights, where, kind="anatomy")
-    run.notes["anatomy_weights"] = describe_weights(options.anatomy_weights)
+    anatomy = noted_network(options.anatomy_weights, where, run, kind="anatomy", note="anatomy_weights")
     scan = resample.to_canonical(volume)
     image = levels.scale(scan.data)
     network = None if lesions is not None else lesion_network(options.lesion_weights, where, run)

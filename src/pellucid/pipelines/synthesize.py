@@ -22,7 +22,7 @@ from pellucid.pipelines.lesions import lesion_network
 from pellucid.pipelines.look import Networks
 from pellucid.pipelines.making import WHITE_MATTER, make, make_together
 from pellucid.pipelines.options import SynthesizeOptions
-from pellucid.pipelines.record import Run, describe, describe_weights, read, read_mask, used
+from pellucid.pipelines.record import Run, describe, describe_weights, noted_network, read, read_mask, used
 from pellucid.pipelines.result import Result
 from pellucid.pipelines.volumes import warn_unless_sure
 
@@ -74,8 +74,8 @@ def synthesize(
         where = runtime.device(options.device)
         network, metadata = weights.load(options.weights, where, kind="synthesizer")
         run.notes["weights"] = describe_weights(options.weights, metadata)
-        anatomy = weights.shared(options.anatomy_weights, where, kind="anatomy")
-        run.notes["anatomy_weights"] = describe_weights(options.anatomy_weights)
+        name = options.anatomy_weights
+        anatomy = noted_network(name, where, run, kind="anatomy", note="anatomy_weights")
         lesions = None if mask is not None else lesion_network(options.lesion_weights, where, run)
     networks = Networks(anatomy, cast(Synthesizer, network), lesions)
     return synthesize_volumes(volumes, networks, options, lesions=mask, run=run)

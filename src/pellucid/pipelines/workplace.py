@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple, cast
 
-from pellucid import runtime, weights
+from pellucid import runtime
 from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
 from pellucid.models import SliceFiller
@@ -11,7 +11,7 @@ from pellucid.ops.intensity import IntensityRange, robust_range
 from pellucid.pipelines import slices, space
 from pellucid.pipelines.noise import without_noise
 from pellucid.pipelines.options import EnhanceOptions
-from pellucid.pipelines.record import Run, describe, describe_weights
+from pellucid.pipelines.record import Run, describe, noted_network
 from pellucid.types import Image
 
 COARSEST_MM = 3.0
@@ -120,10 +120,9 @@ def _on_grid(volume: Volume, grid: Grid, options: EnhanceOptions, run: Run) -> V
         return volume
     filler = None
     if slices.thick_axis(volume.grid, grid) is not None:
-        name = options.slice_weights
-        loaded = weights.shared(name, runtime.device(options.device), kind="slice_filler")
+        name, where = options.slice_weights, runtime.device(options.device)
+        loaded = noted_network(name, where, run, kind="slice_filler", note="slice_weights")
         filler = cast(SliceFiller, loaded)
-        run.notes["slice_weights"] = describe_weights(name)
     return slices.to_grid(volume, grid, filler=filler, precision=options.precision)
 
 
