@@ -1,9 +1,13 @@
 """Box plots of a protocol's rows."""
 
 import io
+from typing import TYPE_CHECKING
 
 from pellucid.evaluation.rows import Row
 from pellucid.evaluation.summary import title
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def box_plots(rows: list[Row]) -> bytes:
@@ -44,6 +48,7 @@ def box_plots(rows: list[Row]) -> bytes:
             for box in boxes["boxes"]:
                 box.set_facecolor(f"C{at}")
             boxes["boxes"][0].set_label(method)
+        _keep_corrupted(panel, rows, metric)
         panel.set_ylabel(title(metric))
         panel.grid(axis="y", alpha=0.3)
     panels[0].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
@@ -57,3 +62,16 @@ def _finite(rows: list[Row], condition: str, method: str, metric: str) -> list[f
     wanted = (condition, method, metric)
     values = [row.value for row in rows if (row.condition, row.method, row.metric) == wanted]
     return [value for value in values if abs(value) != float("inf")]
+
+
+def _keep_corrupted(panel: "Axes", rows: list[Row], metric: str) -> None:
+    """Draw the axis for the scans that were corrupted: beside a few dB, 100 dB of an untouched one hide everything."""
+    of_metric = [row for row in rows if row.metric == metric]
+    untouched = {row.condition for row in of_metric if abs(row.value) == float("inf")}
+    values = [row.value for row in of_metric if row.condition not in untouched]
+    if not untouched or not values:
+        return
+    room = 0.06 * (max(values) - min(values)) or 1.0
+    panel.set_ylim(min(values) - room, max(values) + room)
+    words = f"{', '.join(sorted(untouched))}: what lies beyond the axis is not drawn"
+    panel.annotate(words, (0.005, 0.97), xycoords="axes fraction", va="top", fontsize="small")
