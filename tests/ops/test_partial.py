@@ -46,7 +46,7 @@ def test_mixed_voxels_are_shared_out(levels: tuple[float, ...]) -> None:
     image = scan(shares, levels, noise=0.01)
     found = run(image, coarse)
     torch.testing.assert_close(found.sum(0), torch.ones(SHAPE), atol=1e-4, rtol=0)
-    labels = mixture.sharpen(image, coarse.clone(), groups=(0, 1, 2, 3), spacing=ONE_MM)
+    labels = coarse * mixture.factors(image, coarse.clone(), spacing=ONE_MM)
     assert error(found, shares) < 0.8 * error(labels, shares)
 
 

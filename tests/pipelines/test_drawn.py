@@ -9,8 +9,8 @@ from test_segment import ball
 from pellucid.inference import predictor
 from pellucid.io.volume import Grid, Volume
 from pellucid.models import Synthesizer, followed
-from pellucid.ops import partial
-from pellucid.ops.mixture import LEAST_PRIOR, sharpen
+from pellucid.ops import mixture, partial
+from pellucid.ops.mixture import LEAST_PRIOR
 from pellucid.pipelines import borders, space
 from pellucid.pipelines.anatomy import Posteriors, around_brain
 from pellucid.pipelines.borders import GROUPS, redrawn
@@ -43,12 +43,11 @@ def known() -> Posteriors:
 def plain(known: Posteriors, image: torch.Tensor, fine: Grid, *, mixed: bool = False) -> torch.Tensor:
     """All classes at once, on a whole grid."""
     prior = space.transfer(known.classes, known.grid, fine, order=1)
-    if not mixed:
-        return sharpen(image, prior, groups=GROUPS, spacing=fine.spacing)
+    factors = partial.factors if mixed else mixture.factors
     group = torch.tensor(GROUPS)
     prior = prior.clamp_min(LEAST_PRIOR) / prior.clamp_min(LEAST_PRIOR).sum(0)
     grouped = torch.zeros(6, *fine.shape).index_add_(0, group, prior)
-    return prior * partial.factors(image, grouped, spacing=fine.spacing)[group]
+    return prior * factors(image, grouped, spacing=fine.spacing)[group]
 
 
 # Inside of the network's grid, and beyond its edges.
