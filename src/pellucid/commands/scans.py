@@ -28,13 +28,16 @@ def _check_once(options: ScanOptions, *names: str) -> None:
         weights.path(name)
 
 
-def _check_masks(*masks: str | None, scans: int) -> None:
+def _given(*masks: str | None) -> list[Path]:
+    """The masks that there are."""
+    return [Path(mask) for mask in masks if mask is not None]
+
+
+def _check_masks(masks: list[Path], *, scans: int) -> None:
     """Say once what is wrong with masks that are given."""
     from pellucid.io.nifti import load_mask
 
     for mask in masks:
-        if mask is None:
-            continue
         load_mask(mask)
         if scans > 1:
             logger.warning("%s: one mask for %d scans; it must lie in the space of each", mask, scans)
@@ -55,9 +58,9 @@ class Enhance(Command):
     def run(self) -> int:
         """Enhance one scan after another."""
         options = self.enhancement
-        others = [Path(path) for path in (options.mask, options.lesion_mask) if path is not None]
-        jobs = plan(self.inputs, self.out, "enhanced", extras=options.save, others=others)
-        _check_masks(options.mask, options.lesion_mask, scans=len(jobs))
+        masks = _given(options.mask, options.lesion_mask)
+        jobs = plan(self.inputs, self.out, "enhanced", extras=options.save, others=masks)
+        _check_masks(masks, scans=len(jobs))
         names = (options.slice_weights, options.anatomy_weights, options.border_weights)
         _check_once(options, options.weights, *names)
 
@@ -87,11 +90,11 @@ class Segment(Command):
     def run(self) -> int:
         """Segment one scan after another."""
         options = self.segmentation
-        masks = [] if options.lesion_mask is None else [Path(options.lesion_mask)]
+        masks = _given(options.lesion_mask)
         jobs = plan(
             self.inputs, self.out, "structures", kind="dseg", extras=options.save, others=masks, table=True
         )
-        _check_masks(options.lesion_mask, scans=len(jobs))
+        _check_masks(masks, scans=len(jobs))
         finding = [options.lesion_weights] if options.lesions == "find" and not masks else []
         _check_once(options, options.weights, options.border_weights, *finding)
 
@@ -124,9 +127,9 @@ class Synthesize(Command):
         options = self.synthesis
         sources = find_inputs(self.inputs) if self.fuse else []
         inputs, others = (sources[:1], sources[1:]) if self.fuse else (self.inputs, [])
-        masks = [] if options.lesion_mask is None else [Path(options.lesion_mask)]
+        masks = _given(options.lesion_mask)
         jobs = plan(inputs, self.out, "synthetic", kind="T1w", extras=options.save, others=[*others, *masks])
-        _check_masks(options.lesion_mask, scans=len(jobs) + len(others))
+        _check_masks(masks, scans=len(jobs) + len(others))
         _check_once(options, options.weights, options.anatomy_weights)
 
         def work(job: Job) -> None:

@@ -108,7 +108,7 @@ def segment_volume(
         The result; its volumes share one grid.
 
     Raises:
-        PellucidError: If the scan has several channels or is constant.
+        PellucidError: If the scan has several channels or is constant, or the mask is none of lesions in its brain.
     """
     run = run or Run("segment")
     known = lesions is not None or lesion_mask is not None
