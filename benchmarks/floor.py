@@ -95,7 +95,7 @@ def row(name: str, shape: tuple[int, int, int]) -> dict[str, Any]:
         big = nn.functional.interpolate(given, scale_factor=2.0)
         rates = {name: rate(conv, big, KINDS[name]) for name in {"fp32", kind}}
         answer, most = network_answer(network), 2 * math.prod(shape)
-        measured = fastest(lambda: predict(answer, image, max_voxels=most), repeats=2)
+        measured = fastest(lambda: predict(answer, image, most=most), repeats=2)
     return {
         "network": name,
         "gflops_per_megavoxel": flops / math.prod(shape) / 1e3,

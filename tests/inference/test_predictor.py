@@ -29,7 +29,7 @@ def convolutions() -> nn.Module:
 def test_tiled_and_whole_agree_when_the_overlap_exceeds_the_reach(convolutions, generator, shape):
     image = torch.rand(2, *shape, generator=generator)
     whole = predict(convolutions, image, multiple=1, precision="fp32")
-    tiled = predict(convolutions, image, tile=24, overlap=12, multiple=1, precision="fp32", max_voxels=1)
+    tiled = predict(convolutions, image, most=1, least=24, overlap=12, multiple=1, precision="fp32")
     assert whole.shape == (3, *shape)
     assert (tiled - whole).abs().max() < 1e-5
 
@@ -37,15 +37,15 @@ def test_tiled_and_whole_agree_when_the_overlap_exceeds_the_reach(convolutions, 
 def test_too_small_an_overlap_shows(convolutions, generator):
     image = torch.rand(2, 40, 33, 21, generator=generator)
     whole = predict(convolutions, image, multiple=1, precision="fp32")
-    tiled = predict(convolutions, image, tile=16, overlap=0, multiple=1, precision="fp32", max_voxels=1)
+    tiled = predict(convolutions, image, most=1, least=16, overlap=0, multiple=1, precision="fp32")
     assert (tiled - whole).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("shape", [(3, 5, 7), (16, 16, 16), (17, 19, 23), (50, 18, 33)])
-@pytest.mark.parametrize("max_voxels", [1, 10**9])
-def test_the_identity_gives_exactly_the_input(generator, shape, max_voxels):
+@pytest.mark.parametrize("most", [1, 20_000, 10**9])
+def test_the_identity_gives_exactly_the_input(generator, shape, most):
     image = torch.randn(1, *shape, generator=generator)
-    out = predict(lambda b: b, image, tile=32, overlap=9, multiple=8, precision="fp32", max_voxels=max_voxels)
+    out = predict(lambda b: b, image, most=most, least=32, overlap=9, multiple=8, precision="fp32")
     assert torch.equal(out, image)
     assert out.is_contiguous()
     assert not out.is_inference()
@@ -79,18 +79,19 @@ def test_sixteen_bits_stay_within_one_percent(convolutions, generator):
 def test_full_memory_means_smaller_tiles_then_the_cpu(monkeypatch, caplog):
     tried = []
 
-    def run(function, image, tiles, device, precision):
-        tried.append((tiles[0], device.type))
+    def run(function, image, plan, device, precision):
+        tried.append((tuple(axis.length for axis in plan), device.type))
         if device.type != "cpu":
             raise torch.OutOfMemoryError
         return image
 
     monkeypatch.setattr(predictor, "_run", run)
-    image = torch.zeros(1, 160, 16, 16)
+    image = torch.zeros(1, 160, 64, 16)
     with caplog.at_level(logging.WARNING, logger="pellucid"):
         out = predict(lambda batch: batch, image, device="meta")
     assert out.shape == image.shape
-    assert tried == [(160, "meta"), (128, "meta"), (64, "meta"), (128, "cpu")]
+    wanted = [(160, 64, 16), (80, 64, 16), (48, 48, 16)]
+    assert tried == [*((sides, "meta") for sides in wanted), (wanted[0], "cpu")]
     assert "going on with the CPU" in caplog.text
 
 
@@ -107,12 +108,11 @@ def test_less_memory_means_smaller_tiles(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(predictor.runtime, "memory_mb", lambda: 500.0)
     shape = (200, 220, 180)
     unbounded = predictor.fitting(shape, voxel_bytes=180, memory=None)
-    assert unbounded == (predictor.WHOLE_VOXELS, predictor.LARGEST_TILE)
+    assert unbounded == predictor.AT_ONCE
     sizes = [predictor.fitting(shape, voxel_bytes=180, memory=int(gb * 1e9)) for gb in (0.6, 1.0, 1.5, 8.0)]
-    assert sizes[0] == (0, 96)  # too little: tiles of 0.2 GB all the same
-    assert predictor.fitting(shape, voxel_bytes=30_000, memory=10**8) == (0, predictor.SMALLEST_TILE)
+    assert sizes[0] == predictor.LITTLE // 180  # too little: tiles of 0.2 GB all the same
     assert sizes == sorted(sizes)
-    assert sizes[2][0] * 180 + 500e6 + 24 * 200 * 220 * 180 <= 1.5e9
+    assert sizes[2] * 180 + 500e6 + 24 * 200 * 220 * 180 <= 1.5e9
     assert sizes[3] == unbounded
 
 

@@ -1,13 +1,20 @@
+import math
+
 import pytest
 import torch
 
 from pellucid.errors import PellucidError
-from pellucid.inference.tiling import axis_tiles, blend_weights, ramp, run_tiled
+from pellucid.inference.tiling import AxisTiles, axis_tiles, blend_weights, plan_tiles, ramp, run_tiled
 
 
 @pytest.fixture
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(7)
+
+
+def planned(image: torch.Tensor, *, tile: int, overlap: int) -> list[AxisTiles]:
+    """Tiles of at most one length along every axis."""
+    return [axis_tiles(size, tile=tile, overlap=overlap) for size in image.shape[1:]]
 
 
 @pytest.mark.parametrize("size", [1, 15, 16, 17, 31, 32, 33, 47, 64, 65, 97])
@@ -42,7 +49,7 @@ def test_blending_weights_sum_to_one_and_rise(length):
 
 def test_the_identity_comes_back_bit_for_bit(generator):
     image = torch.randn(2, 33, 41, 18, generator=generator)
-    out = run_tiled(lambda part: part, image, tile=16, overlap=7)
+    out = run_tiled(lambda part: part, image, planned(image, tile=16, overlap=7))
     assert torch.equal(out, image)
 
 
@@ -53,7 +60,8 @@ def test_tiles_that_disagree_are_joined_smoothly():
         calls.append(0)
         return torch.full_like(part, float(len(calls)))
 
-    out = run_tiled(number_of_the_tile, torch.zeros(1, 40, 4, 4), tile=24, overlap=8)
+    image = torch.zeros(1, 40, 4, 4)
+    out = run_tiled(number_of_the_tile, image, planned(image, tile=24, overlap=8))
     assert len(calls) == 2
     line = out[0, :, 0, 0]
     assert line[0] == 1
@@ -63,8 +71,9 @@ def test_tiles_that_disagree_are_joined_smoothly():
 
 
 def test_a_function_that_changes_the_shape_is_refused():
+    image = torch.zeros(1, 8, 9, 10)
     with pytest.raises(PellucidError, match="keeps the shape"):
-        run_tiled(lambda part: part[:, 1:], torch.zeros(1, 8, 9, 10), tile=16, overlap=4)
+        run_tiled(lambda part: part[:, 1:], image, planned(image, tile=16, overlap=4))
 
 
 @pytest.mark.parametrize(
@@ -75,3 +84,24 @@ def test_tiles_begin_at_multiples(size: int, tile: int, overlap: int, multiple: 
     tiles = axis_tiles(size, tile=tile, overlap=overlap, multiple=multiple)
     assert len(tiles.starts) > 1
     assert not any(start % multiple for start in tiles.starts) and tiles.length % multiple == 0
+
+
+@pytest.mark.parametrize("most", [1, 150_000, 2_500_000, 5_000_000, 9_000_000, 10**9])
+@pytest.mark.parametrize("shape", [(192, 224, 192), (256, 256, 256), (160, 48, 16), (320, 336, 320)])
+def test_planned_tiles_fit_and_repeat_fewer_voxels_than_cubes(shape: tuple[int, int, int], most: int) -> None:
+    rules = {"overlap": 24, "multiple": 16}
+    plan = plan_tiles(shape, most=most, least=48, **rules)
+    voxels = math.prod(axis.length for axis in plan)
+    small = [min(size, 48) for size in shape]
+    assert voxels <= max(most, math.prod(small))
+    side = max(48, int(most ** (1 / 3)) // 16 * 16)
+    cubes = [axis_tiles(size, tile=side, **rules) for size in shape]
+    repeated, by_cubes = (math.prod(axis.total for axis in one) for one in (plan, cubes))
+    assert math.prod(shape) <= repeated <= by_cubes
+    for axis, size, least in zip(plan, shape, small, strict=True):
+        assert axis.starts[0] == 0 and axis.starts[-1] + axis.length == size and axis.length >= least
+
+
+def test_what_is_twice_too_large_is_cut_once() -> None:
+    plan = plan_tiles((192, 224, 192), most=5_000_000, least=48, overlap=24, multiple=16)
+    assert [len(axis.starts) for axis in plan] == [1, 2, 1]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pellucid import runtime
 from pellucid.errors import is_out_of_memory, wrong
-from pellucid.inference.tiling import run_tiled
+from pellucid.inference.tiling import AxisTiles, plan_tiles, run_tiled
 from pellucid.models import blocks
 from pellucid.types import Image
 
@@ -23,14 +23,11 @@ Precision: TypeAlias = Literal["auto", "bf16", "fp32"]
 VOXEL_BYTES = 180
 """Working memory per voxel of a network without `bytes_per_voxel`; measured with the efficient U-Net."""
 
-WHOLE_VOXELS = 9_000_000
-"""Volumes up to this many voxels (a 1 mm head is 192 x 224 x 192) go through the network in one piece."""
+AT_ONCE = 9_000_000
+"""Voxels that go through a network in one piece where nothing is said of memory (a 1 mm head is 192 x 224 x 192)."""
 
 SMALLEST_TILE = 48
-"""Tiles are not made smaller than this when memory is short: context is worth more than the device."""
-
-LARGEST_TILE = 128
-"""Tiles of what does not fit in one piece, if memory allows: larger ones gain nothing."""
+"""Sides of tiles are not made smaller than this when memory is short: context is worth more than the device."""
 
 LITTLE = 200_000_000
 """Bytes that a tile may take whatever the limit: smaller tiles spare little, and cost several times as long."""
@@ -39,57 +36,50 @@ BESIDE = 6
 """Images of 32 bits that stand beside the network's own memory while it works: padded input, answers, their blend."""
 
 
-def fitting(
-    shape: Sequence[int], *, voxel_bytes: int, memory: int | None, default: int = WHOLE_VOXELS
-) -> tuple[int, int]:
-    """Sizes with which a network stays within memory.
+def fitting(shape: Sequence[int], *, voxel_bytes: int, memory: int | None, default: int = AT_ONCE) -> int:
+    """How much of an image may go through a network at once.
 
     Args:
         shape: Of the image (x, y, z).
         voxel_bytes: Working memory of the network per voxel.
         memory: What the process may hold in all, in bytes; what it holds already counts. None for no limit.
-        default: Voxels that go through in one piece where there is no limit.
+        default: Voxels where there is no limit.
 
     Returns:
-        Voxels that may go through in one piece, and the side of tiles, a multiple of 16, otherwise; with too little
-        memory even for the smallest tiles, those.
+        Voxels of a tile; with too little memory even for small ones, those of a small one.
     """
     runtime.trim_memory()
     if memory is None:
-        most, within = default, default
-    else:
-        held = 1e6 * runtime.memory_mb() + 4 * BESIDE * math.prod(shape)
-        within = int(max(0.0, memory - held) / voxel_bytes)
-        most = min(default, within)
-    side, least = (int(voxels ** (1 / 3) + 1e-6) // 16 * 16 for voxels in (within, LITTLE / voxel_bytes))
-    return most, max(SMALLEST_TILE, min(LARGEST_TILE, max(side, least)))
+        return default
+    held = 1e6 * runtime.memory_mb() + 4 * BESIDE * math.prod(shape)
+    return min(default, max(int((memory - held) / voxel_bytes), LITTLE // voxel_bytes))
 
 
 def predict(
     function: Callable[[Tensor], Tensor],
     image: Image,
     *,
-    tile: int = 128,
+    most: int = AT_ONCE,
+    least: int = SMALLEST_TILE,
     overlap: int = 24,
     multiple: int = 16,
     device: torch.device | str = "cpu",
     precision: Precision = "auto",
-    max_voxels: int = WHOLE_VOXELS,
 ) -> Float[Tensor, "k x y z"]:
     """Apply a function of batches to one image, whole or in blended tiles.
 
     The image is padded at its far ends by repeating the edge, to a multiple, and cropped back. If the device
-    runs out of memory the tiles are halved down to 48 voxels, then the work moves to the CPU with a warning.
+    runs out of memory the tiles are halved, down to the smallest, then the work moves to the CPU with a warning.
 
     Args:
         function: Takes `(1, c, x, y, z)`, returns `(1, k, x, y, z)`. A module is moved to the device.
         image: Float32 values, any spatial size.
-        tile: Longest side of a tile in voxels, a multiple of `multiple`.
-        overlap: Smallest overlap of tiles in voxels.
+        most: Voxels that may go through at once; larger images are cut into tiles (`plan_tiles`).
+        least: Shortest side of a tile in voxels, a multiple of `multiple`.
+        overlap: Smallest overlap of tiles in voxels, at most half of `least`.
         multiple: Sides are padded to a multiple of this.
         device: Where to compute.
         precision: "fp32", "bf16" (autocast), or "auto": bf16 where the device is fast at it, else fp32.
-        max_voxels: Images up to this size are not tiled.
 
     Returns:
         Float32 `(k, x, y, z)` on the CPU.
@@ -99,18 +89,16 @@ def predict(
     """
     device = torch.device(device)
     padded = pad_to_multiple(image, multiple)
-    whole = padded[0].numel() <= max_voxels
-    side = _round_up(max(padded.shape[1:]), multiple) if whole else tile
-    shared = 0 if whole else overlap
+    shape = padded.shape[1:]
     while True:
+        plan = plan_tiles(shape, most=most, least=least, overlap=overlap, multiple=multiple)
         try:
-            answer = _run(function, padded, (side, shared, multiple), device, precision)
+            answer = _run(function, padded, plan, device, precision)
             break
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            device, side = _with_less_memory(device, side, tile, multiple)
-            shared = min(overlap, side // 2)
+            device, most = _with_less_memory(device, plan, least)
             torch.cuda.empty_cache()
     runtime.trim_memory()
     x, y, z = image.shape[1:]
@@ -192,7 +180,7 @@ def precision_of(device: torch.device, precision: Precision) -> str:
 def _run(
     function: Callable[[Tensor], Tensor],
     image: Image,
-    tiles: tuple[int, int, int],
+    plan: Sequence[AxisTiles],
     device: torch.device,
     precision: Precision,
 ) -> Float[Tensor, "k x y z"]:
@@ -205,23 +193,25 @@ def _run(
         answer: Tensor = function(batch)[0]
         return answer.to("cpu", torch.float32)
 
-    side, overlap, multiple = tiles
     with torch.inference_mode(), autocast(device, precision):
-        return run_tiled(on_tile, image, tile=side, overlap=overlap, multiple=multiple)
+        return run_tiled(on_tile, image, plan)
 
 
-def _with_less_memory(device: torch.device, side: int, tile: int, multiple: int) -> tuple[torch.device, int]:
-    """The next device and tile side to try after memory ran out."""
-    smaller = tile if side > tile else _round_up(side // 2, multiple)
-    if smaller >= SMALLEST_TILE and smaller < side:
+def _with_less_memory(
+    device: torch.device, plan: Sequence[AxisTiles], least: int
+) -> tuple[torch.device, int]:
+    """The next device and the most voxels of a tile to try after memory ran out."""
+    sides = [axis.length for axis in plan]
+    if any(side > least for side in sides):
+        fewer = math.prod(sides) // 2
         logger.warning(
-            "The memory of %s is too small; trying again with tiles of %d voxels.", device, smaller
+            "The memory of %s is too small; trying again with tiles of %d voxels at most.", device, fewer
         )
-        return device, smaller
+        return device, fewer
     if device.type == "cpu":
-        raise wrong("predict", need="more memory", got=f"too little for tiles of {side} voxels")
+        raise wrong("predict", need="more memory", got=f"too little for tiles of {sides} voxels")
     logger.warning("The memory of %s is too small even for small tiles; going on with the CPU.", device)
-    return torch.device("cpu"), tile
+    return torch.device("cpu"), AT_ONCE
 
 
 def _round_up(size: int, multiple: int) -> int:

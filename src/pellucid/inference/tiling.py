@@ -1,9 +1,9 @@
 """Cut a volume into overlapping tiles and join the answers without seams."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 
 import torch
 from jaxtyping import Float
@@ -21,6 +21,49 @@ class AxisTiles:
     """First voxel of each tile, ascending."""
     length: int
     """Voxels of each tile."""
+
+    @property
+    def total(self) -> int:
+        """Voxels of all tiles together, those that several of them share counted for each."""
+        return len(self.starts) * self.length
+
+
+def plan_tiles(
+    shape: Sequence[int], *, most: int, least: int, overlap: int, multiple: int = 1
+) -> tuple[AxisTiles, ...]:
+    """Choose the tiles, of any proportions, that repeat the fewest voxels.
+
+    A volume twice as large as what fits is cut once, along the axis where that costs least: cubes would see most voxels
+    several times.
+
+    Args:
+        shape: Of the volume.
+        most: Voxels that a tile may have. Where even the smallest tiles have more, they are taken.
+        least: Shortest side of a tile in voxels (unless the axis itself is shorter), a multiple of `multiple`.
+        overlap: Smallest overlap of neighbors in voxels, at most half of `least`.
+        multiple: See `axis_tiles`.
+
+    Returns:
+        Tiles along each axis.
+
+    Raises:
+        PellucidError: If `least`, `overlap` and `multiple` contradict each other.
+    """
+    choices = [
+        {
+            axis_tiles(size, tile=tile, overlap=overlap, multiple=multiple)
+            for tile in (*range(least, size, multiple), max(size, least))
+        }
+        for size in shape
+    ]
+
+    def voxels(plan: Sequence[AxisTiles]) -> int:
+        return math.prod(axis.length for axis in plan)
+
+    plans = sorted(
+        product(*choices), key=lambda plan: (math.prod(axis.total for axis in plan), -voxels(plan))
+    )
+    return next((plan for plan in plans if voxels(plan) <= most), min(plans, key=voxels))
 
 
 def axis_tiles(size: int, *, tile: int, overlap: int, multiple: int = 1) -> AxisTiles:
@@ -89,7 +132,7 @@ def blend_weights(overlap: int) -> Tensor:
 
 
 def run_tiled(
-    function: Callable[[Image], Tensor], image: Image, *, tile: int, overlap: int, multiple: int = 1
+    function: Callable[[Image], Tensor], image: Image, plan: Sequence[AxisTiles]
 ) -> Float[Tensor, "k x y z"]:
     """Apply a function tile by tile and join the answers with smooth weights that sum to one.
 
@@ -99,22 +142,19 @@ def run_tiled(
     Args:
         function: Takes `(c, x, y, z)` and returns `(k, x, y, z)`, the same spatial shape.
         image: The whole volume, any size.
-        tile: Longest side of a tile in voxels.
-        overlap: Smallest overlap in voxels.
-        multiple: Tile sides are multiples of this where the volume is longer than one tile.
+        plan: Tiles along each of its axes.
 
     Returns:
         `(k, x, y, z)` on the device of the function's answers.
 
     Raises:
-        PellucidError: If the numbers contradict each other or the function changes the spatial shape.
+        PellucidError: If the function changes the spatial shape.
     """
-    plan = [axis_tiles(size, tile=tile, overlap=overlap, multiple=multiple) for size in image.shape[1:]]
     return _join(function, image, plan, axis=1)
 
 
 def _join(
-    function: Callable[[Image], Tensor], part: Image, plan: list[AxisTiles], axis: int
+    function: Callable[[Image], Tensor], part: Image, plan: Sequence[AxisTiles], axis: int
 ) -> Float[Tensor, "k x y z"]:
     """Run all tiles of `part` from this axis on, and join them along it."""
     if axis == part.ndim:

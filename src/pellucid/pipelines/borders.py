@@ -21,7 +21,7 @@ from pellucid.pipelines.record import Run, noted_network
 from pellucid.synthesis.structures import GROUPS
 from pellucid.types import Batch, Image
 
-AT_ONCE = 1_500_000
+AT_ONCE = 2_500_000
 """Voxels that the network of borders is shown in one piece: more take memory and gain no time."""
 SMALL_MM = (80.0, 90.0)
 """Middle extent of brains that the network of borders does not know, and of those from which on it draws alone: a fetus
@@ -163,11 +163,9 @@ def redrawn(found: Drawn, image: Image, network: Synthesizer, options: ScanOptio
     shown[:1], shown[1] = healed(found, image), sketch
     torch.mul(prior, found.change, out=shown[2 : 2 + len(prior)])
     shown[2 + len(prior) :] = followed(shown[: 2 + len(prior)], found.grid.spacing)
-    most, tile = fitting(
-        found.grid.shape, voxel_bytes=VOXEL_BYTES, memory=options.memory_bytes, default=AT_ONCE
-    )
+    most = fitting(found.grid.shape, voxel_bytes=VOXEL_BYTES, memory=options.memory_bytes, default=AT_ONCE)
     asked, where = _GroupChances(network).eval(), runtime.device(options.device)
-    groups = predict(asked, shown, tile=tile, max_voxels=most, device=where, precision=options.precision)
+    groups = predict(asked, shown, most=most, device=where, precision=options.precision)
     brain = (1 - groups[:1]).add_(found.brain).mul_(0.5)
     return found._replace(change=groups.div_(prior), brain=brain, by_network=1.0)
 

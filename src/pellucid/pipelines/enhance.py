@@ -218,11 +218,10 @@ def _predict(network: nn.Module, at: Workplace, options: EnhanceOptions) -> tupl
     if isinstance(network, Restorer):
         crop = torch.cat([crop, torch.zeros_like(crop) if at.removed is None else at.removed])
     cost = max(getattr(module, "bytes_per_voxel", VOXEL_BYTES) for module in network.modules())
-    most, tile = fitting(
-        crop.shape[1:], voxel_bytes=cost, memory=options.memory_bytes, default=MEMORY_BYTES // cost
-    )
+    default = MEMORY_BYTES // cost
+    most = fitting(crop.shape[1:], voxel_bytes=cost, memory=options.memory_bytes, default=default)
     where = runtime.device(options.device)
-    made = predict(answer, crop, tile=tile, device=where, precision=options.precision, max_voxels=most)
+    made = predict(answer, crop, most=most, device=where, precision=options.precision)
     return made[:1], made[1:] if len(made) > 1 else None
 
 

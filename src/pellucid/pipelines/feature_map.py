@@ -183,12 +183,11 @@ def _said(
     # Features of all voxels stand beside the network's own memory, twice while they are put together.
     channels = network.config.channels[0] + ANSWERS
     voxel_bytes = VOXEL_BYTES + 8 * channels
-    most, tile = fitting(image.shape[1:], voxel_bytes=voxel_bytes, memory=options.memory_bytes)
+    most = fitting(image.shape[1:], voxel_bytes=voxel_bytes, memory=options.memory_bytes)
     return predict(
         said,
         torch.cat([guided, followed(guided, spacing)]),
-        tile=tile,
-        max_voxels=most,
+        most=most,
         device=runtime.device(options.device),
         precision=options.precision,
     )

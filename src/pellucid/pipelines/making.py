@@ -1,5 +1,6 @@
 """From what is known of a scan, or of several of one head, to an image of a wanted contrast."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -28,6 +29,10 @@ sclerosis in training (of another one it is 0.36)."""
 
 TILE_BYTES = 300
 """Working memory of the network per voxel, both passes included: measured, 280 in tiles of 96 voxels."""
+
+USUAL_BYTES, HELD_BYTES, LEAST_AT_ONCE = 2_200_000_000, 84, 2_000_000
+"""What the network and what stands beside it, so much for each voxel of the image, may take where no limit is asked
+for: a head of 256 voxels cubed then stays below 3 GB. And the voxels that it is shown at once however large that is."""
 
 
 def make(
@@ -113,9 +118,11 @@ def _image(
 ) -> tuple[Float[Tensor, "1 x y z"], Float[Tensor, "1 x y z"]]:
     """The T1w image and the error to be expected of it, white matter at its level."""
     answers = _Answers(network, flip=options.flip).eval()
-    most, tile = fitting(seen.seen.shape[1:], voxel_bytes=TILE_BYTES, memory=options.memory_bytes)
+    shape = seen.seen.shape[1:]
+    default = max(LEAST_AT_ONCE, (USUAL_BYTES - HELD_BYTES * math.prod(shape)) // TILE_BYTES)
+    most = fitting(shape, voxel_bytes=TILE_BYTES, memory=options.memory_bytes, default=default)
     where, (x, y, z) = runtime.device(options.device), seen.grid.shape
-    made = predict(answers, seen.seen, tile=tile, max_voxels=most, device=where, precision=options.precision)
+    made = predict(answers, seen.seen, most=most, device=where, precision=options.precision)
     answer = made[:, :x, :y, :z]
     white = answer[:1][(answer[2:] > 0.9) & seen.brain]
     factor = WHITE_MATTER / max(float(white.median()) if white.numel() >= 100 else 0.9, 1e-3)

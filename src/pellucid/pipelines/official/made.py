@@ -13,8 +13,8 @@ from pellucid.inference.predictor import predict
 from pellucid.io.volume import Volume
 from pellucid.pipelines.official.options import OfficialOptions
 
-TILE, OVERLAP = 192, 64
-"""Side of a tile and what it shares with the next one, in voxels."""
+LEAST, OVERLAP = 192, 64
+"""Shortest side of a tile and what it shares with the next one, in voxels."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Task:
         return predict(
             self._channels_last(),
             image,
-            tile=TILE,
+            least=LEAST,
             overlap=OVERLAP,
             multiple=multiple,
             device=self.device,
