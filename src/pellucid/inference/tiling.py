@@ -131,13 +131,35 @@ def blend_weights(overlap: int) -> Tensor:
     return torch.cat([torch.zeros(margin), ramp(overlap - 2 * margin), torch.ones(margin)])
 
 
+def blended(tiles: AxisTiles, size: int) -> Float[Tensor, "n l"]:
+    """Weight of each tile along an axis, so that those of a voxel sum to one.
+
+    Args:
+        tiles: Along the axis.
+        size: Voxels along it.
+
+    Returns:
+        A row for each tile, from its first voxel to its last.
+    """
+    rows = torch.zeros(len(tiles.starts), size)
+    done = 0
+    for place, start in enumerate(tiles.starts):
+        end = start + tiles.length
+        later = blend_weights(max(0, done - start))
+        rows[:place, start:done] *= 1 - later
+        rows[place, start:done], rows[place, done:end] = later, 1
+        done = end
+    return torch.stack(
+        [row[start : start + tiles.length] for row, start in zip(rows, tiles.starts, strict=True)]
+    )
+
+
 def run_tiled(
     function: Callable[[Image], Tensor], image: Image, plan: Sequence[AxisTiles]
 ) -> Float[Tensor, "k x y z"]:
     """Apply a function tile by tile and join the answers with smooth weights that sum to one.
 
-    Tiles are joined along z into columns, columns along y into slabs, slabs along x. Each join is
-    `earlier + weight * (later - earlier)`, so where two tiles agree the answer is exactly theirs.
+    Besides the answer, no more is held than that of one tile.
 
     Args:
         function: Takes `(c, x, y, z)` and returns `(k, x, y, z)`, the same spatial shape.
@@ -150,46 +172,25 @@ def run_tiled(
     Raises:
         PellucidError: If the function changes the spatial shape.
     """
-    return _join(function, image, plan, axis=1)
-
-
-def _join(
-    function: Callable[[Image], Tensor], part: Image, plan: Sequence[AxisTiles], axis: int
-) -> Float[Tensor, "k x y z"]:
-    """Run all tiles of `part` from this axis on, and join them along it."""
-    if axis == part.ndim:
-        answer = function(part)
-        if answer.shape[1:] != part.shape[1:]:
-            raise wrong(
-                "predict",
-                need=f"a function that keeps the shape {tuple(part.shape[1:])}",
-                got=str(tuple(answer.shape[1:])),
-            )
-        return answer
-    tiles = plan[axis - 1]
-    if len(tiles.starts) == 1:
-        return _join(function, part, plan, axis + 1)
+    weights = [blended(tiles, size) for tiles, size in zip(plan, image.shape[1:], strict=True)]
     whole: Tensor | None = None
-    done = 0
-    for start in tiles.starts:
-        piece = _join(function, part.narrow(axis, start, tiles.length), plan, axis + 1)
+    for places in product(*(range(len(tiles.starts)) for tiles in plan)):
+        box = tuple(
+            slice(tiles.starts[place], tiles.starts[place] + tiles.length)
+            for tiles, place in zip(plan, places, strict=True)
+        )
+        part = image[(slice(None), *box)]
+        piece = function(part)
+        if piece.shape[1:] != part.shape[1:]:
+            need = f"a function that keeps the shape {tuple(part.shape[1:])}"
+            raise wrong("predict", need=need, got=str(tuple(piece.shape[1:])))
+        if piece.shape[1:] == image.shape[1:]:
+            return piece
         if whole is None:
-            shape = (*piece.shape[:axis], part.shape[axis], *piece.shape[axis + 1 :])
-            whole = torch.empty(shape, dtype=piece.dtype, device=piece.device)
-        _paste(whole, piece, start=start, done=done, axis=axis)
-        done = start + tiles.length
-    if whole is None:  # pragma: no cover - axis_tiles never returns an empty plan
+            whole = piece.new_zeros((len(piece), *image.shape[1:]))
+        along = [rows[place].to(piece) for rows, place in zip(weights, places, strict=True)]
+        weight = torch.einsum("x,y,z->xyz", *along)
+        whole[(slice(None), *box)].addcmul_(piece, weight)
+    if whole is None:  # pragma: no cover - plans are never empty
         raise wrong("tiles", need="at least one tile", got="none")
     return whole
-
-
-def _paste(whole: Tensor, piece: Tensor, *, start: int, done: int, axis: int) -> None:
-    """Write a piece into the whole: blended up to voxel `done`, copied after it."""
-    shared, length = max(0, done - start), piece.shape[axis]
-    if shared:
-        earlier = whole.narrow(axis, start, shared)
-        later = piece.narrow(axis, 0, shared)
-        weight = blend_weights(shared).to(piece.device, piece.dtype)
-        weight = weight.reshape(-1, *(1,) * (piece.ndim - axis - 1))
-        earlier += weight * (later - earlier)
-    whole.narrow(axis, start + shared, length - shared).copy_(piece.narrow(axis, shared, length - shared))
