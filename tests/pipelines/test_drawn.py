@@ -80,7 +80,7 @@ def test_borders_are_those_of_the_network(known, memory, monkeypatch) -> None:
     image = torch.rand(1, *fine.shape, generator=torch.Generator().manual_seed(7))
     before = drawn(known, image, fine, mixed=True)
     shares = torch.stack([before.chance(place)[0] for place in range(len(GROUPS))])
-    monkeypatch.setattr(borders, "VOXEL_BYTES", 4000)  # so that a GB makes tiles
+    monkeypatch.setattr(Synthesizer, "bytes_per_voxel", 4000)  # so that a GB makes tiles
     found = redrawn(before, image, sketcher(), ScanOptions(memory=memory))
     chances = torch.stack([found.chance(place)[0] for place in range(len(GROUPS))])
     torch.testing.assert_close(chances.sum(0), torch.ones(fine.shape), atol=1e-4, rtol=0)

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pellucid import runtime
-from pellucid.inference.predictor import VOXEL_BYTES, fitting, predict
+from pellucid.inference.predictor import fitting, predict
 from pellucid.io import resample
 from pellucid.io.volume import Volume
 from pellucid.models import LesionNet, Synthesizer, followed
@@ -163,7 +163,8 @@ def redrawn(found: Drawn, image: Image, network: Synthesizer, options: ScanOptio
     shown[:1], shown[1] = healed(found, image), sketch
     torch.mul(prior, found.change, out=shown[2 : 2 + len(prior)])
     shown[2 + len(prior) :] = followed(shown[: 2 + len(prior)], found.grid.spacing)
-    most = fitting(found.grid.shape, voxel_bytes=VOXEL_BYTES, memory=options.memory_bytes, default=AT_ONCE)
+    cost = network.bytes_per_voxel
+    most = fitting(found.grid.shape, voxel_bytes=cost, memory=options.memory_bytes, default=AT_ONCE)
     asked, where = _GroupChances(network).eval(), runtime.device(options.device)
     groups = predict(asked, shown, most=most, device=where, precision=options.precision)
     brain = (1 - groups[:1]).add_(found.brain).mul_(0.5)

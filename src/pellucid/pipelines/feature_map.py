@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from pellucid import runtime, weights
-from pellucid.inference.predictor import VOXEL_BYTES, fitting, predict
+from pellucid.inference.predictor import fitting, predict
 from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
 from pellucid.models import Synthesizer, followed
@@ -182,7 +182,7 @@ def _said(
     said = _Said(network).eval()
     # Features of all voxels stand beside the network's own memory, twice while they are put together.
     channels = network.config.channels[0] + ANSWERS
-    voxel_bytes = VOXEL_BYTES + 8 * channels
+    voxel_bytes = network.bytes_per_voxel + 8 * channels
     most = fitting(image.shape[1:], voxel_bytes=voxel_bytes, memory=options.memory_bytes)
     return predict(
         said,

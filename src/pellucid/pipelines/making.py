@@ -27,9 +27,6 @@ LESION_DEPTH = 0.2
 """By how much lesions are darker than the white matter around them in T1w images: that of the patient with multiple
 sclerosis in training (of another one it is 0.36)."""
 
-TILE_BYTES = 300
-"""Working memory of the network per voxel, both passes included: measured, 280 in tiles of 96 voxels."""
-
 USUAL_BYTES, HELD_BYTES, LEAST_AT_ONCE = 2_200_000_000, 84, 2_000_000
 """What the network and what stands beside it, so much for each voxel of the image, may take where no limit is asked
 for: a head of 256 voxels cubed then stays below 3 GB. And the voxels that it is shown at once however large that is."""
@@ -119,8 +116,9 @@ def _image(
     """The T1w image and the error to be expected of it, white matter at its level."""
     answers = _Answers(network, flip=options.flip).eval()
     shape = seen.seen.shape[1:]
-    default = max(LEAST_AT_ONCE, (USUAL_BYTES - HELD_BYTES * math.prod(shape)) // TILE_BYTES)
-    most = fitting(shape, voxel_bytes=TILE_BYTES, memory=options.memory_bytes, default=default)
+    cost = network.bytes_per_voxel
+    default = max(LEAST_AT_ONCE, (USUAL_BYTES - HELD_BYTES * math.prod(shape)) // cost)
+    most = fitting(shape, voxel_bytes=cost, memory=options.memory_bytes, default=default)
     where, (x, y, z) = runtime.device(options.device), seen.grid.shape
     made = predict(answers, seen.seen, most=most, device=where, precision=options.precision)
     answer = made[:, :x, :y, :z]
