@@ -23,8 +23,8 @@ from pellucid.commands.command import FAILED, INTERRUPTED, OK, Command
 from pellucid.errors import PellucidError, did_you_mean, wrong
 from pellucid.pipelines.options import split_choices
 
-GARBAGE = 100_000
-"""Objects after which Python looks for garbage: importing torch makes that many several times, and none of it goes."""
+GARBAGE = 1_000_000
+"""Objects after which Python looks for garbage: importing torch makes hundreds of thousands, and none of it goes."""
 
 USAGE = """usage: pellucid COMMAND ...
 
