@@ -10,6 +10,7 @@ from test_audit import isotropic, level, raw
 from pellucid.errors import PellucidError
 from pellucid.io.audit import audit
 from pellucid.io.nifti import load, load_mask
+from pellucid.io.values import like_ct
 
 
 def test_a_head_in_noise_is_said(write):
@@ -116,3 +117,18 @@ def test_values_of_any_size_and_type_are_read_as_they_are(write, values, scale):
     path = write(data=values * scale - 200 * scale, dtype=np.float64)
     assert "precision" not in [finding.code for finding in audit(path)]
     np.testing.assert_allclose(load(path).data[0].numpy(), values * scale - 200 * scale, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (-1024, 3071, True),
+        (-3024, 30_000, True),
+        (-1000, 80, True),
+        (-9.4e6, 1e9, False),
+        (-600, 40_000, False),
+        (-40, 900, False),
+    ],
+)
+def test_a_ct_is_told_from_the_undershoot_of_interpolation(low: float, high: float, said: bool) -> None:
+    assert like_ct(float(low), float(high)) is said

@@ -123,7 +123,7 @@ def test_a_mask_of_ones_own_says_where_lesions_are(tmp_path: Path) -> None:
     words[3] = str(source)
     assert cli.main([*words, "-o", str(tmp_path / "none.nii.gz")]) == 2
     assert not (tmp_path / "none.nii.gz").exists()
-    with pytest.raises(PellucidError, match="lesion_mask: need lesions find beside it, got lesions ignore"):
+    with pytest.raises(PellucidError, match="lesion mask: need lesions find beside it, got lesions ignore"):
         SegmentOptions(lesion_mask="m.nii.gz", lesions="ignore")
 
 
@@ -241,7 +241,7 @@ def test_what_was_filled_in_is_not_sure() -> None:
 
 
 def test_a_mask_of_lesions_needs_something_to_do() -> None:
-    with pytest.raises(PellucidError, match="lesion_mask: need lesions inpaint beside it"):
+    with pytest.raises(PellucidError, match="lesion mask: need lesions inpaint beside it"):
         EnhanceOptions(lesion_mask="mask.nii.gz")
 
 

@@ -11,8 +11,9 @@ EXACT = 2**24
 """Largest whole number up to which float32 holds every one."""
 FEW_LEVELS = 12
 """Whole numbers of no more kinds than this are labels, or a mask."""
-CT_AIR = -500.0
-"""Nothing in a magnitude image is as far below zero; air in a CT is near -1000."""
+CT_AIR, CT_FILL, CT_DEPTH = -500.0, -10_000.0, 0.03
+"""Air in a CT is near -1000, and what lies beyond the scanner's bore is filled with no less than -10000; metal is
+30000 at most. Interpolation takes a magnitude image below zero by less than that share of its largest value."""
 
 
 def check_values(image: Image, bad: int, header: Header, grid: Grid) -> list[Finding]:
@@ -42,11 +43,24 @@ def check_values(image: Image, bad: int, header: Header, grid: Grid) -> list[Fin
         found.append(Finding("nan", "warn", message))
     if header.dtype.kind in "iu" and header.slope == 1 and max(-low, high) > EXACT:
         found.append(Finding("precision", "info", "Numbers above 2^24 are rounded to seven digits."))
-    if low < CT_AIR:
+    if like_ct(low, high):
         message = f"Values down to {low:g}, as in a CT in Hounsfield units: synthesize needs --ct"
         message += ", and the other commands are for MRI."
         found.append(Finding("ct", "info", message))
     return found + _check_levels(image) + _check_slices(image, grid) + _check_background(image)
+
+
+def like_ct(low: float, high: float) -> bool:
+    """Whether an image is in Hounsfield units, by its smallest and its largest value.
+
+    Args:
+        low: The smallest.
+        high: The largest.
+
+    Returns:
+        Whether it has air as a CT has it, and not the undershoot of interpolation.
+    """
+    return CT_FILL <= low < CT_AIR and -low > CT_DEPTH * high
 
 
 def _check_levels(image: Image) -> list[Finding]:

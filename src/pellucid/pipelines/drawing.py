@@ -116,19 +116,21 @@ def drawn(
 
     near = _around(found, grid)
     grouped, total = _grouped(near, grid)
-    if lesion is not None:
-        change = asked(grouped.clone())
-    elif near.lesion is not None:
-        # Lesions are a group of their own: what is not one goes to the others.
-        chance = space.transfer(near.lesion, near.grid, grid, order=1).clamp_(LEAST_LESION, 1 - LEAST_LESION)
+    known = lesion
+    if known is None and near.lesion is not None:
+        known = space.transfer(near.lesion, near.grid, grid, order=1)
+    if known is None:
+        change = asked(grouped)
+    else:
+        # Lesions are a group of their own, lest they count for the tissues; what is not one goes to the others.
+        chance = known.clamp(LEAST_LESION, 1 - LEAST_LESION)
         change = torch.empty(len(grouped) + 1, *grid.shape)
         torch.mul(grouped, 1 - chance, out=change[:-1])
         change[-1:] = chance
         change = asked(change)
-        lesion = change[-1:] * chance
-        change = change[:-1].mul_(1 - chance).div_((1 - lesion).clamp_min_(LEAST_LESION))
-    else:
-        change = asked(grouped)
+        said = change[-1:] * chance
+        change = change[:-1].mul_(1 - chance).div_((1 - said).clamp_min_(LEAST_LESION))
+        lesion = said if lesion is None else lesion
     if lesion is not None:
         # In a lesion the classes are not what the scan shows, but what it has replaced.
         for factor, chance, solid in zip(change, grouped, _beneath(grouped), strict=True):

@@ -60,10 +60,11 @@ def fill_lesions(
     # A voxel that is a fifth lesion is filled in as one that is all lesion.
     whole = None if given is None else given.div(2 * LEAST_SHARE).clamp_(max=1)
     found = drawn(known, image[box], near, lesion=whole)
-    size = None if given is None else volumes.of_shares(given, found.grid)
     run.notes["lesions"] = {
         "source": "network" if lesions is None else "given",
-        "ml": volumes.of_lesions(found.lesion, found.brain, found.grid) if size is None else size,
+        "ml": volumes.of_lesions(
+            found.lesion if given is None else given, found.brain, found.grid, given=given is not None
+        ),
         "filled": "after the output was checked against the scan; the bias field knows nothing of it",
     }
     if found.lesion is None:

@@ -30,7 +30,10 @@ anybody: the odds are divided by this number. 9 is the best for a patient with 1
 sixteen painted heads that were held back; this lies between them."""
 
 MOST_LEVELS = 64
-"""A mask has few values: labels of lesions, or shares of 0.1 or so."""
+"""A mask of other values than shares from 0 to 1 has few: labels of lesions."""
+
+LEAST_INSIDE = 0.8
+"""Share of a mask in the brain below which it is hardly of this scan: 0.93 of the strokes in training is."""
 
 MUCH_OF_BRAIN, MOST_OF_BRAIN = 0.25, 0.6
 """Share of the brain that may be lesion before a warning, and at all: strokes of a whole artery take a quarter."""
@@ -62,6 +65,28 @@ def lesion_network(name: str, where: torch.device, run: Run) -> LesionNet:
     return cast(LesionNet, noted_network(name, where, run, kind="lesions", note="lesion_weights"))
 
 
+def shares(mask: Volume) -> Image:
+    """How much of each voxel of a mask is lesion.
+
+    Args:
+        mask: Shares from 0 to 1, as a mask has that was brought to another grid; or labels above 0 inside.
+
+    Returns:
+        0 to 1.
+
+    Raises:
+        PellucidError: If it is no mask.
+    """
+    values = mask.data[:1]
+    low, high = (float(value) for value in torch.aminmax(values))
+    if low >= 0 and high <= 1:
+        return values.clone()
+    if len(torch.unique(values)) > MOST_LEVELS:
+        need = "a mask of lesions: shares from 0 to 1, or labels above 0 inside"
+        raise wrong(mask.name, need=need, got=f"an image of many intensities, {low:g} to {high:g}")
+    return (values > 0).float()
+
+
 def masked(
     mask: Volume,
     grid: Grid,
@@ -73,27 +98,28 @@ def masked(
     """A mask of lesions in the part of a grid that holds the brain.
 
     Args:
-        mask: Above 0 inside; on any grid of the scan's space.
+        mask: Shares from 0 to 1, or labels above 0 inside; on any grid of the scan's space.
         grid: In canonical orientation.
         brain: Probability of being brain, in the part.
         box: Place of the part in the grid.
         least: Share of a voxel that has to be lesion somewhere.
 
     Returns:
-        Share of each voxel of the part that is lesion, in the brain alone.
+        Share of each voxel of the part that is lesion, in the brain alone; 0 everywhere if the mask is empty.
 
     Raises:
-        PellucidError: If it is no mask, has no lesion in the brain, or is most of the brain.
+        PellucidError: If it is no mask, all of it lies beside the brain, or it is most of the brain.
     """
     name = mask.name
-    if len(torch.unique(mask.data[:1])) > MOST_LEVELS:
-        raise wrong(name, need="a mask of lesions, above 0 inside", got="an image of many intensities")
-    there = resample.to_grid(mask.with_data((mask.data[:1] > 0).float()), grid, order=1).data.clamp_(0, 1)
+    there = resample.to_grid(mask.with_data(shares(mask)), grid, order=1).data.clamp_(0, 1)
     inside = there[box] * (brain > 0.5)
+    if not bool(mask.data[:1].gt(0).any()):
+        logger.warning("%s: the mask is empty, so there are no lesions", name)
+        return inside
     total, found = float(there.sum()), float(inside.sum())
     if not bool((inside > least).any()):
         got = "none" if found < 0.5 else "only some that are far smaller than its voxels"
-        fix = "It must lie in the space of the scan; leave it away if there are none."
+        fix = "It must lie in the space of the scan."
         raise wrong(name, need="lesions in the brain of the scan", got=got, fix=fix)
     share = found / float((brain > 0.5).sum())
     if share > MOST_OF_BRAIN:
@@ -103,7 +129,7 @@ def masked(
         logger.warning(
             "%s: lesions are %.0f %% of the brain; what is put there is a guess", name, 100 * share
         )
-    if found < 0.5 * total:
+    if found < LEAST_INSIDE * total:
         text = "%s: only %.0f %% of it lies in the brain of the scan; is it of this scan?"
         logger.warning(text, name, 100 * found / total)
     return inside

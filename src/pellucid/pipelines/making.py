@@ -59,7 +59,8 @@ def make(
     """
     seen = look(volume, networks, options, target, lesions=lesions, keep=keep)
     image, error = _image(networks.synthesizer, seen, options)
-    return _finished(image, error, seen, options, looked=lesions is not None or networks.lesions is not None)
+    given = lesions is not None
+    return _finished(image, error, seen, options, looked=given or networks.lesions is not None, given=given)
 
 
 def make_together(made: Sequence[Made], networks: Networks, options: SynthesizeOptions, target: Grid) -> Made:
@@ -134,6 +135,7 @@ def _finished(
     options: SynthesizeOptions,
     *,
     looked: bool,
+    given: bool = False,
 ) -> Made:
     """Lesions drawn or doubted, and what is known of the image."""
     if seen.lesion is not None:
@@ -143,6 +145,6 @@ def _finished(
         if options.lesions == "keep":
             image.sub_(depth)
     brain = seen.brain[None].float()
-    size = of_lesions(seen.lesion, brain, seen.grid) if looked else None
+    size = of_lesions(seen.lesion, brain, seen.grid, given=given) if looked else None
     shown = seen.shown[None].float()
     return Made(image, error, brain, shown, seen.grid, seen.certainty, size, seen.source, seen.lesion)

@@ -64,7 +64,7 @@ class ScanOptions:
             step = 1024 if found[3] else 1000
             size = float(found[1]) * step ** (2 if found[2].upper() == "M" else 3)
         if size < LEAST_MEMORY:
-            need = f"at least {LEAST_MEMORY / 1e9:g}GB, for instance 1.5GB or 1500MB"
+            need = f"a number of GB or MB, {LEAST_MEMORY / 1e9:g}GB or more, for instance 1.5GB or 1500MB"
             raise wrong("memory", need=need, got=repr(self.memory))
         return int(size)
 
@@ -113,7 +113,8 @@ class EnhanceOptions(ScanOptions):
     place, in the image and in the labels."""
 
     lesion_mask: str | None = None
-    """Mask of the lesions, to use instead of finding them: an image of the scan's space, above zero inside."""
+    """Mask of the lesions, to use instead of finding them: an image of the scan's space, of shares from 0 to 1 or
+    labels above 0 inside. An empty one says that there are none."""
 
     mask: str | None = None
     """Brain mask to use instead of our own: an image of the scan's space, above zero inside."""
@@ -137,8 +138,8 @@ class EnhanceOptions(ScanOptions):
         """Refuse a mask of lesions that nothing is done with, or that nobody makes."""
         super().__post_init__()
         if self.lesion_mask is not None and self.lesions == "keep":
-            fix = "Lesions are kept as they are without it."
-            raise wrong("lesion_mask", need="lesions inpaint beside it", got="lesions keep", fix=fix)
+            fix = "Lesions are kept as they are without a mask; --lesions inpaint fills them in."
+            raise wrong("lesion mask", need="lesions inpaint beside it", got="lesions keep", fix=fix)
         if "lesion" in self.save and self.lesions == "keep":
             fix = "To find lesions without a change of the scan: pellucid segment --save lesion."
             raise wrong("save lesion", need="lesions inpaint beside it", got="lesions keep", fix=fix)
@@ -157,7 +158,8 @@ class SegmentOptions(ScanOptions):
     which saves the time of a small network."""
 
     lesion_mask: str | None = None
-    """Mask of the lesions, to use instead of finding them: an image of the scan's space, above zero inside."""
+    """Mask of the lesions, to use instead of finding them: an image of the scan's space, of shares from 0 to 1 or
+    labels above 0 inside. An empty one says that there are none."""
 
     weights: str = "anatomy"
     """Name of bundled weights, or path of a .safetensors file."""
@@ -172,7 +174,8 @@ class SegmentOptions(ScanOptions):
         """Refuse a mask of lesions that nothing is done with, and to save what is not looked for."""
         super().__post_init__()
         if self.lesion_mask is not None and self.lesions == "ignore":
-            raise wrong("lesion_mask", need="lesions find beside it", got="lesions ignore")
+            fix = "Leave one of the two away."
+            raise wrong("lesion mask", need="lesions find beside it", got="lesions ignore", fix=fix)
         if "lesion" in self.save and self.lesions == "ignore":
             raise wrong("save lesion", need="lesions find beside it", got="lesions ignore")
 
@@ -193,10 +196,11 @@ class SynthesizeOptions(ScanOptions):
     their place."""
 
     lesion_mask: str | None = None
-    """Mask of the lesions, to use instead of finding them: an image of the scan's space, above zero inside."""
+    """Mask of the lesions, to use instead of finding them: an image of the scan's space, of shares from 0 to 1 or
+    labels above 0 inside. An empty one says that there are none."""
 
     flip: bool = True
-    """Synthesize the mirrored scan too, and take the mean: slower, and a little better."""
+    """Whether the mirrored scan is synthesized too and the mean is taken: a little better, and slower."""
 
     same_person: bool = False
     """Several scans are of one person, however little alike they look: leave none out."""

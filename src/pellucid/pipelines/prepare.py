@@ -3,8 +3,11 @@
 import logging
 from typing import Any
 
+import torch
+
 from pellucid.errors import wrong
 from pellucid.io import resample, shear
+from pellucid.io.values import like_ct
 from pellucid.io.volume import Grid, Volume
 from pellucid.ops.background import darkened, loud_background
 from pellucid.pipelines.options import ScanOptions
@@ -114,6 +117,6 @@ def warn_of_ct(volume: Volume, *, words: str = "a CT needs --ct") -> None:
         volume: The scan.
         words: What to do about it.
     """
-    lowest = float(volume.data.min())
-    if lowest < -500:
+    lowest, highest = (float(value) for value in torch.aminmax(volume.data))
+    if like_ct(lowest, highest):
         logger.warning("%s: values down to %.0f: %s", volume.name, lowest, words)

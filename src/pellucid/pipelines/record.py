@@ -80,11 +80,12 @@ class Run:
             logger.removeHandler(collector)
             self.warnings += collector.messages
 
-    def _check_memory(self, limit: str | None) -> None:
+    def _check_memory(self, limit: str | None, name: str) -> None:
         """Say so where the limit could not be kept: only the networks can work on tiles."""
         allowed = ScanOptions(memory=limit).memory_bytes
         if allowed is not None and 1e6 * runtime.peak_memory_mb() > allowed:
-            words = f"{runtime.peak_memory_mb() / 1000:.1f} GB of memory were needed, more than {limit}"
+            peak = f"{runtime.peak_memory_mb() / 1000:.1f} GB of memory"
+            words = f"{name}: {peak} were needed, more than {limit}, although networks worked on tiles"
             logger.warning("%s", words)
             self.warnings += [words]
 
@@ -99,7 +100,7 @@ class Run:
         Returns:
             Nested dicts, lists, strings and numbers.
         """
-        self._check_memory(options.get("memory"))
+        self._check_memory(options.get("memory"), volume.name)
         inputs = (volume, *others)
         findings = [asdict(finding) for v in inputs for finding in v.findings]
         return {

@@ -127,6 +127,8 @@ def segment_volume(
         table = volumes.table(found.chance, found.right, found.brain, found.grid)
         certainty = volumes.certainty(table)
         volumes.warn_unless_sure(certainty, volume.name, what="labels")
+        given = lesion_mask is not None
+        size = volumes.of_lesions(found.lesion, found.brain, found.grid, given=given) if known else None
     run.notes |= {
         "certainty": certainty,
         "borders": found.borders,
@@ -134,7 +136,7 @@ def segment_volume(
         "output_grid": describe(made.structures.grid),
         "tissue_ml": volumes.of_tissues(table),
         "intracranial_ml": round(sum(row["volume_ml"] for row in table), 2),
-        "lesion_ml": volumes.of_lesions(found.lesion, found.brain, found.grid) if known else None,
+        "lesion_ml": size,
         "used": used(options),
     }
     record = run.record(volume, config.to_dict(options), *filter(None, [lesion_mask]))

@@ -113,33 +113,29 @@ def warn_unless_sure(found: float, name: str, *, what: str) -> None:
         )
 
 
-def of_lesions(lesion: Float[Tensor, "1 x y z"] | None, brain: Float[Tensor, "1 x y z"], grid: Grid) -> float:
-    """Volume of lesions: of what is likelier one than not, inside the brain. Probabilities are not calibrated.
+def of_lesions(
+    lesion: Float[Tensor, "1 x y z"] | None,
+    brain: Float[Tensor, "1 x y z"],
+    grid: Grid,
+    *,
+    given: bool = False,
+) -> float:
+    """Volume of lesions inside the brain.
 
     Args:
-        lesion: Probability of being in one; none if there are none.
+        lesion: Probability of being in one, or share of each voxel of a mask; none if there are none.
         brain: Probability of being brain or the CSF around it.
         grid: Of both.
+        given: Whether it is a mask, whose shares are summed. Of probabilities, which are not calibrated, those above
+            one half count.
 
     Returns:
         Milliliters.
     """
     if lesion is None:
         return 0.0
-    return round(float((lesion[brain > 0.5] > 0.5).sum()) * _voxel_ml(grid), 2)
-
-
-def of_shares(shares: Float[Tensor, "1 x y z"], grid: Grid) -> float:
-    """Volume of a mask that was read on a coarser grid.
-
-    Args:
-        shares: Share of each voxel that lies in it.
-        grid: Of the voxels.
-
-    Returns:
-        Milliliters.
-    """
-    return round(float(shares.sum()) * _voxel_ml(grid), 2)
+    inside = lesion[brain > 0.5]
+    return round(float((inside if given else inside > 0.5).sum()) * _voxel_ml(grid), 2)
 
 
 def _voxel_ml(grid: Grid) -> float:
