@@ -206,7 +206,7 @@ def main() -> None:
     parser.add_argument("--contrasts", type=int, default=8)
     parser.add_argument("--corrupted", action="store_true")
     parser.add_argument("--weights", default="anatomy")
-    parser.add_argument("--border-weights", default="t1w")
+    parser.add_argument("--border-weights", default="borders")
     parser.add_argument("--mixture", action="store_true", help="borders by the scan's intensities alone")
     parser.add_argument("--calibration", action="store_true")
     parser.add_argument("--each", action="store_true", help="print every structure")

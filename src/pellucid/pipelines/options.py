@@ -128,7 +128,7 @@ class EnhanceOptions(ScanOptions):
     anatomy_weights: str = "anatomy"
     """The same for the network that finds brain and tissues, if they are to be saved or lesions are inpainted."""
 
-    border_weights: str = "t1w"
+    border_weights: str = "borders"
     """The same for the network that draws their borders, if they are to be saved: the one that makes T1w images."""
 
     lesion_weights: str = "lesions"
@@ -164,7 +164,7 @@ class SegmentOptions(ScanOptions):
     weights: str = "anatomy"
     """Name of bundled weights, or path of a .safetensors file."""
 
-    border_weights: str = "t1w"
+    border_weights: str = "borders"
     """The same for the network that draws the borders of tissues: the one that makes T1w images."""
 
     lesion_weights: str = "lesions"

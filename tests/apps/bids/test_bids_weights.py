@@ -14,6 +14,7 @@ KINDS = {
     "anatomy": "anatomy",
     "lesions": "lesions",
     "t1w": "synthesizer",
+    "borders": "synthesizer",
 }
 
 

@@ -42,7 +42,7 @@ MATTERS = ("synthesize", "output_spaces", "frame", "device", "precision", "denoi
 """Options that decide the bytes of an output, beside the tasks of the unit."""
 USED = {
     "enhance": ("default", "slices", "anatomy", "lesions"),
-    "segment": ("anatomy", "t1w", "lesions"),
+    "segment": ("anatomy", "borders", "lesions"),
     "synthesize": ("t1w", "anatomy", "lesions"),
 }
 """Weights of each task."""
