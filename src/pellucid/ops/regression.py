@@ -14,6 +14,9 @@ AT_ONCE = 100_000
 LEAST_STD = 1e-6
 """An input that varies less is taken as constant."""
 
+ROUNDING = 1e-12
+"""Variance of an input, as a share of its mean square, that sums in double precision cannot tell from none."""
+
 
 class Linear(NamedTuple):
     """`weight @ x + bias`."""
@@ -78,6 +81,10 @@ class Ridge:
         c = self.inputs
         std = spread.diagonal()[:c].clamp_min(0).sqrt().clamp_min(least_std)
         matrix = spread[:c, :c] / (std[:, None] * std[None])
+        # What is left of an input that never varies is rounding, which some processors make negative.
+        same = spread.diagonal()[:c] <= ROUNDING * self.products.diagonal()[:c] / total
+        matrix[same], matrix[:, same] = 0.0, 0.0
+        spread[:c].masked_fill_(same[:, None], 0.0)
         # A trace of penalty, so that inputs that say the same share the weight.
         matrix += (penalty + 1e-9) * torch.eye(c, dtype=torch.float64)
         weight = (torch.linalg.solve(matrix, spread[:c, c:] / std[:, None]) / std[:, None]).T
