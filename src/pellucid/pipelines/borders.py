@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pellucid import runtime
-from pellucid.inference.predictor import fitting, predict
+from pellucid.inference.predictor import fitting, predict, repeat_edges, room
 from pellucid.io import resample
 from pellucid.io.volume import Volume
 from pellucid.models import LesionNet, Synthesizer, followed
@@ -154,7 +154,8 @@ def redrawn(found: Drawn, image: Image, network: Synthesizer, options: ScanOptio
     Returns:
         The same classes inside of each group, and a brain that both networks see.
     """
-    shown = torch.empty(network.config.in_channels, *found.grid.shape)
+    padded, (x, y, z) = room(network.config.in_channels, found.grid.shape), found.grid.shape
+    shown = padded[:, :x, :y, :z]
     prior, sketch = torch.zeros(max(GROUPS) + 1, *found.grid.shape), torch.zeros(found.grid.shape)
     for place, (group, mean) in enumerate(zip(GROUPS, network.means.tolist(), strict=True)):
         chance = prior_of(found.coarse, place, found.grid)[0]
@@ -163,10 +164,12 @@ def redrawn(found: Drawn, image: Image, network: Synthesizer, options: ScanOptio
     shown[:1], shown[1] = healed(found, image), sketch
     torch.mul(prior, found.change, out=shown[2 : 2 + len(prior)])
     shown[2 + len(prior) :] = followed(shown[: 2 + len(prior)], found.grid.spacing)
+    repeat_edges(padded, found.grid.shape)
     cost = network.bytes_per_voxel
     most = fitting(found.grid.shape, voxel_bytes=cost, memory=options.memory_bytes, default=AT_ONCE)
     asked, where = _GroupChances(network).eval(), runtime.device(options.device)
-    groups = predict(asked, shown, most=most, device=where, precision=options.precision)
+    made = predict(asked, padded, most=most, device=where, precision=options.precision)
+    groups = made[:, :x, :y, :z].contiguous()
     brain = (1 - groups[:1]).add_(found.brain).mul_(0.5)
     return found._replace(change=groups.div_(prior), brain=brain, by_network=1.0)
 
