@@ -93,5 +93,5 @@ def test_memory_is_read_with_its_unit(words: str, size: float) -> None:
 
 @pytest.mark.parametrize("words", ["4", "lots", "500MB", "-2GB", "1e9"])
 def test_memory_that_cannot_be_kept_is_refused(words: str) -> None:
-    with pytest.raises(PellucidError, match="memory: need a number of GB or MB, 1GB or more"):
+    with pytest.raises(PellucidError, match="memory: need a number of GB or MB, 1GB or more, for instance"):
         EnhanceOptions(memory=words)

@@ -197,8 +197,9 @@ def _touching(left: Tensor, weight: Tensor, count: int, axes: Sequence[int]) -> 
     for axis in axes:
         shift = (plane, z + 1, 1)[axis]
         second = slice(shift, first.stop + shift)
-        squares = torch.dot(square[first], one[second]) + torch.dot(square[second], one[first])
-        found.append(torch.stack([torch.dot(value[first], value[second]), squares]))
+        # Sums of products, for `dot` adds up a million numbers one after the other on some processors.
+        squares = (square[first] * one[second]).sum() + (square[second] * one[first]).sum()
+        found.append(torch.stack([(value[first] * value[second]).sum(), squares]))
     return torch.stack(found).double() if found else left.new_zeros(0, 2).double()
 
 
