@@ -55,22 +55,22 @@ def test_blending_weights_sum_to_one_and_rise(length):
     torch.testing.assert_close(weights + weights.flip(0), torch.ones(length))
 
 
-def test_the_identity_comes_back(generator):
+def test_the_identity_comes_back_bit_for_bit(generator):
     image = torch.randn(2, 33, 41, 18, generator=generator)
     before = image.clone()
     out = run_tiled(lambda part: part, image, planned(image, tile=16, overlap=7))
-    torch.testing.assert_close(out, image, atol=1e-6, rtol=1e-6)
+    assert torch.equal(out, image)
     assert torch.equal(image, before)
 
 
 @pytest.mark.parametrize(("size", "tile", "overlap"), [(40, 24, 8), (97, 16, 8), (33, 48, 24), (130, 48, 24)])
 def test_weights_of_a_voxel_sum_to_one(size: int, tile: int, overlap: int) -> None:
     tiles = axis_tiles(size, tile=tile, overlap=overlap)
-    total = torch.zeros(size)
-    for start, row in zip(tiles.starts, blended(tiles, size), strict=True):
-        assert float(row.min()) >= 0
-        total[start : start + tiles.length] += row
-    torch.testing.assert_close(total, torch.ones(size))
+    rows = blended(tiles, size)
+    assert float(rows.min()) >= 0
+    for start, row in zip(tiles.starts, rows, strict=True):
+        assert not bool(row[:start].any() or row[start + tiles.length :].any())
+    torch.testing.assert_close(rows.sum(0), torch.ones(size))
 
 
 def test_tiles_that_disagree_are_joined_smoothly():

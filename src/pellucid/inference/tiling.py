@@ -131,7 +131,7 @@ def blend_weights(overlap: int) -> Tensor:
     return torch.cat([torch.zeros(margin), ramp(overlap - 2 * margin), torch.ones(margin)])
 
 
-def blended(tiles: AxisTiles, size: int) -> Float[Tensor, "n l"]:
+def blended(tiles: AxisTiles, size: int) -> Float[Tensor, "n size"]:
     """Weight of each tile along an axis, so that those of a voxel sum to one.
 
     Args:
@@ -139,7 +139,7 @@ def blended(tiles: AxisTiles, size: int) -> Float[Tensor, "n l"]:
         size: Voxels along it.
 
     Returns:
-        A row for each tile, from its first voxel to its last.
+        A row for each tile, 0 where it is not.
     """
     rows = torch.zeros(len(tiles.starts), size)
     done = 0
@@ -149,9 +149,7 @@ def blended(tiles: AxisTiles, size: int) -> Float[Tensor, "n l"]:
         rows[:place, start:done] *= 1 - later
         rows[place, start:done], rows[place, done:end] = later, 1
         done = end
-    return torch.stack(
-        [row[start : start + tiles.length] for row, start in zip(rows, tiles.starts, strict=True)]
-    )
+    return rows
 
 
 def run_tiled(
@@ -159,7 +157,8 @@ def run_tiled(
 ) -> Float[Tensor, "k x y z"]:
     """Apply a function tile by tile and join the answers with smooth weights that sum to one.
 
-    Besides the answer, no more is held than that of one tile.
+    Besides the answer, no more is held than that of one tile. Each tile moves the mean of those before it towards its
+    own answer, so where tiles agree the answer is exactly theirs.
 
     Args:
         function: Takes `(c, x, y, z)` and returns `(k, x, y, z)`, the same spatial shape.
@@ -173,6 +172,7 @@ def run_tiled(
         PellucidError: If the function changes the spatial shape.
     """
     weights = [blended(tiles, size) for tiles, size in zip(plan, image.shape[1:], strict=True)]
+    before = [rows.cumsum(0) - rows for rows in weights]
     whole: Tensor | None = None
     for places in product(*(range(len(tiles.starts)) for tiles in plan)):
         box = tuple(
@@ -188,9 +188,15 @@ def run_tiled(
             return piece
         if whole is None:
             whole = piece.new_zeros((len(piece), *image.shape[1:]))
-        along = [rows[place].to(piece) for rows, place in zip(weights, places, strict=True)]
-        weight = torch.einsum("x,y,z->xyz", *along)
-        whole[(slice(None), *box)].addcmul_(piece, weight)
+        x, y, z = (rows[place, part] for rows, place, part in zip(weights, places, box, strict=True))
+        past_x, past_y, past_z = (
+            rows[place, part] for rows, place, part in zip(before, places, box, strict=True)
+        )
+        plane = torch.outer(y, z)
+        weight = x[:, None, None] * plane
+        past = past_x[:, None, None] + x[:, None, None] * (past_y[:, None] + torch.outer(y, past_z))
+        share = weight / (weight + past).clamp_min_(torch.finfo(weight.dtype).tiny)
+        whole[(slice(None), *box)].lerp_(piece, share.to(piece))
     if whole is None:  # pragma: no cover - plans are never empty
         raise wrong("tiles", need="at least one tile", got="none")
     return whole
