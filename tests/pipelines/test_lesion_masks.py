@@ -105,21 +105,9 @@ def test_weights_of_lesions_that_are_not_there_are_said_once(command, tmp_path, 
 
 
 def test_a_mask_that_is_none_is_said_before_any_scan_is_read(tmp_path, capsys) -> None:
-    for name in ("a", "b"):
-        nifti.save(ball(), tmp_path / f"{name}.nii.gz")
-    scans = [str(tmp_path / "a.nii.gz"), str(tmp_path / "b.nii.gz")]
-    words = [
-        "enhance",
-        *scans,
-        "-o",
-        str(tmp_path / "out"),
-        "--lesions",
-        "inpaint",
-        "--lesion-mask",
-        scans[0],
-    ]
+    scans = [str(nifti.save(ball(), tmp_path / f"{name}.nii.gz")) for name in ("a", "b")]
     noisy = ball()
-    nifti.save(noisy.with_data(noisy.data + torch.rand(noisy.data.shape)), tmp_path / "m.nii.gz")
-    words[-1] = str(tmp_path / "m.nii.gz")
-    assert cli.main(words) == 2
+    mask = nifti.save(noisy.with_data(noisy.data + torch.rand(noisy.data.shape)), tmp_path / "m.nii.gz")
+    words = ["--lesions", "inpaint", "--lesion-mask", str(mask)]
+    assert cli.main(["enhance", *scans, "-o", str(tmp_path / "out"), *words]) == 2
     assert capsys.readouterr().err.count("need a mask of lesions") == 1

@@ -33,15 +33,14 @@ def _given(*masks: str | None) -> list[Path]:
     return [Path(mask) for mask in masks if mask is not None]
 
 
-def _check_masks(masks: list[Path], options: ScanOptions, *, scans: int) -> None:
+def _check_masks(masks: list[Path], *, lesions: str | None, scans: int) -> None:
     """Say once what is wrong with masks that are given, before any scan is worked on."""
     from pellucid.io.nifti import load_mask
     from pellucid.pipelines.lesions import shares
 
-    of_lesions = _given(getattr(options, "lesion_mask", None))
     for mask in masks:
         volume = load_mask(mask)
-        if mask in of_lesions:
+        if mask in _given(lesions):
             shares(volume)
         if scans > 1:
             logger.warning("%s: one mask for %d scans; it must lie in the space of each", mask, scans)
@@ -64,7 +63,7 @@ class Enhance(Command):
         options = self.enhancement
         masks = _given(options.mask, options.lesion_mask)
         jobs = plan(self.inputs, self.out, "enhanced", extras=options.save, others=masks)
-        _check_masks(masks, options, scans=len(jobs))
+        _check_masks(masks, lesions=options.lesion_mask, scans=len(jobs))
         names = [options.slice_weights, options.anatomy_weights, options.border_weights]
         if options.lesions == "inpaint" and options.lesion_mask is None:
             names += [options.lesion_weights]
@@ -100,7 +99,7 @@ class Segment(Command):
         jobs = plan(
             self.inputs, self.out, "structures", kind="dseg", extras=options.save, others=masks, table=True
         )
-        _check_masks(masks, options, scans=len(jobs))
+        _check_masks(masks, lesions=options.lesion_mask, scans=len(jobs))
         finding = [options.lesion_weights] if options.lesions == "find" and not masks else []
         _check_once(options, options.weights, options.border_weights, *finding)
 
@@ -135,7 +134,7 @@ class Synthesize(Command):
         inputs, others = (sources[:1], sources[1:]) if self.fuse else (self.inputs, [])
         masks = _given(options.lesion_mask)
         jobs = plan(inputs, self.out, "synthetic", kind="T1w", extras=options.save, others=[*others, *masks])
-        _check_masks(masks, options, scans=len(jobs) + len(others))
+        _check_masks(masks, lesions=options.lesion_mask, scans=len(jobs) + len(others))
         finding = [] if masks else [options.lesion_weights]
         _check_once(options, options.weights, options.anatomy_weights, *finding)
 

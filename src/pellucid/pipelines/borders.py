@@ -169,7 +169,7 @@ def redrawn(found: Drawn, image: Image, network: Synthesizer, options: ScanOptio
     most = fitting(found.grid.shape, voxel_bytes=cost, memory=options.memory_bytes, default=AT_ONCE)
     asked, where = _GroupChances(network).eval(), runtime.device(options.device)
     made = predict(asked, padded, most=most, device=where, precision=options.precision)
-    groups = made[:, :x, :y, :z].contiguous()
+    groups = made[:, :x, :y, :z]
     brain = (1 - groups[:1]).add_(found.brain).mul_(0.5)
     return found._replace(change=groups.div_(prior), brain=brain, by_network=1.0)
 

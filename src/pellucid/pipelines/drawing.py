@@ -131,7 +131,6 @@ def drawn(
         said = change[-1:] * chance
         change = change[:-1].mul_(1 - chance).div_((1 - said).clamp_min_(LEAST_LESION))
         lesion = said if lesion is None else lesion
-    if lesion is not None:
         # In a lesion the classes are not what the scan shows, but what it has replaced.
         for factor, chance, solid in zip(change, grouped, _beneath(grouped), strict=True):
             factor.lerp_(solid.div_(chance), lesion[0])

@@ -129,7 +129,7 @@ class EnhanceOptions(ScanOptions):
     """The same for the network that finds brain and tissues, if they are to be saved or lesions are inpainted."""
 
     border_weights: str = "borders"
-    """The same for the network that draws their borders, if they are to be saved: the one that makes T1w images."""
+    """The same for the network that draws their borders, if they are to be saved: of the kind that makes T1w images."""
 
     lesion_weights: str = "lesions"
     """The same for the network that finds lesions, if they are inpainted."""
@@ -165,7 +165,7 @@ class SegmentOptions(ScanOptions):
     """Name of bundled weights, or path of a .safetensors file."""
 
     border_weights: str = "borders"
-    """The same for the network that draws the borders of tissues: the one that makes T1w images."""
+    """The same for the network that draws the borders of tissues: of the kind that makes T1w images."""
 
     lesion_weights: str = "lesions"
     """The same for the network that finds lesions."""
