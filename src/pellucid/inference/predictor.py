@@ -29,7 +29,7 @@ AT_ONCE = 9_000_000
 SMALLEST_TILE = 48
 """Sides of tiles are not made smaller than this when memory is short: context is worth more than the device."""
 
-LITTLE = 200_000_000
+LITTLE = 140_000_000
 """Bytes that a tile may take whatever the limit: smaller tiles spare little, and cost several times as long."""
 
 BESIDE = 6
@@ -102,8 +102,9 @@ def predict(
             torch.cuda.empty_cache()
     runtime.trim_memory()
     x, y, z = image.shape[1:]
-    # A clone made outside of inference mode is an ordinary tensor that callers may change in place.
-    return answer[:, :x, :y, :z].clone(memory_format=torch.contiguous_format)
+    made = answer[:, :x, :y, :z]
+    # What was made in inference mode may not be changed in place by callers: a copy may.
+    return made.clone(memory_format=torch.contiguous_format) if made.is_inference() else made.contiguous()
 
 
 def pad_to_multiple(image: Image, multiple: int) -> Float[Tensor, "c i j k"]:
@@ -189,11 +190,12 @@ def _run(
         function.to(device)
 
     def on_tile(part: Tensor) -> Tensor:
-        batch = part[None].to(device, memory_format=torch.channels_last_3d)
-        answer: Tensor = function(batch)[0]
+        with torch.inference_mode(), autocast(device, precision):
+            batch = part[None].to(device, memory_format=torch.channels_last_3d)
+            answer: Tensor = function(batch)[0]
         return answer.to("cpu", torch.float32)
 
-    with torch.inference_mode(), autocast(device, precision):
+    with torch.no_grad():  # the sum of tiles is an ordinary tensor, which needs no copy
         return run_tiled(on_tile, image, plan)
 
 

@@ -30,6 +30,8 @@ again must not grow by a step."""
 FINEST_MM = 1.0
 """Side of the voxels that the network of borders learnt in: a scan whose voxels cannot be taken as they are is shown in
 none finer, which would cost twice the time."""
+LEAST_CHANGE = 1e-6
+"""The scan never rules out a group altogether: the network of borders may bring it back."""
 
 
 def border_network(name: str, where: torch.device, run: Run) -> Synthesizer:
@@ -154,16 +156,18 @@ def redrawn(found: Drawn, image: Image, network: Synthesizer, options: ScanOptio
     Returns:
         The same classes inside of each group, and a brain that both networks see.
     """
+    healthy = healed(found, image)
     padded, (x, y, z) = room(network.config.in_channels, found.grid.shape), found.grid.shape
-    shown = padded[:, :x, :y, :z]
-    prior, sketch = torch.zeros(max(GROUPS) + 1, *found.grid.shape), torch.zeros(found.grid.shape)
+    shown, count = padded[:, :x, :y, :z], len(found.change)
+    shown[:1] = healthy
+    del healthy
+    sketch, grouped = shown[1].zero_(), shown[2 : 2 + count].zero_()
     for place, (group, mean) in enumerate(zip(GROUPS, network.means.tolist(), strict=True)):
         chance = prior_of(found.coarse, place, found.grid)[0]
-        prior[group] += chance
+        grouped[group] += chance
         sketch.addcmul_(chance, found.change[group], value=mean)
-    shown[:1], shown[1] = healed(found, image), sketch
-    torch.mul(prior, found.change, out=shown[2 : 2 + len(prior)])
-    shown[2 + len(prior) :] = followed(shown[: 2 + len(prior)], found.grid.spacing)
+    grouped.mul_(found.change.clamp_min(LEAST_CHANGE))
+    shown[2 + count :] = followed(shown[: 2 + count], found.grid.spacing)
     repeat_edges(padded, found.grid.shape)
     cost = network.bytes_per_voxel
     most = fitting(found.grid.shape, voxel_bytes=cost, memory=options.memory_bytes, default=AT_ONCE)
@@ -171,7 +175,10 @@ def redrawn(found: Drawn, image: Image, network: Synthesizer, options: ScanOptio
     made = predict(asked, padded, most=most, device=where, precision=options.precision)
     groups = made[:, :x, :y, :z]
     brain = (1 - groups[:1]).add_(found.brain).mul_(0.5)
-    return found._replace(change=groups.div_(prior), brain=brain, by_network=1.0)
+    # Divided by the chance of each group before the scan was asked; to keep that would take as much memory again.
+    for group, change, asked_of in zip(groups, found.change, grouped, strict=True):
+        group.mul_(change.clamp_min(LEAST_CHANGE)).div_(asked_of)
+    return found._replace(change=groups, brain=brain, by_network=1.0)
 
 
 class _GroupChances(nn.Module):
