@@ -258,3 +258,11 @@ def test_the_fine_network_draws_borders_but_not_of_the_smallest_brains(monkeypat
     assert [row["name"] for row in found.table] == [row["name"] for row in plain.table]
     for one, other in zip(found.table, plain.table, strict=True):
         assert one["volume_ml"] == pytest.approx(other["volume_ml"], rel=0.25, abs=0.3)
+
+
+def test_a_brain_that_the_image_cuts_off_is_said(caplog) -> None:
+    whole = ball((1.0, 1.0, 2.0))
+    assert run(whole).record["outside_share"] == 0 and "cuts off" not in caplog.text
+    below = run(stored(whole.with_data(whole.data[..., 13:], Grid((52, 52, 13), whole.grid.affine)), "LSP"))
+    assert below.record["outside_share"] == pytest.approx(0.5, abs=0.02)
+    assert any("of the brain (at its bottom)" in words for words in below.record["warnings"])

@@ -9,7 +9,7 @@ from pellucid.io.volume import Grid, Volume
 from pellucid.ops.intensity import IntensityRange
 from pellucid.pipelines.consistency import consistency
 from pellucid.pipelines.record import Run
-from pellucid.report.edge import cut_faces, outside
+from pellucid.pipelines.volumes import CUT_OFF
 from pellucid.report.verdict import judge, worst
 
 
@@ -208,6 +208,10 @@ def test_a_brain_that_is_cut_off_is_named_with_the_face() -> None:
     assert verdict.word == "look"
     assert "The field of view cuts off the brain" in verdict.reasons[0]
     assert "largest: right (100 %); about 50 % of it lies outside" in verdict.reasons[0]
+    said = f"scan.nii.gz: {CUT_OFF} 50 % of the brain (at its right)"
+    assert judge(story(**cut, warnings=[said])).reasons == verdict.reasons
+    unknown = {"mask": None, "tissue": None}
+    assert said in judge(story(**cut | unknown, warnings=[said])).reasons
 
 
 def test_a_slab_that_ends_at_the_edge_of_the_brain_is_usable_with_a_remark() -> None:
@@ -216,21 +220,6 @@ def test_a_slab_that_ends_at_the_edge_of_the_brain_is_usable_with_a_remark() -> 
     assert verdict.word == "usable" and verdict.reasons[0].startswith("No rule found a fault.")
     assert "reaches the edge of the image" in verdict.reasons[1] and "back (" in verdict.reasons[1]
     assert judge(story(**slab, warnings=["Odd."])).reasons[-1] == verdict.reasons[1]
-    assert cut_faces(story().volumes["mask"].data[0]) == {}
-
-
-def test_how_much_is_cut_off_does_not_depend_on_the_air_around_nor_on_slices() -> None:
-    axes = [torch.linspace(-1, 1, size) for size in (90, 100, 70)]
-    x, y, z = torch.meshgrid(*axes, indexing="ij")
-    ball = (x**2 + y**2 + z**2 < 0.9).float()
-    for lowest in (6, 12, 20):
-        part, thick = ball[..., lowest:], ball[..., lowest::2]
-        lost = float(1 - part.sum() / ball.sum())
-        assert outside(cut_faces(part)) == pytest.approx(lost, abs=0.01)
-        assert outside(cut_faces(thick)) == pytest.approx(lost, abs=0.015)
-        wide = torch.nn.functional.pad(part, (0, 0, 20, 20, 10, 10))
-        assert cut_faces(wide) == cut_faces(part)
-    assert cut_faces(torch.zeros(4, 5, 6)) == {}
 
 
 def test_the_worst_word_wins() -> None:

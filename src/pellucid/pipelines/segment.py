@@ -127,6 +127,7 @@ def segment_volume(
         table = volumes.table(found.chance, found.right, found.brain, found.grid)
         certainty = volumes.certainty(table)
         volumes.warn_unless_sure(certainty, volume.name, what="labels")
+        missing = volumes.missing(made.brain)
         given = lesion_mask is not None
         size = volumes.of_lesions(found.lesion, found.brain, found.grid, given=given) if known else None
     run.notes |= {
@@ -136,6 +137,7 @@ def segment_volume(
         "output_grid": describe(made.structures.grid),
         "tissue_ml": volumes.of_tissues(table),
         "intracranial_ml": round(sum(row["volume_ml"] for row in table), 2),
+        "outside_share": missing,
         "lesion_ml": size,
         "used": used(options),
     }

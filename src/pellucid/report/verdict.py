@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pellucid.ops.faces import cut_faces, outside
 from pellucid.pipelines.anatomy import SMALL_ML
 from pellucid.pipelines.consistency import MOST, MOST_BLOCK
-from pellucid.pipelines.volumes import UNSURE
-from pellucid.report.edge import cut_faces, outside
+from pellucid.pipelines.volumes import CUT, CUT_OFF, UNSURE
 from pellucid.report.standing import (
     FAR,
     HARMLESS,
@@ -39,9 +39,6 @@ DOUBTFUL = 0.7
 """Certainty below which labels deserve a look: adults have 0.72 to 0.85, and below `UNSURE` they are of no use."""
 LARGE_ML = 2200.0
 """More than this inside the skull is larger than almost any head: something else was taken for brain."""
-CUT = 0.02
-"""Share of the brain that may lie outside of the image: clinical slabs of whole heads miss up to 0.016, stacks that
-cut a fetus 0.3 and more (docs/results/study.md)."""
 WORSE = 0.2
 """A number that is worse after than before by this share deserves a look."""
 COMPARED = ("snr", "cnr", "tct", "cjv")
@@ -83,7 +80,7 @@ def judge(story: ScanStory, group: Sequence[Mapping[str, Any]] | None = None) ->
     expected above `INFERRED`, a T1w synthesized with one above `EXPECTED`; more was filled in as lesions than healthy
     people have; the certainty is below `DOUBTFUL` (0.7); what is inside the skull is below
     `SMALL_ML` (450 ml, newborns) or above `LARGE_ML`; more than `CUT` of the brain lies outside of the image, by its
-    sections on the faces (see `edge`; less is a remark only); a number of `COMPARED` got worse by more than `WORSE`;
+    sections on the faces (`ops.faces`; less is a remark only); a number of `COMPARED` got worse by more than `WORSE`;
     the image changed by more than `CHANGED`; among at least `LEAST` scans of the same kind, a number lies on its bad
     side by more than `FAR` robust standard deviations.
 
@@ -153,8 +150,10 @@ def _grave(story: ScanStory) -> list[str]:
 def _told(story: ScanStory) -> list[str]:
     """What the audit and the runs warned of."""
     warned = [f"{f.get('message', '')}" for f in findings_of(story) if f.get("level") == "warn"]
-    checked = bool(consistency_of(story))
-    return [*warned, *(words for words in warnings_of(story) if not (checked and CHECKED in words))]
+    # What the page says itself, in plainer words.
+    said = {CHECKED: bool(consistency_of(story)), CUT_OFF: story.image("mask") is not None}
+    known = [words for words, itself in said.items() if itself]
+    return [*warned, *(text for text in warnings_of(story) if not any(words in text for words in known))]
 
 
 def _against_scan(story: ScanStory) -> tuple[list[str], list[str]]:

@@ -1,4 +1,4 @@
-"""Whether the image ends before the brain does."""
+"""Faces of an image that the brain runs into: how much of it lies outside."""
 
 from collections.abc import Mapping
 
@@ -57,4 +57,4 @@ def outside(sections: Mapping[str, float]) -> float:
         (0.0189, 1.0)
     """
     caps = (1 - (1 - min(share, 1.0)) ** 0.5 for share in sections.values())
-    return min(1.0, sum(height**2 * (3 - height) / 4 for height in caps))
+    return min(1.0, sum((height**2 * (3 - height) / 4 for height in caps), 0.0))
