@@ -62,7 +62,8 @@ def enhance(source: "str | Path | Volume | Any", **options: Any) -> "Result":
     Args:
         source: A file, a nibabel image or a `Volume`.
         **options: The fields of `pellucid.pipelines.options.EnhanceOptions`, the same as those of
-            `pellucid enhance --help`; `spacing` also takes numbers and `save` a list.
+            `pellucid enhance --help`; `spacing` also takes numbers, `save` a list, and `mask` and `lesion_mask`
+            nibabel images or Volumes.
 
     Returns:
         The clearer image (`.image`, a nibabel image), `.mask` and `.tissue` if `save` names them, `.record`, and
@@ -75,9 +76,11 @@ def enhance(source: "str | Path | Volume | Any", **options: Any) -> "Result":
         >>> enhance("scan.nii.gz", spacing="iso", save=["mask"]).save("clear/")  # doctest: +SKIP
     """
     from pellucid.pipelines import enhance as pipeline
-    from pellucid.pipelines.options import EnhanceOptions, from_keywords
+    from pellucid.pipelines.keywords import from_keywords, images_apart
+    from pellucid.pipelines.options import EnhanceOptions
 
-    return pipeline.enhance(source, from_keywords(EnhanceOptions, options))
+    words, images = images_apart(options)
+    return pipeline.enhance(source, from_keywords(EnhanceOptions, words), **images)
 
 
 def features(source: "str | Path | Volume | Any", **options: Any) -> "Result":
@@ -101,7 +104,7 @@ def features(source: "str | Path | Volume | Any", **options: Any) -> "Result":
     """
     from pellucid.pipelines import features as pipeline
     from pellucid.pipelines.feature_options import FeaturesOptions
-    from pellucid.pipelines.options import from_keywords
+    from pellucid.pipelines.keywords import from_keywords
 
     return pipeline.features(source, from_keywords(FeaturesOptions, options))
 
@@ -139,7 +142,8 @@ def segment(source: "str | Path | Volume | Any", **options: Any) -> "Result":
     Args:
         source: A file, a nibabel image or a `Volume`.
         **options: The fields of `pellucid.pipelines.options.SegmentOptions`, the same as those of
-            `pellucid segment --help`; `spacing` also takes numbers and `save` a list.
+            `pellucid segment --help`; `spacing` also takes numbers, `save` a list, and `lesion_mask` a nibabel
+            image or Volume.
 
     Returns:
         The labels (`.image`, FreeSurfer's numbers), `.mask`, `.tissue`, `.table` (name and volume of every label),
@@ -152,9 +156,11 @@ def segment(source: "str | Path | Volume | Any", **options: Any) -> "Result":
         >>> segment("scan.nii.gz", save=["mask"]).save("anatomy/")  # doctest: +SKIP
     """
     from pellucid.pipelines import segment as pipeline
-    from pellucid.pipelines.options import SegmentOptions, from_keywords
+    from pellucid.pipelines.keywords import from_keywords, images_apart
+    from pellucid.pipelines.options import SegmentOptions
 
-    return pipeline.segment(source, from_keywords(SegmentOptions, options))
+    words, images = images_apart(options)
+    return pipeline.segment(source, from_keywords(SegmentOptions, words), **images)
 
 
 def super_resolve(source: "str | Path | Volume | Any", **options: Any) -> "Result":
@@ -175,7 +181,7 @@ def super_resolve(source: "str | Path | Volume | Any", **options: Any) -> "Resul
         >>> super_resolve("scan.nii.gz", spacing=0.5).save("fine/")  # doctest: +SKIP
     """
     from pellucid.pipelines import superres as pipeline
-    from pellucid.pipelines.options import from_keywords
+    from pellucid.pipelines.keywords import from_keywords
     from pellucid.pipelines.superres_options import SuperResolveOptions
 
     return pipeline.super_resolve(source, from_keywords(SuperResolveOptions, options))
@@ -187,7 +193,8 @@ def synthesize(source: "str | Path | Volume | Any", **options: Any) -> "Result":
     Args:
         source: A file, a nibabel image or a `Volume`; or a list of them, of one person: they are registered and fused.
         **options: The fields of `pellucid.pipelines.options.SynthesizeOptions`, the same as those of
-            `pellucid synthesize --help`; `spacing` also takes numbers and `save` a list.
+            `pellucid synthesize --help`; `spacing` also takes numbers, `save` a list, and `lesion_mask` a nibabel
+            image or Volume.
 
     Returns:
         The T1w image (`.image`, a nibabel image) with white matter at 110, `.uncertainty` (expected absolute error in
@@ -200,9 +207,11 @@ def synthesize(source: "str | Path | Volume | Any", **options: Any) -> "Result":
         >>> synthesize(["T2w.nii.gz", "FLAIR.nii.gz"], save="uncertainty").save("t1w/")  # doctest: +SKIP
     """
     from pellucid.pipelines import synthesize as pipeline
-    from pellucid.pipelines.options import SynthesizeOptions, from_keywords
+    from pellucid.pipelines.keywords import from_keywords, images_apart
+    from pellucid.pipelines.options import SynthesizeOptions
 
-    return pipeline.synthesize(source, from_keywords(SynthesizeOptions, options))
+    words, images = images_apart(options)
+    return pipeline.synthesize(source, from_keywords(SynthesizeOptions, words), **images)
 
 
 def __getattr__(name: str) -> Any:

@@ -21,7 +21,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 from pellucid.commands import COMMANDS
 from pellucid.commands.command import FAILED, INTERRUPTED, OK, Command
 from pellucid.errors import PellucidError, did_you_mean, wrong
-from pellucid.pipelines.options import split_choices
+from pellucid.pipelines.keywords import split_choices
 
 GARBAGE = 1_000_000
 """Objects after which Python looks for garbage: importing torch makes hundreds of thousands, and none of it goes."""

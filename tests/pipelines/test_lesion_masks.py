@@ -1,5 +1,6 @@
 """Masks of lesions that users have: empty ones, shares, moved ones; and what they change in the tissues around."""
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -8,6 +9,7 @@ from test_lesion_maps import SPOT, Shells, Strange, lesioned
 from test_segment import ball, world
 from torch import Tensor
 
+import pellucid
 from pellucid import cli
 from pellucid.errors import PellucidError
 from pellucid.io import nifti
@@ -111,3 +113,25 @@ def test_a_mask_that_is_none_is_said_before_any_scan_is_read(tmp_path, capsys) -
     words = ["--lesions", "inpaint", "--lesion-mask", str(mask)]
     assert cli.main(["enhance", *scans, "-o", str(tmp_path / "out"), *words]) == 2
     assert capsys.readouterr().err.count("need a mask of lesions") == 1
+
+
+@pytest.mark.parametrize("kind", ["image", "volume", "file"])
+def test_masks_are_given_as_images_too(kind, tmp_path) -> None:
+    none = ball().with_data(torch.zeros_like(ball().data))
+    path = nifti.save(none, tmp_path / "none.nii.gz")
+    mask = {"image": nib.Nifti1Image(none.data[0].numpy(), none.grid.affine), "volume": none, "file": path}[
+        kind
+    ]
+    record = pellucid.segment(ball(), lesion_mask=mask).record
+    assert record["lesion_ml"] == 0 and any("the mask is empty" in words for words in record["warnings"])
+    assert record["options"]["lesion_mask"] == (str(path) if kind == "file" else "an image in memory")
+    assert record["inputs"][1]["sha256"].startswith("voxels:") == (kind != "file")
+
+
+def test_what_is_no_mask_is_refused_in_python_too() -> None:
+    with pytest.raises(PellucidError, match="need a file name, a nibabel image or a Volume, got a int"):
+        pellucid.segment(ball(), lesion_mask=5)
+    with pytest.raises(PellucidError, match="need lesions find beside it"):
+        pellucid.segment(ball(), lesion_mask=ball(), lesions="ignore")
+    with pytest.raises(PellucidError, match="unknown key 'mask'"):
+        pellucid.segment(ball(), mask=ball())

@@ -5,13 +5,8 @@ import pytest
 
 from pellucid.config import from_dict, to_dict
 from pellucid.errors import PellucidError
-from pellucid.pipelines.options import (
-    EnhanceOptions,
-    SegmentOptions,
-    SynthesizeOptions,
-    from_keywords,
-    split_choices,
-)
+from pellucid.pipelines.keywords import from_keywords, split_choices
+from pellucid.pipelines.options import EnhanceOptions, SegmentOptions, SynthesizeOptions
 
 
 @pytest.mark.parametrize(

@@ -76,25 +76,15 @@ def load(
     """
     if isinstance(source, Volume):
         return source
-    path: str | None = None
-    if isinstance(source, nib.spatialimages.SpatialImage):
-        described, name = _describe_image(source, frame), source.get_filename() or "image"
-        # Voxels that are still on disk: the image is that file. Others were made by the caller.
-        path = source.get_filename() if hasattr(source.dataobj, "get_unscaled") else None
-    elif isinstance(source, str | Path):
-        described, name = _describe(Path(source), frame), str(source)
-        path = str(source)
-    else:
-        need = "a file name, a nibabel image or a Volume"
-        raise wrong("load", need=need, got=f"a {type(source).__name__}")
+    described, path, name = _opened(source, frame)
     return _checked(described, frame, path, name=name)
 
 
-def load_mask(path: str | Path) -> Volume:
+def load_mask(source: str | Path | nib.spatialimages.SpatialImage | Volume | Any) -> Volume:
     """Load a mask or label map: unlike an image, it may be the same everywhere.
 
     Args:
-        path: A file (see `FORMATS`).
+        source: A file (see `FORMATS`), a nibabel image, or a volume (returned as it is).
 
     Returns:
         The volume.
@@ -102,11 +92,13 @@ def load_mask(path: str | Path) -> Volume:
     Raises:
         PellucidError: As for `load`.
     """
-    described = _describe(Path(path), None)
+    if isinstance(source, Volume):
+        return source
+    described, path, name = _opened(source, None)
     if any(finding.code == "frames" for finding in described.findings):
         fix = "Save the one you mean as a file of its own."
-        raise wrong(str(path), need="one 3-D mask", got=shape_text(described.header.shape), fix=fix)
-    volume = _checked(described, None, str(path), name=str(path), accept=("constant",))
+        raise wrong(name, need="one 3-D mask", got=shape_text(described.header.shape), fix=fix)
+    volume = _checked(described, None, path, name=name, accept=("constant",))
     # Labels are what it should hold, and they may lie apart.
     scans_only = {"labels", "empty-slices", "loud-background"}
     return replace(volume, findings=tuple(one for one in volume.findings if one.code not in scans_only))
@@ -130,6 +122,18 @@ def inspect(path: Path, frame: int | None) -> tuple[Finding, ...]:
         grid = described.header.grid
         return (*described.findings, *(describe_grid(grid) if grid is not None else ()))
     return _read(described, frame, str(path))[1]
+
+
+def _opened(source: Any, frame: int | None) -> tuple[disk.Described, str | None, str]:
+    """The header of a file or nibabel image, the path of its voxels if they are on disk, and its name."""
+    if isinstance(source, nib.spatialimages.SpatialImage):
+        # Voxels that are still on disk: the image is that file. Others were made by the caller.
+        path = source.get_filename() if hasattr(source.dataobj, "get_unscaled") else None
+        return _describe_image(source, frame), path, source.get_filename() or "image"
+    if isinstance(source, str | Path):
+        return _describe(Path(source), frame), str(source), str(source)
+    need = "a file name, a nibabel image or a Volume"
+    raise wrong("load", need=need, got=f"a {type(source).__name__}")
 
 
 def _describe(path: Path, frame: int | None) -> disk.Described:

@@ -24,7 +24,7 @@ from pellucid.pipelines.filling import healed_output
 from pellucid.pipelines.judged import judged
 from pellucid.pipelines.motion import without_motion
 from pellucid.pipelines.options import EnhanceOptions
-from pellucid.pipelines.record import Run, describe, describe_weights, read, read_mask, used
+from pellucid.pipelines.record import Run, describe, describe_weights, given_mask, read, used
 from pellucid.pipelines.result import Result
 from pellucid.pipelines.segment import Labels, labels_on
 from pellucid.pipelines.workplace import Workplace, workplace
@@ -39,7 +39,13 @@ MEMORY_BYTES = 2_000_000_000
 """Working memory a network may take for a head in one piece; above it, the head is cut into tiles."""
 
 
-def enhance(source: str | Path | Volume | Any, options: EnhanceOptions | None = None) -> Result:
+def enhance(
+    source: str | Path | Volume | Any,
+    options: EnhanceOptions | None = None,
+    *,
+    mask: Volume | Any | None = None,
+    lesion_mask: Volume | Any | None = None,
+) -> Result:
     """Make a brain scan clearer with the tissue-aware network: motion, noise, blur, thick slices.
 
     Noise that can be seen is first taken away on the acquired voxels (`noise.without_noise`), and what lies between
@@ -50,6 +56,8 @@ def enhance(source: str | Path | Volume | Any, options: EnhanceOptions | None = 
     Args:
         source: A file, a nibabel image or a Volume.
         options: All options; the defaults if absent.
+        mask: A nibabel image or Volume, for which the option `mask` is only a name.
+        lesion_mask: The same for the option `lesion_mask`.
 
     Returns:
         The clearer image, tissue labels and brain mask if they are to be saved, and the record of the run.
@@ -66,12 +74,11 @@ def enhance(source: str | Path | Volume | Any, options: EnhanceOptions | None = 
     runtime.set_threads(options.threads)
     with run.step("load"):
         volume = read(source, frame=options.frame)
-        mask = None if options.mask is None else read_mask(options.mask)
-        lesions = None if options.lesion_mask is None else read_mask(options.lesion_mask)
+        inside, lesions = given_mask(options.mask, mask), given_mask(options.lesion_mask, lesion_mask)
     with run.listening(), run.step("weights"):
         network, metadata = weights.load(options.weights, runtime.device(options.device), kind=KINDS)
         run.notes["weights"] = describe_weights(options.weights, metadata)
-    return enhance_volume(volume, network, options, mask=mask, lesions=lesions, run=run)
+    return enhance_volume(volume, network, options, mask=inside, lesions=lesions, run=run)
 
 
 def enhance_volume(

@@ -134,11 +134,11 @@ def read(source: str | Path | Volume | Any, *, frame: int | None = None) -> Volu
     return volume if isinstance(source, Volume) else _announced(volume)
 
 
-def read_mask(path: str | Path) -> Volume:
+def read_mask(source: str | Path | Volume | Any) -> Volume:
     """The same for a mask or label map.
 
     Args:
-        path: A file.
+        source: What `nifti.load_mask` takes.
 
     Returns:
         The mask.
@@ -146,7 +146,25 @@ def read_mask(path: str | Path) -> Volume:
     Raises:
         PellucidError: As `nifti.load_mask`.
     """
-    return _announced(nifti.load_mask(path))
+    volume = nifti.load_mask(source)
+    return volume if isinstance(source, Volume) else _announced(volume)
+
+
+def given_mask(path: str | None, image: Volume | Any | None) -> Volume | None:
+    """The mask that a user has, if there is one.
+
+    Args:
+        path: The option.
+        image: A nibabel image or Volume, which Python users may give instead; the option is then its name.
+
+    Returns:
+        The mask, or none.
+
+    Raises:
+        PellucidError: As `nifti.load_mask`.
+    """
+    source = path if image is None else image
+    return None if source is None else read_mask(source)
 
 
 def _announced(volume: Volume) -> Volume:

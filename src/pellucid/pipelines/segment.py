@@ -22,7 +22,7 @@ from pellucid.pipelines.calibration import BORDER_TEMPERATURE, TISSUE_TEMPERATUR
 from pellucid.pipelines.drawing import Drawn
 from pellucid.pipelines.lesions import lesion_network
 from pellucid.pipelines.options import SegmentOptions
-from pellucid.pipelines.record import Run, describe, describe_weights, read, read_mask, used
+from pellucid.pipelines.record import Run, describe, describe_weights, given_mask, read, used
 from pellucid.pipelines.result import Result
 from pellucid.synthesis.structures import BRAIN, STRUCTURES
 
@@ -44,7 +44,12 @@ class Labels(NamedTuple):
     """1 inside of lesions, if they were looked for."""
 
 
-def segment(source: str | Path | Volume | Any, options: SegmentOptions | None = None) -> Result:
+def segment(
+    source: str | Path | Volume | Any,
+    options: SegmentOptions | None = None,
+    *,
+    lesion_mask: Volume | Any | None = None,
+) -> Result:
     """Label the structures of a brain in a scan of any contrast.
 
     A network sees the whole head at about 2 mm and gives the probability of twenty classes in every voxel. On a grid
@@ -56,6 +61,7 @@ def segment(source: str | Path | Volume | Any, options: SegmentOptions | None = 
     Args:
         source: A file, a nibabel image or a Volume.
         options: All options; the defaults if absent.
+        lesion_mask: A nibabel image or Volume, for which the option `lesion_mask` is only a name.
 
     Returns:
         Labels (FreeSurfer's numbers), tissue, brain mask, a table of volumes, and the record of the run.
@@ -72,7 +78,7 @@ def segment(source: str | Path | Volume | Any, options: SegmentOptions | None = 
     runtime.set_threads(options.threads)
     with run.step("load"):
         volume = read(source, frame=options.frame)
-        mask = None if options.lesion_mask is None else read_mask(options.lesion_mask)
+        mask = given_mask(options.lesion_mask, lesion_mask)
     with run.listening(), run.step("weights"):
         where = runtime.device(options.device)
         network, metadata = weights.load(options.weights, where, kind="anatomy")

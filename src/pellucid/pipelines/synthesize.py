@@ -22,7 +22,7 @@ from pellucid.pipelines.lesions import lesion_network
 from pellucid.pipelines.look import Networks
 from pellucid.pipelines.making import WHITE_MATTER, make, make_together
 from pellucid.pipelines.options import SynthesizeOptions
-from pellucid.pipelines.record import Run, describe, describe_weights, noted_network, read, read_mask, used
+from pellucid.pipelines.record import Run, describe, describe_weights, given_mask, noted_network, read, used
 from pellucid.pipelines.result import Result
 from pellucid.pipelines.volumes import warn_unless_sure
 
@@ -30,7 +30,10 @@ logger = logging.getLogger(__name__)
 
 
 def synthesize(
-    source: str | Path | Volume | Any | Sequence[Any], options: SynthesizeOptions | None = None
+    source: str | Path | Volume | Any | Sequence[Any],
+    options: SynthesizeOptions | None = None,
+    *,
+    lesion_mask: Volume | Any | None = None,
 ) -> Result:
     """Make the T1w image of a scan of any contrast, or one of several scans of the same person.
 
@@ -46,6 +49,7 @@ def synthesize(
     Args:
         source: A file, a nibabel image or a Volume; or a list of them, of one person, the first of which says the grid.
         options: All options; the defaults if absent.
+        lesion_mask: A nibabel image or Volume, for which the option `lesion_mask` is only a name.
 
     Returns:
         The T1w image with white matter at 110, its uncertainty, and the record of the run.
@@ -65,7 +69,7 @@ def synthesize(
     runtime.set_threads(options.threads)
     with run.step("load"):
         volumes = [_read(one, options, alone=len(sources) == 1) for one in sources]
-        mask = None if options.lesion_mask is None else read_mask(options.lesion_mask)
+        mask = given_mask(options.lesion_mask, lesion_mask)
     option = "lesion_mask" if mask is not None else "save lesion" if "lesion" in options.save else None
     if option is not None and len(volumes) > 1:
         fix = "Synthesize them one by one, each with a mask of its own."
