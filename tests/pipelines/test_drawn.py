@@ -13,11 +13,12 @@ from pellucid.ops import mixture, partial
 from pellucid.ops.mixture import LEAST_PRIOR
 from pellucid.pipelines import borders, space
 from pellucid.pipelines.anatomy import Posteriors, around_brain
-from pellucid.pipelines.borders import GROUPS, redrawn
+from pellucid.pipelines.borders import redrawn
 from pellucid.pipelines.drawing import drawn, thinned
 from pellucid.pipelines.look import Networks, seen_as
 from pellucid.pipelines.options import ScanOptions, SynthesizeOptions
 from pellucid.pipelines.synthesize import synthesize_volumes
+from pellucid.synthesis.structures import GROUPS
 
 
 def grid(shape: tuple[int, int, int], mm: float, start: tuple[float, float, float]) -> Grid:

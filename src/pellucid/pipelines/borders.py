@@ -8,17 +8,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pellucid import runtime
-from pellucid.inference.predictor import fitting, predict, repeat_edges, room
+from pellucid.inference.predictor import fitting, predict, room
 from pellucid.io import resample
 from pellucid.io.volume import Volume
-from pellucid.models import LesionNet, Synthesizer, followed
+from pellucid.models import LesionNet, Synthesizer
+from pellucid.models.synthesizer import FOLLOWED
 from pellucid.ops.intensity import IntensityRange
 from pellucid.pipelines import space
 from pellucid.pipelines.anatomy import Posteriors, around_brain, coarse, given_on
-from pellucid.pipelines.drawing import Drawn, drawn, healed, prior_of
+from pellucid.pipelines.drawing import Drawn, drawn, guide_, healed
+from pellucid.pipelines.look import follow_scan
 from pellucid.pipelines.options import ScanOptions
 from pellucid.pipelines.record import Run, noted_network
-from pellucid.synthesis.structures import GROUPS
 from pellucid.types import Batch, Image
 
 AT_ONCE = 2_500_000
@@ -30,8 +31,6 @@ again must not grow by a step."""
 FINEST_MM = 1.0
 """Side of the voxels that the network of borders learnt in: a scan whose voxels cannot be taken as they are is shown in
 none finer, which would cost twice the time."""
-LEAST_CHANGE = 1e-6
-"""The scan never rules out a group altogether: the network of borders may bring it back."""
 
 
 def border_network(name: str, where: torch.device, run: Run) -> Synthesizer:
@@ -156,19 +155,14 @@ def redrawn(found: Drawn, image: Image, network: Synthesizer, options: ScanOptio
     Returns:
         The same classes inside of each group, and a brain that both networks see.
     """
-    healthy = healed(found, image)
-    padded, (x, y, z) = room(network.config.in_channels, found.grid.shape), found.grid.shape
-    shown, count = padded[:, :x, :y, :z], len(found.change)
+    guide, healthy = network.guide_weights(), healed(found, image)
+    padded, (x, y, z) = room(1 + len(guide) + FOLLOWED, found.grid.shape), found.grid.shape
+    shown = padded[:, :x, :y, :z]
     shown[:1] = healthy
     del healthy
-    sketch, grouped = shown[1].zero_(), shown[2 : 2 + count].zero_()
-    for place, (group, mean) in enumerate(zip(GROUPS, network.means.tolist(), strict=True)):
-        chance = prior_of(found.coarse, place, found.grid)[0]
-        grouped[group] += chance
-        sketch.addcmul_(chance, found.change[group], value=mean)
-    grouped.mul_(found.change.clamp_min(LEAST_CHANGE))
-    shown[2 + count :] = followed(shown[: 2 + count], found.grid.spacing)
-    repeat_edges(padded, found.grid.shape)
+    told = shown[1:-FOLLOWED]
+    guide_(told, guide, found)
+    follow_scan(padded, found.grid)
     cost = network.bytes_per_voxel
     most = fitting(found.grid.shape, voxel_bytes=cost, memory=options.memory_bytes, default=AT_ONCE)
     asked, where = _GroupChances(network).eval(), runtime.device(options.device)
@@ -176,8 +170,8 @@ def redrawn(found: Drawn, image: Image, network: Synthesizer, options: ScanOptio
     groups = made[:, :x, :y, :z]
     brain = (1 - groups[:1]).add_(found.brain).mul_(0.5)
     # Divided by the chance of each group before the scan was asked; to keep that would take as much memory again.
-    for group, change, asked_of in zip(groups, found.change, grouped, strict=True):
-        group.mul_(change.clamp_min(LEAST_CHANGE)).div_(asked_of)
+    for group, change, chance in zip(groups, found.change, told[1:], strict=True):
+        group.mul_(change).div_(chance)
     return found._replace(change=groups, brain=brain, by_network=1.0)
 
 

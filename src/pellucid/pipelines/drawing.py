@@ -24,6 +24,9 @@ FIRST_TISSUE = 2
 LEAST_LESION = 1e-6
 """The network is never so sure that there is no lesion, or nothing else."""
 
+LEAST_CHANGE = 1e-6
+"""A scan never rules out a group altogether: the network of borders may bring it back."""
+
 
 class Drawn(NamedTuple):
     """What is known of a scan around the brain, with borders where the scan has its edges.
@@ -134,10 +137,26 @@ def drawn(
         # In a lesion the classes are not what the scan shows, but what it has replaced.
         for factor, chance, solid in zip(change, grouped, _beneath(grouped), strict=True):
             factor.lerp_(solid.div_(chance), lesion[0])
-    change.div_(total)
+    change.div_(total).clamp_min_(LEAST_CHANGE)
     runtime.trim_memory()
     right, brain = (space.transfer(values, near.grid, grid, order=1) for values in (near.right, near.brain))
     return Drawn(near, change, right, grid, brain, lesion)
+
+
+def guide_(told: Float[Tensor, "r x y z"], guide: Float[Tensor, "r k"], found: Drawn) -> None:
+    """Fill in what a synthesizer is told of the anatomy, one class after the other.
+
+    Args:
+        told: On the grid of `found`; overwritten.
+        guide: How much of each class is in each channel.
+        found: Of the scan, mixed voxels shared out.
+    """
+    told.zero_()
+    for place, shares in enumerate(guide.T.tolist()):
+        chance = found.chance(place)[0]
+        for channel, share in zip(told, shares, strict=True):
+            if share:
+                channel.add_(chance, alpha=share)
 
 
 def _beneath(grouped: Float[Tensor, "g x y z"]) -> Iterator[Float[Tensor, "x y z"]]:

@@ -16,7 +16,7 @@ from pellucid.ops.head import head_box
 from pellucid.ops.labels import grown, one_piece
 from pellucid.pipelines import space, volumes
 from pellucid.pipelines.anatomy import Posteriors, around_brain, coarse, given_on
-from pellucid.pipelines.drawing import Drawn, drawn, healed, thinned
+from pellucid.pipelines.drawing import Drawn, drawn, guide_, healed, thinned
 from pellucid.pipelines.options import ScanOptions
 from pellucid.types import Mask
 
@@ -140,7 +140,8 @@ def seen_as(
             image[box] = healed(found, image[box])
     coarsely = torch.einsum("rn,nxyz->rxyz", guide.cpu(), known.classes)
     known = known._replace(classes=coarsely)  # twenty classes go
-    inside, certainty = _guided(guide, found), _certainty(found)
+    inside, certainty = torch.empty(len(guide), *near.shape), _certainty(found)
+    guide_(inside, guide, found)
     # Before the largest thing of all is made.
     del found
     runtime.trim_memory()
@@ -172,14 +173,3 @@ def _certainty(found: Drawn) -> float:
     """How sure the labels are that a scan would get, from every other voxel along each axis."""
     few = thinned(found)
     return volumes.certainty(volumes.table(few.chance, few.right, few.brain, few.grid))
-
-
-def _guided(guide: Float[Tensor, "r k"], found: Drawn) -> Float[Tensor, "r x y z"]:
-    """What the network is told of the anatomy where it is drawn sharp."""
-    out = torch.zeros(len(guide), *found.grid.shape)
-    for place, shares in enumerate(guide.T.tolist()):
-        chance = found.chance(place)[0]
-        for channel, share in zip(out, shares, strict=True):
-            if share:
-                channel.add_(chance, alpha=share)
-    return out
