@@ -85,9 +85,15 @@ def test_folders_lists_and_tables(calls: list[Any]) -> None:
         ("--i bad.csv --o out", "bad.csv, row 1: need two columns: input, output, got 3"),
         ("--i none.txt --o two.txt", "none.txt: need a list of file names"),
         ("--i none.nii --o x.nii", "none.nii: need a file or folder, got nothing of that name"),
-        ("--i in/a.nii.gz --o in/a.nii.gz", "--o: need an output other than an input, got in/a.nii.gz"),
-        ("--i shifted.txt --o other.txt", "--o: need an output other than an input, got in/b.mgz"),
+        ("--i in/a.nii.gz --o in/a.nii.gz", "--o: need an output other than the inputs"),
+        ("--i shifted.txt --o other.txt", "their .json files, got in/b.mgz"),
         ("--i twice.csv --o .", "--i: need images and outputs once each"),
+        ("--i again.csv --o .", "--i: need images and outputs once each"),
+        ("--i titles.csv --o .", "titles.csv, row 1: need an image's name as output, got output"),
+        ("--i empty.txt --o two.txt", "empty.txt: need a list of file names, got an empty file"),
+        ("--i blank.csv --o two.txt", "blank.csv: need a table of inputs and outputs, got no row"),
+        ("--i LIST.TXT --o out", "--o: need a .txt file with 1 names, as in LIST.TXT, got out"),
+        ("--i in/c.nii --o in/c.nii.gz", "and their .json files, got in/c.json"),
         ("--i in --o x.nii.gz", "--o: need a folder for a folder, got x.nii.gz"),
         ("--i in/a.nii.gz --o x.img", "x.img: need a name ending in .nii.gz"),
     ],
@@ -101,6 +107,12 @@ def test_what_is_refused_is_one_sentence(
     Path("shifted.txt").write_text("in/a.nii.gz\nin/b.mgz\n")
     Path("other.txt").write_text("in/b.mgz\ny.nii\n")
     Path("twice.csv").write_text("in/a.nii.gz,x.nii\nin/a.nii.gz,y.nii\n")
+    Path("again.csv").write_text("in/a.nii.gz,x.nii\nin/b.mgz,in/../x.nii\n")
+    Path("titles.csv").write_text("input,output\nin/a.nii.gz,x.nii\n")
+    Path("empty.txt").touch()
+    Path("blank.csv").write_text("\n , \n")
+    Path("LIST.TXT").write_text("in/a.nii.gz\n")
+    Path("in/c.json").write_text("what the scanner says")
     assert run(words) == 2
     err = capsys.readouterr().err
     assert message in err and err.count("\n") == 1 and err.startswith("pellucid: ")

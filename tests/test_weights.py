@@ -54,7 +54,9 @@ def test_a_file_of_ones_own_is_accepted_unchecked(tmp_path: Path) -> None:
     own = tmp_path / "mine.safetensors"
     own.write_bytes(b"anything")
     assert weights.path(str(own)) == own
-    with pytest.raises(PellucidError, match=r"need the name of bundled weights or a \.safetensors file"):
+    with pytest.raises(
+        PellucidError, match=r"none\.safetensors: need a \.safetensors file of weights, got no"
+    ):
         weights.path(str(tmp_path / "none.safetensors"))
 
 

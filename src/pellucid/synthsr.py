@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pellucid.cli import attended, guarded
-from pellucid.commands.batch import Job, check, each, find_inputs
+from pellucid.commands.batch import OTHER_THAN_INPUTS, Job, check, each, find_inputs, read_paths
 from pellucid.endings import output_ending, split_suffix
 from pellucid.errors import PellucidError, wrong
+from pellucid.io.disk import check_readable
 from pellucid.pipelines.names import is_file, output_paths
 from pellucid.pipelines.options import SynthesizeOptions
 
@@ -42,7 +43,6 @@ def _run(words: list[str]) -> int:
         weights=given.model or "t1w",
         frame=given.frame,
     )
-    jobs = planned(pairs(given.i, given.o))
 
     def work(source: Path) -> None:
         from pellucid.pipelines.synthesize import synthesize
@@ -51,6 +51,7 @@ def _run(words: list[str]) -> int:
         print(synthesize(str(source), options).save(jobs[source].out, force=True)[0])
 
     with attended():
+        jobs = planned(pairs(given.i, given.o))
         return each(list(jobs), work, quiet=False)
 
 
@@ -66,17 +67,18 @@ def planned(pairs: Sequence[tuple[Path, Path]]) -> dict[Path, Job]:
     Raises:
         PellucidError: If an output has no image's ending, is an input, or is wanted twice.
     """
-    sources = {os.path.realpath(source) for source, _ in pairs}
+    taken = read_paths([source for source, _ in pairs])
     jobs: dict[Path, Job] = {}
-    takers: dict[Path, Path] = {}
+    takers: dict[str, Path] = {}
     for source, out in pairs:
         if not is_file(out):
             raise wrong("--o", need="a file name for each image", got=str(out))
         job = Job(source, out, tuple(output_paths(source, out, "synthetic", kind="T1w").values()))
         for target in job.targets:
-            if os.path.realpath(target) in sources:
-                raise wrong("--o", need="an output other than an input", got=str(target))
-            if takers.setdefault(target, source) != source or source in jobs:
+            place = os.path.realpath(target)
+            if place in taken:
+                raise wrong("--o", need=OTHER_THAN_INPUTS, got=str(target))
+            if takers.setdefault(place, source) != source or source in jobs:
                 raise wrong("--i", need="images and outputs once each", got=f"{source} and {target} again")
         jobs[source] = job
     return jobs
@@ -95,13 +97,15 @@ def pairs(source: Path, out: Path) -> list[tuple[Path, Path]]:
     Raises:
         PellucidError: If the two do not fit each other.
     """
-    if source.suffix == ".csv":
+    kind = source.suffix.lower()
+    if kind == ".csv":
         return [_row(source, number, row) for number, row in enumerate(_rows(source), start=1)]
-    if source.suffix == ".txt":
-        ours, theirs = _lines(source), _lines(out) if out.suffix == ".txt" else []
+    if kind == ".txt":
+        listed = out.suffix.lower() == ".txt"
+        ours, theirs = _lines(source), _lines(out) if listed else []
         if len(ours) != len(theirs):
             need = f"a .txt file with {len(ours)} names, as in {source}"
-            got = f"{len(theirs)}" if out.suffix == ".txt" else str(out)
+            got = f"{len(theirs)}" if listed else str(out)
             raise wrong("--o", need=need, got=got)
         return list(zip(ours, theirs, strict=True))
     if source.is_dir():
@@ -118,19 +122,28 @@ def _named(path: Path) -> str:
 
 def _lines(path: Path) -> list[Path]:
     """Names in a list."""
+    check_readable(path, kind="a list of file names")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise wrong(str(path), need="a list of file names", got=str(error)) from error
-    return [Path(line.strip()) for line in text.splitlines() if line.strip()]
+    names = [Path(line.strip()) for line in text.splitlines() if line.strip()]
+    if not names:
+        raise wrong(str(path), need="a list of file names", got="none")
+    return names
 
 
 def _rows(path: Path) -> list[list[str]]:
+    check_readable(path, kind="a table of inputs and outputs")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            return [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
+            table = csv.reader(file, skipinitialspace=True)
+            rows = [row for row in table if any(cell.strip() for cell in row)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise wrong(str(path), need="a table of inputs and outputs", got=str(error)) from error
+    if not rows:
+        raise wrong(str(path), need="a table of inputs and outputs", got="no row")
+    return rows
 
 
 def _row(path: Path, number: int, row: list[str]) -> tuple[Path, Path]:
@@ -139,7 +152,11 @@ def _row(path: Path, number: int, row: list[str]) -> tuple[Path, Path]:
         raise wrong(
             f"{path}, row {number}", need="two columns: input, output", got=f"{len(cells)}: {','.join(row)}"
         )
-    return Path(cells[0]), Path(cells[1])
+    source, out = map(Path, cells)
+    if not is_file(out):
+        fix = "The table has no line of titles."
+        raise wrong(f"{path}, row {number}", need="an image's name as output", got=str(out), fix=fix)
+    return source, out
 
 
 class _Parser(argparse.ArgumentParser):
@@ -157,7 +174,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--i", required=True, type=Path, help="image, folder, list (.txt), table (.csv: input,output)"
     )
-    parser.add_argument("--o", required=True, type=Path, help="image, folder, or list (.txt)")
+    parser.add_argument(
+        "--o",
+        required=True,
+        type=Path,
+        help="image, folder, or list (.txt); needed beside a table too, as by mri_synthsr, but not used",
+    )
     parser.add_argument("--ct", action="store_true", help="the scan is a CT in Hounsfield units")
     parser.add_argument("--disable_flipping", action="store_true", help="one pass instead of two: faster")
     parser.add_argument(

@@ -61,7 +61,7 @@ def path(name: str = "default") -> Path:
     if name.endswith(SUFFIX):
         own = Path(name).expanduser()
         if not own.is_file():
-            raise wrong("weights", need=f"the name of bundled weights or a {SUFFIX} file", got=repr(name))
+            raise wrong(name, need=f"a {SUFFIX} file of weights", got="no file of this name")
         return own
     registry = _registry()
     if name not in registry:

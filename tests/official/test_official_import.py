@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import nn
 
+from pellucid.cli import main
 from pellucid.errors import PellucidError
 from pellucid.models import load
 from pellucid.models.official import archives, bmex, brainid, seventesla, synthsr
@@ -159,6 +160,31 @@ def _run(word: str) -> str:
     return word
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("notes.h5", b"text\n", "notes.h5: need weights of torch or Keras, got another file"),
+        ("cut.pt", b"\x80\x02", "cut.pt: need weights of torch or Keras, got a damaged file"),
+        (
+            "ours.safetensors",
+            b"any",
+            "ours.safetensors: need weights as released (.h5, .pt, .pth), got a .safet",
+        ),
+        (".", b"", "need a file of weights, got a folder"),
+    ],
+)
+def test_what_is_no_released_file_is_said_before_its_place_is_looked_at(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: bytes, message: str
+) -> None:
+    file = tmp_path / name
+    if content:
+        file.write_bytes(content)
+        file.with_suffix(".safetensors").write_bytes(content)
+    assert main(["weights", "import", str(file)]) == 2
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1 and "--force" not in said
+
+
 @pytest.mark.parametrize("place", ["beside", "inside", "bare"])
 def test_code_in_a_pickle_is_named_and_never_run(tmp_path: Path, place: str) -> None:
     path = tmp_path / "weights.pt"
@@ -172,8 +198,8 @@ def test_code_in_a_pickle_is_named_and_never_run(tmp_path: Path, place: str) -> 
     with pytest.raises(PellucidError) as caught:
         import_weights(path, tmp_path / "out.safetensors")
     assert Evil.ran == []
-    if place != "bare":
-        assert "a pickle that asks for test_official_import._run. It was not run." in str(caught.value)
+    asked = "that asks for test_official_import._run" if place != "bare" else "of something else"
+    assert f"a pickle {asked}. It was not run." in str(caught.value)
     assert "\n" not in str(caught.value)
     torch.load(path, weights_only=False) if place != "bare" else pickle.loads(path.read_bytes())
     assert Evil.ran.pop() == "code"  # the file does what is said of it

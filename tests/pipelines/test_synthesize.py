@@ -1,6 +1,7 @@
 """T1w from any contrast: where it lies, what it is scaled to, how several scans become one, and what is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -132,7 +133,7 @@ def test_without_a_brain_nothing_is_fused(networks) -> None:
 
     blind = Networks(Air(), networks.synthesizer)
     with pytest.raises(PellucidError, match="need a brain to register by"):
-        run(blind, ball(), ball())
+        run(blind, ball(), ball().with_data(2 * ball().data))
     record = run(blind, ball()).record
     assert record["quality"][0]["expected_error"] is None
     assert json.loads(json.dumps(record, allow_nan=False)) == record
@@ -190,8 +191,9 @@ def files(tmp_path: Path) -> dict[str, Path]:
         "weights": models.save(sketcher(), tmp_path / "t1w.safetensors"),
         "anatomy": models.save(anatomy, tmp_path / "anatomy.safetensors"),
     }
-    for name in ("sub-1_T2w", "sub-1_FLAIR"):
-        made[name] = nifti.save(ball(), tmp_path / f"{name}.nii.gz")
+    for name, factor in (("sub-1_T2w", 1), ("sub-1_FLAIR", 2)):
+        scan = ball().with_data(factor * ball().data)
+        made[name] = nifti.save(scan, tmp_path / f"{name}.nii.gz")
     return made
 
 
@@ -214,6 +216,33 @@ def test_the_command_writes_all_or_one(files: dict[str, Path], tmp_path: Path) -
     ]
     assert record["fusion"]["images"] == 2
     assert cli.main(["synthesize", *scans, "-o", str(tmp_path / "two.nii.gz"), *flags]) == 2
+
+
+def test_a_copy_is_no_second_measurement(networks, caplog) -> None:
+    copy = replace(ball(), path="copy.nii")
+    result = run(networks, ball(), copy)
+    assert torch.equal(result.volume.data, run(networks, ball()).volume.data)
+    assert len(result.record["inputs"]) == 1
+    assert "copy.nii: the same scan as" in caplog.text and "copy.nii: the same" in str(
+        result.record["warnings"]
+    )
+
+
+def test_a_scan_that_is_named_twice_is_used_once(files: dict[str, Path], tmp_path: Path, capsys) -> None:
+    scan, out = str(files["sub-1_T2w"]), str(tmp_path / "out.nii.gz")
+    flags = ["--weights", str(files["weights"]), "--anatomy-weights", str(files["anatomy"])]
+    assert cli.main(["synthesize", scan, scan, "-o", out, "--fuse", *flags]) == 0
+    assert "sub-1_T2w.nii.gz: named 2 times, and used once" in capsys.readouterr().err
+
+
+def test_what_is_wrong_is_said_of_the_scan_that_is_wrong(
+    files: dict[str, Path], tmp_path: Path, capsys
+) -> None:
+    bad = tmp_path / "bad.nii.gz"
+    bad.write_text("text")
+    words = [str(files["sub-1_T2w"]), str(bad), "-o", str(tmp_path / "o.nii"), "--fuse"]
+    assert cli.main(["synthesize", *words]) == 2
+    assert f"\npellucid: {bad}: need a NIfTI file" in capsys.readouterr().err
 
 
 def test_python_says_the_same(files: dict[str, Path]) -> None:

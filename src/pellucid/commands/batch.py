@@ -3,7 +3,8 @@
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,9 @@ logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 2.0
 """Work shorter than this shows no progress bar."""
+
+OTHER_THAN_INPUTS = "an output other than the inputs and their .json files"
+"""What is wanted of every file that is written."""
 
 _NOT_SCANS = ("_mask", "_dseg", "_probseg")
 
@@ -51,7 +55,25 @@ def find_inputs(paths: Sequence[Path]) -> list[Path]:
         if not inside:
             raise _without_images(path)
         found += inside
+    for path, count in Counter(found).items():
+        if count > 1:
+            logger.warning("%s: named %d times, and used once", path, count)
     return list(dict.fromkeys(found))
+
+
+def read_paths(paths: Iterable[Path]) -> set[str]:
+    """Where nothing may be written: what is read, and what others have written about it.
+
+    Args:
+        paths: Inputs.
+
+    Returns:
+        Real paths of the inputs, and of the .json files of their names (what scanners' converters and BIDS know of
+        them) that exist.
+    """
+    # `realpath` and not `resolve`, which fails on links that go in circles.
+    beside = (path.with_name(f"{endings.split_suffix(path)[0]}.json") for path in paths if path.name)
+    return {os.path.realpath(path) for path in (*paths, *filter(os.path.exists, beside))}
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -102,12 +124,11 @@ def plan(
         targets = output_paths(source, out, description, extras=extras, kind=kind, table=table)
         jobs.append(Job(source, out, tuple(targets.values())))
     takers: dict[Path, Path] = {}
-    # `realpath` and not `resolve`, which fails on links that go in circles.
-    inputs = {os.path.realpath(path) for path in (*sources, *others)}
+    taken = read_paths([*sources, *others])
     for job in jobs:
         for target in job.targets:
-            if os.path.realpath(target) in inputs:
-                raise wrong("-o", need="an output other than the input", got=str(target))
+            if os.path.realpath(target) in taken:
+                raise wrong("-o", need=OTHER_THAN_INPUTS, got=str(target))
             other = takers.setdefault(target, job.source)
             if other != job.source:
                 got = f"{other} and {job.source}, for which {target.name} would be written"
@@ -203,7 +224,9 @@ def sentence(problem: Exception, source: Path) -> str:
         text = f"{problem.filename}: {words}." if problem.filename else f"{words}."
     else:
         text = str(problem)
-    return text if source.name in text else f"{source}: {text}"
+    # It may be about another file, as of several scans that are fused.
+    named = source.name in text or os.path.exists(text.split(": ")[0])
+    return text if named else f"{source}: {text}"
 
 
 @contextmanager

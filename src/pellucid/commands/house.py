@@ -65,16 +65,19 @@ class Weights(Command):
 
     action: Positional[Literal["list", "path"]]
     """What to print."""
-    name: Positional[str] = "default"
-    """Which weights, for `path`."""
+    name: Positional[str | None] = None
+    """Which weights, for `path`: default if not given."""
 
     def run(self) -> int:
         """Print names with descriptions, or a path."""
         from pellucid import weights
 
         if self.action == "path":
-            print(weights.path(self.name))
+            print(weights.path(self.name or "default"))
             return OK
+        if self.name is not None:
+            fix = "For the place of one file: pellucid weights path NAME."
+            raise wrong("weights list", need="no name", got=repr(self.name), fix=fix)
         for entry in weights.available():
             print(f"{entry.name}\t{entry.description} License: {entry.license}. Card: {entry.card}")
         return OK

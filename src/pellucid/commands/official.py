@@ -29,17 +29,21 @@ class WeightsImport(Command):
         """Convert the file, then say what it is and what it may be used for."""
         from pellucid import weights
         from pellucid.io.disk import check_readable, check_writable
+        from pellucid.models.official.archives import read_weights
         from pellucid.models.official.importing import import_weights
 
+        check_readable(self.file, kind="a file of weights")
+        if self.file.suffix == weights.SUFFIX:
+            need, got = "weights as released (.h5, .pt, .pth)", f"a {weights.SUFFIX} file"
+            raise wrong(str(self.file), need=need, got=got, fix="Imported weights need no import.")
         out = self.out or self.file.with_name(f"{self.file.stem}{weights.SUFFIX}")
         if out.suffix != weights.SUFFIX:
             raise wrong("-o", need=f"a name ending in {weights.SUFFIX}", got=str(out))
-        check_readable(self.file, kind="a file of weights")
-        if out.exists() and out.samefile(self.file):
-            raise wrong("-o", need="an output other than the input", got=str(out))
+        # Before the place is looked at: nobody should free it for a file that is none of weights.
+        tensors = read_weights(self.file)
         check_writable(out, self.force)
         digest = weights.file_digest(self.file)
-        made = import_weights(self.file, out, system=self.system, digest=digest)
+        made = import_weights(self.file, out, tensors=tensors, system=self.system, digest=digest)
         facts = made.facts
         print(f"{facts['title']} (version: {facts['version']})")
         print(f"License: {facts['license']}")

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import re
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pellucid.errors import wrong
 
@@ -19,6 +19,9 @@ SynthesizeExtra = Literal["uncertainty", "lesion"]
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ScanOptions:
     """What every pipeline over scans may be told."""
+
+    GRIDS: ClassVar[str] = "native, iso, or "
+    """What `spacing` may be beside numbers, as a message says it."""
 
     spacing: str = "native"
     """Output grid: native, iso (the finest voxel side, but 0.8 to 1.2 mm, along all axes), or mm, for instance 1 or
@@ -81,7 +84,7 @@ class ScanOptions:
         if len(sizes) != 3 or not all(math.isfinite(size) and 0.1 <= size <= 15 for size in sizes):
             raise wrong(
                 "spacing",
-                need="native, iso, or one or three voxel sizes from 0.1 to 15 mm",
+                need=f"{self.GRIDS}one or three voxel sizes from 0.1 to 15 mm",
                 got=repr(self.spacing),
                 fix='For instance "1" or "1,1,2".',
             )
@@ -197,7 +200,7 @@ class SynthesizeOptions(ScanOptions):
     labels above 0 inside. An empty one says that there are none."""
 
     flip: bool = True
-    """Whether the mirrored scan is synthesized too and the mean is taken: a little better, and slower."""
+    """Synthesize the mirrored scan too, and take the mean: a little better, and slower (--no-flip: do not)."""
 
     same_person: bool = False
     """Several scans are of one person, however little alike they look: leave none out."""

@@ -152,11 +152,12 @@ def finer_grid(volume: Volume, spacing_mm: Spacing) -> Grid:
     steps = [has / wanted for has, wanted in zip(grid.spacing, spacing_mm, strict=True)]
     sides = " x ".join(f"{side:.3g}" for side in grid.spacing)
     asked = " x ".join(f"{side:g}" for side in spacing_mm)
-    if min(steps) < 1 - 1e-3 or max(steps) < 1 + 1e-3:
+    coarser = [word for word, step in zip(WORDS, steps, strict=True) if step < 1 - 1e-3]
+    if coarser or max(steps) < 1 + 1e-3:
         raise wrong(
             volume.name,
             need=f"a spacing finer than the scan's {sides} mm (left-right, back-front, bottom-top)",
-            got=f"{asked} mm",
+            got=f"{asked} mm" + (f", which is coarser {' and '.join(coarser)}" if coarser else ""),
             fix="Three numbers leave an axis as it is; enhance --spacing goes to coarser grids.",
         )
     wanted = resample.spaced_grid(grid, spacing_mm)

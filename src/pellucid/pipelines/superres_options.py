@@ -1,7 +1,7 @@
 """What `super-resolve` may be told."""
 
 import dataclasses
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pellucid.errors import wrong
 from pellucid.pipelines.options import ScanOptions
@@ -12,6 +12,8 @@ FinerExtra = Literal["uncertainty", "consistency"]
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SuperResolveOptions(ScanOptions):
     """The same in Python and on the command line."""
+
+    GRIDS: ClassVar[str] = ""
 
     spacing: str = "0.5"
     """Output grid: mm, for instance 0.5 or 0.5,0.5,0.8 (left-right, back-front, bottom-top); no coarser than the
@@ -33,7 +35,7 @@ class SuperResolveOptions(ScanOptions):
         """The option `spacing` as numbers."""
         sides = self.spacing_mm
         if isinstance(sides, str):
-            need = "one or three voxel sizes in mm"
+            need = "one or three voxel sizes from 0.1 to 15 mm"
             raise wrong("spacing", need=need, got=repr(sides), fix='For instance "0.5".')
         return sides
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import torch
 
 from pellucid import config, runtime, weights
 from pellucid.errors import PellucidError, wrong
@@ -27,6 +28,9 @@ from pellucid.pipelines.result import Result
 from pellucid.pipelines.volumes import warn_unless_sure
 
 logger = logging.getLogger(__name__)
+
+LEAST_BRAIN_ML = 1.0
+"""What is smaller is a speck: no brain was found."""
 
 
 def synthesize(
@@ -109,8 +113,9 @@ def synthesize_volumes(
         PellucidError: If a scan has several channels or is constant.
     """
     run = run or Run("synthesize")
-    first = volumes[0]
     with run.listening():
+        volumes = _each_once(volumes)
+        first = volumes[0]
         with run.step("prepare"):
             scans = [_ready(volume, options, run) for volume in volumes]
         templates = [one.blank(space.wanted_grid(one.grid, options.spacing_mm)) for one in scans]
@@ -152,6 +157,24 @@ def synthesize_volumes(
         lesion=spots if len(made) == 1 else None,
         extras=options.save,
     )
+
+
+def _each_once(volumes: Sequence[Volume]) -> list[Volume]:
+    """Scans without those whose voxels are there already: a copy is no second measurement."""
+    kept: list[Volume] = []
+    for volume in volumes:
+        same = [
+            one
+            for one in kept
+            if one.grid.shape == volume.grid.shape
+            and np.allclose(one.grid.affine, volume.grid.affine, atol=1e-3)
+            and torch.equal(one.data, volume.data)
+        ]
+        if same:
+            logger.warning("%s: the same scan as %s, so it is left out", volume.name, same[0].name)
+        else:
+            kept.append(volume)
+    return kept
 
 
 def _fused(
@@ -220,7 +243,7 @@ def _note_quality(run: Run, made: Sequence[Made], volumes: Sequence[Volume]) -> 
                 "certainty": one.certainty,
             }
         )
-        if error is None:
+        if error is None or size < LEAST_BRAIN_ML:
             logger.warning("%s: no brain is found in it; the image is of little use", volume.name)
         elif size < SMALL_ML:
             logger.warning(

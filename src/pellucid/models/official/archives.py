@@ -24,6 +24,9 @@ from pellucid.errors import PellucidError, missing, wrong
 HARMLESS = ("argparse", "collections", "numpy", "pandas", "torch")
 """Packages whose objects may lie beside weights. They are not made, nor are the packages imported for it."""
 
+NOT_RUN = "It was not run. Weights need no such thing: do not trust this file."
+"""What to do about a pickle that asks for more than tensors."""
+
 _PLAIN = {
     ("_codecs", "encode"),  # bytes, as old pickles spell them
     *((module, name) for module in ("builtins", "__builtin__") for name in ("slice", "set", "bytearray")),
@@ -63,7 +66,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if start.startswith(b"version https://git-lfs") or b"/annex/objects/" in start:
         fix = "Get the file itself: git lfs pull, or git annex get."
         raise wrong(str(path), need="a file of weights", got="a note of git where it is kept", fix=fix)
-    return _read_keras(path) if start.startswith(b"\x89HDF\r\n\x1a\n") else _read_torch(path)
+    if start.startswith(b"\x89HDF\r\n\x1a\n"):
+        return _read_keras(path)
+    if not start.startswith((b"\x80", b"PK")):  # a pickle, or a zip of some
+        raise wrong(str(path), need="weights of torch or Keras", got="another file")
+    return _read_torch(path)
 
 
 def _read_keras(path: Path) -> dict[str, Tensor]:
@@ -104,13 +111,19 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as problem:
         if not zipfile.is_zipfile(path):
-            reason = str(problem).splitlines()[0]
-            raise wrong(str(path), need="weights of torch or Keras", got=f"another file ({reason})") from None
+            raise _refused(path, str(problem)) from None
         content = _read_inert(path)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
+    except Exception as error:  # a pickle can be wrong in any way
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise wrong(str(path), need="weights of torch or Keras", got=f"a damaged file ({reason})") from error
     return _state_dict(path, content)
+
+
+def _refused(path: Path, words: str) -> PellucidError:
+    """What to say of a pickle that torch will not read; its own words advise to run what is in it."""
+    asked = re.search(r"GLOBAL (\S+)", words)
+    got = f"a pickle that asks for {asked[1]}" if asked else "a pickle of something else"
+    return wrong(str(path), need="weights of torch or Keras", got=got, fix=NOT_RUN)
 
 
 def _refuse_programs(path: Path) -> None:
@@ -176,8 +189,9 @@ class _Unpickler(pickle.Unpickler):
             return self.kinds[name]
         if module.split(".")[0] in HARMLESS or (module, name) in _PLAIN:
             return _Shell
-        fix = "It was not run. Weights need no such thing: do not trust this file."
-        raise wrong(str(self.path), need="weights", got=f"a pickle that asks for {module}.{name}", fix=fix)
+        raise wrong(
+            str(self.path), need="weights", got=f"a pickle that asks for {module}.{name}", fix=NOT_RUN
+        )
 
     def persistent_load(self, pid: Any) -> Tensor:
         """The numbers of a tensor, which lie beside the pickle."""

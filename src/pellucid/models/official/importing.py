@@ -31,12 +31,20 @@ class Imported:
     """What it says of itself: system, license, citation, version, where it came from."""
 
 
-def import_weights(file: Path, out: Path, *, system: str | None = None, digest: str = "") -> Imported:
+def import_weights(
+    file: Path,
+    out: Path,
+    *,
+    tensors: Mapping[str, Tensor] | None = None,
+    system: str | None = None,
+    digest: str = "",
+) -> Imported:
     """Convert a published file of weights.
 
     Args:
         file: As released: .h5 of Keras, .pt or .pth of torch.
         out: The .safetensors file to write; replaced if it exists.
+        tensors: What is in the file, if it was read before.
         system: Whose it is, a name in `SYSTEMS`; told by its layers if absent.
         digest: SHA-256 of the file, to be kept.
 
@@ -47,7 +55,7 @@ def import_weights(file: Path, out: Path, *, system: str | None = None, digest: 
         PellucidError: If the file cannot be read safely, or is not of this system: the first layer that is missing,
             or has another shape, is named.
     """
-    tensors = read_weights(file)
+    tensors = read_weights(file) if tensors is None else tensors
     network = convert(tensors, where=str(file), system=system)
     facts = SYSTEMS[str(network.name)].facts(file.name)
     facts |= {"original": {"file": file.name, "sha256": digest}}

@@ -25,10 +25,10 @@ class OfficialOptions:
     """SynthSR: the scan is a CT in Hounsfield units, to be cut to 0 to 80."""
 
     flip: bool = True
-    """SynthSR: also look at the mirrored scan, and take the mean."""
+    """SynthSR: also look at the mirrored scan, and take the mean (--no-flip: do not)."""
 
     sharpen: bool = True
-    """SynthSR, as FreeSurfer: sharpen the image."""
+    """SynthSR, as FreeSurfer: sharpen the image (--no-sharpen: do not)."""
 
     t2: str | None = None
     """SynthSR for two scans: the T2 that belongs to the T1, in the same place by its header."""
