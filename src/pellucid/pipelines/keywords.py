@@ -31,6 +31,7 @@ def from_keywords(kind: type[Options], options: Mapping[str, Any]) -> Options:
         PellucidError: If an option is unknown or its value is refused.
 
     Example:
+        >>> from pellucid.pipelines.options import EnhanceOptions
         >>> from_keywords(EnhanceOptions, {"spacing": (1, 1, 2), "save": "mask,tissue"}).save
         ('mask', 'tissue')
     """
