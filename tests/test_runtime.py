@@ -127,6 +127,32 @@ def test_memory_that_is_free_stays_only_if_that_is_asked_for(before: str, kept: 
     assert (gone < 20) is kept and (gone > 120) is not kept
 
 
+REUSED = """
+import numpy as np
+from pellucid import runtime
+runtime.keep_memory(False)
+with runtime.reusing_memory():
+    held = [np.ones(2_000_000) for _ in range(10)]
+    full = runtime.memory_mb()
+    first = held.pop(0)
+    del held
+    within = full - runtime.memory_mb()
+print(within, full - runtime.memory_mb())
+held = [np.ones(2_000_000) for _ in range(10)]
+full = runtime.memory_mb()
+del held
+print(full - runtime.memory_mb())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps what is free, and can let go")
+def test_memory_is_used_again_only_while_that_is_asked_for() -> None:
+    words = [sys.executable, "-c", REUSED]
+    said = subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()
+    within, after, later = map(float, said)
+    assert within < 20 and after > 120 and later > 120
+
+
 BETWEEN = """
 import numpy as np
 from pellucid import runtime

@@ -6,10 +6,10 @@ import importlib.metadata
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 
@@ -24,11 +24,14 @@ and stores of free memory, one for each thread otherwise."""
 RETURNED = 1 << 20
 """Bytes of a block from which on it goes back at once, in runs that are to stay below a limit."""
 
+REUSED = 1 << 25
+"""The same while `reusing_memory`: the most that some versions of the C library take."""
+
 MUCH_MB = 1000.0
 """Memory of a process above which free memory is given back between scans; to touch it again takes 0.4 s a GB."""
 
-_KEPT: list[bool] = []
-"""Whether the C library was told to keep free memory."""
+_FREE: list[Literal["kept", "returned"]] = []
+"""What the C library was told to do with free memory; empty if nothing."""
 
 _REPORTED = ("pellucid", "torch", "numpy", "scipy", "nibabel", "safetensors")
 
@@ -194,7 +197,7 @@ def keep_memory(keep: bool = True) -> None:
         least, most = (1 << 30, (1 << 31) - 1) if keep else (RETURNED, RETURNED)
         # Some versions take 32 MB at most.
         tuned = [tune(_MMAP_THRESHOLD, least) or tune(_MMAP_THRESHOLD, 1 << 25), tune(_TRIM_THRESHOLD, most)]
-        _KEPT[:] = [keep and all(tuned)]
+        _FREE[:] = ["kept"] if keep and all(tuned) else [] if keep else ["returned"]
 
 
 def trim_memory() -> None:
@@ -203,8 +206,31 @@ def trim_memory() -> None:
     Blocks below 32 MB stay with the process otherwise. Only where the C library is glibc.
     """
     trim = _glibc("malloc_trim")
-    if trim is not None and not any(_KEPT):
+    if trim is not None and _FREE != ["kept"]:
         trim(0)
+
+
+@contextlib.contextmanager
+def reusing_memory() -> Iterator[None]:
+    """Let work that asks for the same blocks again and again have them back, in runs that stay below a limit.
+
+    Otherwise the system hands out each block anew, as zeros: half of the time of a run in small tiles, measured. For
+    work that has a tenth of a GB to spare, which blocks of many sizes waste between them.
+
+    Yields:
+        Nothing; what is free afterwards goes back.
+    """
+    tune = _glibc("mallopt")
+    if tune is None or _FREE != ["returned"]:
+        yield
+        return
+    tune(_MMAP_THRESHOLD, REUSED)
+    tune(_TRIM_THRESHOLD, (1 << 31) - 1)
+    try:
+        yield
+    finally:
+        keep_memory(False)
+        trim_memory()
 
 
 def between_scans() -> None:

@@ -103,7 +103,7 @@ def test_the_input_is_built_in_place_as_it_would_be_in_pieces(known) -> None:
     assert near.shape != fine.shape
     guide[box] = network.guide(plain(known, image[box], near, mixed=True)[None])[0]
     guided = torch.cat([image, guide])
-    wanted = predictor.pad_to_multiple(torch.cat([guided, followed(guided, fine.spacing)]), 16)
+    wanted = predictor.pad_to_multiple(torch.cat([guided, *followed(guided, fine.spacing)]), 16)
     shown = torch.ones(fine.shape, dtype=torch.bool)
     got = seen_as(network.guide_weights(), known, image, fine, shown)
     assert got.lesion is None and got.shown is shown and got.grid == fine

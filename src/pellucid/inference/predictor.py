@@ -32,6 +32,9 @@ SMALLEST_TILE = 48
 LITTLE = 140_000_000
 """Bytes that a tile may take whatever the limit: smaller tiles spare little, and cost several times as long."""
 
+WASTED = 0.04
+"""Share of a limit that blocks of memory of many sizes waste between them."""
+
 BESIDE = 6
 """Images of 32 bits that stand beside the network's own memory while it works: padded input, answers, their blend."""
 
@@ -51,7 +54,7 @@ def fitting(shape: Sequence[int], *, voxel_bytes: int, memory: int | None, defau
     runtime.trim_memory()
     if memory is None:
         return default
-    held = 1e6 * runtime.memory_mb() + 4 * BESIDE * math.prod(shape)
+    held = 1e6 * runtime.memory_mb() + 4 * BESIDE * math.prod(shape) + WASTED * memory
     return min(default, max(int((memory - held) / voxel_bytes), LITTLE // voxel_bytes))
 
 

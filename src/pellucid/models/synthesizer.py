@@ -11,7 +11,7 @@ from pellucid.errors import wrong
 from pellucid.models.anatomy import CLASS_GROUPS
 from pellucid.models.unet import EfficientUNet, EfficientUNetConfig
 from pellucid.ops.follow import follow
-from pellucid.types import Spacing
+from pellucid.types import Image, Spacing
 
 RESIDUAL = 0.3
 """Unit of the residual, as in `models.two_stage`."""
@@ -133,7 +133,7 @@ class Synthesizer(nn.Module):
         return _named(batch, answer), features
 
 
-def followed(guided: Float[Tensor, "8 x y z"], spacing: Spacing) -> Float[Tensor, "2 x y z"]:
+def followed(guided: Float[Tensor, "8 x y z"], spacing: Spacing) -> tuple[Image, Image]:
     """The last channels of what the network is shown; of whole images, for tiles have other edges.
 
     Args:
@@ -145,7 +145,7 @@ def followed(guided: Float[Tensor, "8 x y z"], spacing: Spacing) -> Float[Tensor
     """
     inside = guided[3:].sum(0, keepdim=True).clamp_(0, 1)
     found = follow(guided[:1], guided[1:2], inside, spacing=spacing)
-    return torch.cat([found.agreement, found.change])
+    return found.agreement, found.change
 
 
 def _named(batch: Float[Tensor, "b 10 x y z"], answer: Float[Tensor, "b 8 x y z"]) -> Synthesis:

@@ -72,14 +72,16 @@ def follow(
     its = mean(other.square()).sub_(of_other.square()).clamp_min_(0)
     both = mean(scan * other).sub_(of_scan * of_other)
     slope = both / (variance + FLAT)
-    parts = (
-        slope,
-        of_other - slope * of_scan,
-        both.square() / ((variance + LEAST_VARIANCE) * (its + LEAST_VARIANCE)),
-    )
-    slope, offset, alike = (_fine(around(part * blocks).div_(count), scan) for part in parts)
-    change = slope.mul_(scan).add_(offset).sub_(other).mul_(weight)
-    return Followed(change, alike.clamp_(0, 1).mul_(weight))
+    offset = of_other - slope * of_scan
+    alike = both.square() / ((variance + LEAST_VARIANCE) * (its + LEAST_VARIANCE))
+
+    def fine(values: Float[Tensor, "c i j k"]) -> Image:
+        return _fine(around(values * blocks).div_(count), scan)
+
+    # One after the other: whole images are what a run near its limit cannot have three of.
+    change = fine(slope).mul_(scan)
+    change.add_(fine(offset)).sub_(other).mul_(weight)
+    return Followed(change, fine(alike).clamp_(0, 1).mul_(weight))
 
 
 def _blocks(values: Image) -> Float[Tensor, "c i j k"]:

@@ -228,7 +228,8 @@ def _predict(network: nn.Module, at: Workplace, options: EnhanceOptions) -> tupl
     default = MEMORY_BYTES // cost
     most = fitting(crop.shape[1:], voxel_bytes=cost, memory=options.memory_bytes, default=default)
     where = runtime.device(options.device)
-    made = predict(answer, crop, most=most, device=where, precision=options.precision)
+    with runtime.reusing_memory():
+        made = predict(answer, crop, most=most, device=where, precision=options.precision)
     return made[:1], made[1:] if len(made) > 1 else None
 
 

@@ -186,7 +186,7 @@ def _said(
     most = fitting(image.shape[1:], voxel_bytes=voxel_bytes, memory=options.memory_bytes)
     return predict(
         said,
-        torch.cat([guided, followed(guided, spacing)]),
+        torch.cat([guided, *followed(guided, spacing)]),
         most=most,
         device=runtime.device(options.device),
         precision=options.precision,

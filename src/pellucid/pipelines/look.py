@@ -165,7 +165,8 @@ def follow_scan(seen: Float[Tensor, "r i j k"], grid: Grid) -> None:
         grid: Of the image.
     """
     x, y, z = grid.shape
-    seen[-FOLLOWED:, :x, :y, :z] = followed(seen[:-FOLLOWED, :x, :y, :z], grid.spacing)
+    for channel, values in enumerate(followed(seen[:-FOLLOWED, :x, :y, :z], grid.spacing), start=-FOLLOWED):
+        seen[channel, :x, :y, :z] = values[0]
     repeat_edges(seen, grid.shape)
 
 

@@ -121,7 +121,8 @@ def _image(
     default = max(LEAST_AT_ONCE, (USUAL_BYTES - HELD_BYTES * math.prod(shape)) // cost)
     most = fitting(shape, voxel_bytes=cost, memory=options.memory_bytes, default=default)
     where, (x, y, z) = runtime.device(options.device), seen.grid.shape
-    made = predict(answers, seen.seen, most=most, device=where, precision=options.precision)
+    with runtime.reusing_memory():
+        made = predict(answers, seen.seen, most=most, device=where, precision=options.precision)
     answer = made[:, :x, :y, :z]
     white = answer[:1][(answer[2:] > 0.9) & seen.brain]
     factor = WHITE_MATTER / max(float(white.median()) if white.numel() >= 100 else 0.9, 1e-3)

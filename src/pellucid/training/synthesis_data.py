@@ -179,7 +179,7 @@ class SynthesisStream(Stream[int, Ready, SynthesisBatch]):
             places = torch.ones_like(rows).nonzero()
         picked = torch.tensor([dice.integer(0, len(places) - 1) for _ in range(PLACES)], device=rows.device)
         guided = torch.cat([example.image, self._guide(example)])
-        shown = torch.cat([guided, followed(guided, (example.spacing,) * 3)])
+        shown = torch.cat([guided, *followed(guided, (example.spacing,) * 3)])
         return Ready(shown.half(), t1w.half(), weight.half(), groups.to(torch.int8), places[picked])
 
     def collate(self, step: int, parts: Sequence[Ready]) -> SynthesisBatch:
