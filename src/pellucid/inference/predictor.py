@@ -32,7 +32,7 @@ SMALLEST_TILE = 48
 LITTLE = 140_000_000
 """Bytes that a tile may take whatever the limit: smaller tiles spare little, and cost several times as long."""
 
-WASTED = 0.04
+WASTED = 0.07
 """Share of a limit that blocks of memory of many sizes waste between them."""
 
 BESIDE = 6
