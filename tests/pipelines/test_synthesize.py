@@ -16,6 +16,7 @@ from pellucid.errors import PellucidError
 from pellucid.io import nifti
 from pellucid.io.volume import Grid, Volume
 from pellucid.models import AnatomyConfig, AnatomyNet, SynthesizerConfig
+from pellucid.pipelines import making
 from pellucid.pipelines.fusion import LEAST_CORRELATION
 from pellucid.pipelines.look import Networks
 from pellucid.pipelines.options import SynthesizeOptions
@@ -90,6 +91,22 @@ def test_several_scans_become_one_where_the_first_is(networks) -> None:
     mean = (alone[0] + alone[1]) / 2
     assert np.abs(result.volume.data[0].numpy() - mean)[inside].mean() < 2.2
     assert np.abs(alone[0] - alone[1])[inside].mean() > 3
+
+
+def test_half_of_a_fused_image_is_the_mean_of_what_each_scan_gave(networks, monkeypatch) -> None:
+    scans = [ball((1.0, 1.0, 3.0), 51.0), ball((3.0, 1.0, 1.0), 51.0)]
+    images = {}
+    for share in (0.0, 0.5, 1.0):
+        monkeypatch.setattr(making, "APART", share)
+        images[share] = run(networks, *scans).volume.data
+    alone = [run(networks, scan).volume.data for scan in scans]
+    radius = torch.from_numpy(np.linalg.norm(world(run(networks, scans[0]).volume.grid), axis=-1))
+    inside = (radius < RADII[1])[None]
+    mean = (alone[0] + alone[1]) / 2
+    far, near = (float((images[share] - mean)[inside].abs().mean()) for share in (0.0, 1.0))
+    assert near < 0.85 * far
+    between = (images[0.0] + images[1.0]) / 2
+    torch.testing.assert_close(images[0.5][inside], between[inside], rtol=0, atol=0.5)
 
 
 def test_what_a_scan_does_not_show_is_taken_from_the_others(networks) -> None:

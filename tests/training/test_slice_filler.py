@@ -13,9 +13,10 @@ from pellucid import cli, models
 from pellucid.config import to_dict
 from pellucid.errors import PellucidError
 from pellucid.models import SliceFiller, SliceFillerConfig
+from pellucid.ops.random import Dice, seeded
 from pellucid.training.loop import ScheduleConfig
 from pellucid.training.pack import unpack
-from pellucid.training.slice_data import PlaneStream, SliceDataConfig
+from pellucid.training.slice_data import PlaneStream, SliceDataConfig, cut_off
 from pellucid.training.slices import SlicesRecipe, fit, judge
 
 
@@ -77,6 +78,43 @@ def test_a_batch_is_a_function_of_seed_and_step(packed: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(first, same.batch(3), strict=True))
     assert not torch.equal(first.truth, other.batch(3).truth)
     assert not torch.equal(first.truth, same.batch(4).truth)
+
+
+def test_partitions_lose_what_is_finer_than_half_a_wave_per_slice() -> None:
+    place = torch.arange(64, dtype=torch.float64)
+    slow, fast = torch.cos(torch.pi * (place + 0.5) / 16), torch.cos(torch.pi * (place + 0.5) / 2)
+    torch.testing.assert_close(cut_off(slow, 0.1), slow)
+    torch.testing.assert_close(cut_off(slow + fast, 0.1), slow)
+
+
+def test_coarse_voxels_are_means_of_fine_ones_beside_the_slices(packed: Path) -> None:
+    subjects = [subject for subject in unpack(packed) if subject.images]
+    rough = {
+        coarse: PlaneStream(
+            subjects,
+            SliceDataConfig(packed=str(packed), batch=4, alike=2, side=32, coarse=coarse),
+            neighbors=2,
+            seed=0,
+        )
+        for coarse in (0.0, 1.0)
+    }
+    fine, coarse = (rough[share].batch(0) for share in (0.0, 1.0))
+    assert coarse.stacks.shape == fine.stacks.shape and not torch.equal(coarse.truth, fine.truth)
+
+
+def test_rare_scans_are_drawn_less(packed: Path) -> None:
+    subjects = [subject for subject in unpack(packed) if subject.images]
+    names = [subject.name for subject in subjects for _ in subject.images]
+    config = SliceDataConfig(
+        packed=str(packed), batch=4, alike=2, side=32, rarely=(names[0],), rarely_share=0.1
+    )
+    stream = PlaneStream(subjects, config, neighbors=1, seed=0)
+    rare = sum(name == names[0] for name in names) / len(names)
+    rarely = [image for image, _, is_rare in stream.scans if is_rare]
+    drawn = [stream._scan(Dice(seeded(step)))[0] for step in range(300)]
+    assert 0 < sum(image is one for image in drawn for one in rarely) / 300 < 0.5 * rare
+    with pytest.raises(PellucidError, match="only rare ones"):
+        PlaneStream(subjects, dataclasses.replace(config, rarely=("*",)), neighbors=1, seed=0)
 
 
 def test_an_untrained_network_is_judged_like_interpolation(packed: Path) -> None:

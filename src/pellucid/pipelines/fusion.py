@@ -195,6 +195,29 @@ def weighted(
     return mean.div_(total), error.div_(total)
 
 
+def apart(
+    made: Sequence[Made], grid: Grid, weights: Float[Tensor, "c x y z"]
+) -> tuple[Float[Tensor, "1 x y z"], Float[Tensor, "1 x y z"]]:
+    """The plain mean of images that were made of each scan alone, where the scans show something.
+
+    Args:
+        made: Images, in one space.
+        grid: Where they are wanted.
+        weights: How much each scan shows there, from next to nothing to 1.
+
+    Returns:
+        The mean and that of their errors.
+    """
+    means = []
+    for name, order in (("image", 3), ("error", 1)):
+        total = torch.zeros(1, *grid.shape)
+        for one, weight in zip(made, weights, strict=True):
+            there = resample.to_grid(Volume(getattr(one, name), one.grid), grid, order=order).data
+            total.addcmul_(there, weight[None])
+        means.append(total.div_(weights.sum(0)))
+    return means[0], means[1]
+
+
 def _moved(one: Made, motion: registration.Rigid) -> Made:
     """The same voxels elsewhere: grids are moved, nothing is interpolated."""
     source = one.source

@@ -12,7 +12,7 @@ from pellucid.inference.predictor import fitting, predict
 from pellucid.io.volume import Grid, Volume
 from pellucid.models import Synthesizer
 from pellucid.pipelines.calibration import SYNTHESIS
-from pellucid.pipelines.fusion import Made, together, weighted
+from pellucid.pipelines.fusion import Made, apart, together, weighted
 from pellucid.pipelines.look import Look, Networks, follow_scan, look, seen_as
 from pellucid.pipelines.options import SynthesizeOptions
 from pellucid.pipelines.volumes import of_lesions
@@ -26,6 +26,10 @@ WHITE_GROUP = 3
 LESION_DEPTH = 0.2
 """By how much lesions are darker than the white matter around them in T1w images: that of the patient with multiple
 sclerosis in training (of another one it is 0.36)."""
+
+APART = 0.5
+"""Share of the images of each scan by its own anatomy in one of several: they err elsewhere than those by the anatomy
+of all. Chosen on a patient in training, for two contrasts and for thick slices (docs/results/synthesis.md)."""
 
 USUAL_BYTES, HELD_BYTES, LEAST_AT_ONCE = 2_200_000_000, 84, 2_000_000
 """What the network and what stands beside it, so much for each voxel of the image, may take where no limit is asked
@@ -64,7 +68,7 @@ def make(
 
 
 def make_together(made: Sequence[Made], networks: Networks, options: SynthesizeOptions, target: Grid) -> Made:
-    """One image of several scans of one head: their anatomy is drawn by all of them.
+    """One image of several scans of one head: by the anatomy that all of them show, and by that of each.
 
     Args:
         made: Images with their sources, in the space of the first.
@@ -88,7 +92,10 @@ def make_together(made: Sequence[Made], networks: Networks, options: SynthesizeO
         images.append(image)
         errors.append(error)
     mean, error = weighted(images, errors, weights)
-    return _finished(mean, error, all_seen, options, looked=networks.lesions is not None)
+    del images, errors
+    out = _finished(mean, error, all_seen, options, looked=networks.lesions is not None)
+    alone, doubt = apart(made, grid, weights)
+    return out._replace(image=out.image.lerp_(alone, APART), error=out.error.lerp_(doubt, APART))
 
 
 class _Answers(nn.Module):

@@ -17,7 +17,7 @@ from pellucid.ops.resize import apply_along, box_matrix
 from pellucid.ops.slices import smooth_inverse
 from pellucid.synthesis import Subject
 from pellucid.training.ahead import Stream
-from pellucid.training.data import seed_of
+from pellucid.training.data import is_named, seed_of
 
 TRIES = 6
 """Places that are drawn before one with little tissue is taken."""
@@ -45,11 +45,21 @@ class SliceDataConfig:
     """Share of planes whose tissue is turned from dark to bright."""
     noise: float = 0.03
     """Largest standard deviation of the noise that half of the slices have."""
+    coarse: float = 0.2
+    """Share of groups with voxels of twice the size along both other axes."""
+    partitions: float = 0.2
+    """Share of groups without frequencies beyond half a wave per slice, as 3-D encoding leaves thick partitions."""
+    rarely: tuple[str, ...] = ()
+    """Patterns of subject names that are drawn at `rarely_share` of the others' rate."""
+    rarely_share: float = 0.25
+    """Rate of those subjects relative to the others."""
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.alike < 1 or self.batch % self.alike or self.side < 32:
             need = "batch a multiple of alike, and side >= 32"
             raise wrong("data", need=need, got=f"{self.batch}, {self.alike} and {self.side}")
+        if not 0 < self.rarely_share <= 1:
+            raise wrong("data", need="rarely_share in (0, 1]", got=f"{self.rarely_share}")
         if not 0 < self.distance_mm[0] <= self.distance_mm[1] or not 0 < self.thinnest <= 1:
             need = "distances that increase from above 0, and thinnest in (0, 1]"
             raise wrong("data", need=need, got=f"{self.distance_mm} and {self.thinnest}")
@@ -81,10 +91,12 @@ class PlaneStream(Stream[tuple[int, int], PlaneBatch, PlaneBatch]):
     ) -> None:
         self.config, self.neighbors, self.seed = config, neighbors, seed
         self.scans = [
-            (image[0], min(subject.spacing)) for subject in subjects for image in subject.images.values()
+            (image[0], min(subject.spacing), is_named(subject.name, config.rarely))
+            for subject in subjects
+            for image in subject.images.values()
         ]
-        if not self.scans:
-            raise wrong(config.packed, need="scans to learn from", got="none")
+        if all(rare for *_, rare in self.scans):
+            raise wrong(config.packed, need="scans to learn from", got="none, or only rare ones")
 
     def keys(self, step: int) -> list[tuple[int, int]]:
         """The groups of a step."""
@@ -102,7 +114,7 @@ class PlaneStream(Stream[tuple[int, int], PlaneBatch, PlaneBatch]):
         """Planes of one scan with the same slices."""
         generator = seeded(seed_of(self.seed, step, place))
         dice, config = Dice(generator), self.config
-        image, spacing = dice.choice(self.scans)
+        image, spacing = self._scan(dice)
         across = dice.integer(0, 2)
         plane = (across + dice.integer(1, 2)) % 3
         turned = image.permute(plane, 3 - plane - across, across)
@@ -112,8 +124,10 @@ class PlaneStream(Stream[tuple[int, int], PlaneBatch, PlaneBatch]):
         width = dice.uniform(config.thinnest, 1.0) if dice.happens(1 / 3) else 1.0
         real = box_matrix(config.side, centers, width=max(1.0, width * ratio))
         back = smooth_inverse(believed)
-        truths = torch.stack([self._stack(turned, dice) for _ in range(config.alike)])
-        slices = apply_along(truths, real, 3)
+        coarse = 2 if dice.happens(config.coarse) else 1
+        truths = torch.stack([self._stack(turned, dice, coarse) for _ in range(config.alike)])
+        seen = cut_off(truths, 0.5 / ratio) if dice.happens(config.partitions) else truths
+        slices = apply_along(seen, real, 3)
         if dice.happens(0.5):
             slices = slices + dice.uniform(0.0, config.noise) * torch.randn(slices.shape, generator=generator)
         where = slice_geometry(centers, ratio=ratio, size=config.side)[None, :, None]
@@ -121,18 +135,28 @@ class PlaneStream(Stream[tuple[int, int], PlaneBatch, PlaneBatch]):
         geometry = where.expand(config.alike, -1, config.side, -1)
         return PlaneBatch(apply_along(slices, back, 3), geometry, truths[:, middle])
 
-    def _stack(self, image: Float[Tensor, "x y z"], dice: Dice) -> Float[Tensor, "p u v"]:
-        """A plane and its neighbors somewhere in a scan, in another contrast."""
-        side, reach = self.config.side, self.neighbors
+    def _scan(self, dice: Dice) -> tuple[Float[Tensor, "x y z"], float]:
+        """One of the scans; a rare one is put back with the complement of its share."""
+        while True:
+            image, spacing, rare = dice.choice(self.scans)
+            if not rare or dice.happens(self.config.rarely_share):
+                return image, spacing
+
+    def _stack(self, image: Float[Tensor, "x y z"], dice: Dice, coarse: int) -> Float[Tensor, "p u v"]:
+        """A plane and its neighbors somewhere in a scan, in another contrast; coarse: voxels that become one."""
+        high, count = coarse * self.config.side, coarse * (2 * self.neighbors + 1)
+        wide = self.config.side
         for _ in range(TRIES):
-            first = dice.integer(0, max(0, image.shape[0] - 2 * reach - 1))
-            u, v = (dice.integer(0, max(0, size - side)) for size in image.shape[1:])
-            cut = image[first : first + 2 * reach + 1, u : u + side, v : v + side]
+            first = dice.integer(0, max(0, image.shape[0] - count))
+            u, v = (
+                dice.integer(0, max(0, n - m)) for n, m in zip(image.shape[1:], (high, wide), strict=True)
+            )
+            cut = image[first : first + count, u : u + high, v : v + wide]
             if float((cut > 0.1).float().mean()) > 0.25:
                 break
-        high, wide = side - cut.shape[1], side - cut.shape[2]
-        thin = 2 * reach + 1 - cut.shape[0]
-        cut = F.pad(cut, (0, wide, 0, high, 0, thin))
+        cut = F.pad(cut, (0, wide - cut.shape[2], 0, high - cut.shape[1], 0, count - cut.shape[0]))
+        if coarse > 1:
+            cut = F.avg_pool3d(cut[None, None], (coarse, coarse, 1))[0, 0]
         flips = [axis for axis in (1, 2) if dice.happens(0.5)]
         cut = cut.flip(flips).clamp_min(0) ** math.exp(
             dice.uniform(-self.config.log_gamma, self.config.log_gamma)
@@ -140,3 +164,19 @@ class PlaneStream(Stream[tuple[int, int], PlaneBatch, PlaneBatch]):
         if dice.happens(self.config.inverted):
             cut = torch.where(cut > 0.05, (1.15 - cut).clamp_min(0.05), cut)
         return cut * dice.uniform(0.8, 1.1)
+
+
+def cut_off(image: Float[Tensor, "*b v"], frequency: float) -> Float[Tensor, "*b v"]:
+    """An image without what is finer along its last axis; mirrored at the ends, so that they do not ring.
+
+    Args:
+        image: Any.
+        frequency: The highest that stays, in cycles per voxel.
+
+    Returns:
+        The smoother image.
+    """
+    size = image.shape[-1]
+    spectrum = torch.fft.rfft(torch.cat([image, image.flip(-1)], dim=-1))
+    spectrum[..., math.floor(2 * size * frequency) + 1 :] = 0
+    return torch.fft.irfft(spectrum, 2 * size)[..., :size]
