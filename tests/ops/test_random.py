@@ -35,3 +35,9 @@ def test_ranges_are_kept_and_filled() -> None:
 def test_a_logarithm_needs_positive_limits(limits: tuple[float, float]) -> None:
     with pytest.raises(PellucidError, match="log-uniform range: need limits > 0"):
         Dice(seeded(0)).log_uniform(*limits)
+
+
+def test_rare_options_are_drawn_at_their_rate() -> None:
+    dice = Dice(seeded(0))
+    drawn = [dice.seldom(["rare", "often"], lambda name: name == "rare", 0.25) for _ in range(2000)]
+    assert drawn.count("rare") / drawn.count("often") == pytest.approx(0.25, abs=0.05)

@@ -1,7 +1,7 @@
 """Plain numbers from a passed torch generator: what a record is made of."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
@@ -51,6 +51,22 @@ class Dice:
     def choice(self, options: Sequence[T]) -> T:
         """One of the options, each as likely."""
         return options[self.integer(0, len(options) - 1)]
+
+    def seldom(self, options: Sequence[T], is_rare: Callable[[T], bool], share: float) -> T:
+        """One of the options, some less often: a rare one is put back with the complement of its share.
+
+        Args:
+            options: At least one that is not rare, or it may draw for long.
+            is_rare: Which ones.
+            share: Their rate relative to the others, above 0.
+
+        Returns:
+            One of them.
+        """
+        while True:
+            option = self.choice(options)
+            if not is_rare(option) or self.happens(share):
+                return option
 
     def seed(self) -> int:
         """A seed for another generator."""

@@ -127,7 +127,9 @@ class AnatomyStream(Stream[tuple[int, int], AnatomyExample, list[AnatomyExample]
         """The example at a step and place."""
         generator = seeded(seed_of(self.seed, step, place))
         dice, config = Dice(generator), self.config
-        head = self._draw_head(dice)
+        head = dice.seldom(
+            self.heads, lambda one: is_named(one.subject.name, config.rarely), config.rarely_share
+        )
         bare = dice.happens(config.generator.strip)
         cerebrum = bare and dice.happens(config.generator.stripping.cerebrum)
         extent = head.cerebrum if cerebrum else head.brain if bare else head.whole
@@ -142,13 +144,6 @@ class AnatomyStream(Stream[tuple[int, int], AnatomyExample, list[AnatomyExample]
         side = head.grouping.side_map(made.labels, sided=head.subject.is_sided)
         spacing = record["spacing"]
         return AnatomyExample(made.input, rows, side, head.grouping, made.t1w, spacing, made.lesion)
-
-    def _draw_head(self, dice: Dice) -> "_Head":
-        while True:
-            head = dice.choice(self.heads)
-            rare = is_named(head.subject.name, self.config.rarely)
-            if not rare or dice.happens(self.config.rarely_share):
-                return head
 
 
 def _sized(config: GeneratorConfig, spacing: float, *, bare: bool, cerebrum: bool) -> GeneratorConfig:

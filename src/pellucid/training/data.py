@@ -100,20 +100,13 @@ class ExampleStream(Stream[tuple[int, int], Example, TrainingBatch]):
         # The share of scans is spread over the places of the batch, not left to chance.
         wants_scan = (place + dice.uniform(0.0, 1.0)) / self.config.batch < self.config.scans
         read = (wants_scan and bool(self.scans)) or not self.maps
-        subject = self._draw_subject(self.scans if read else self.maps, dice)
+        pool, config = self.scans if read else self.maps, self.config
+        subject = dice.seldom(pool, lambda one: is_named(one.name, config.rarely), config.rarely_share)
         record = draw(self.read if read else self.painted, subject, generator)
         record["crop"] = [
             dice.integer(0, max(0, p - c)) for p, c in zip(record["patch"], self.config.crop, strict=True)
         ]
         return subject, record
-
-    def _draw_subject(self, pool: Sequence[Subject], dice: Dice) -> Subject:
-        """One of the pool; a subject of `rarely` is put back with the complement of its share."""
-        while True:
-            subject = dice.choice(pool)
-            rare = is_named(subject.name, self.config.rarely)
-            if not rare or dice.happens(self.config.rarely_share):
-                return subject
 
     def example(self, subject: Subject, record: Record) -> Example:
         """Build an example and cut it to the crop."""

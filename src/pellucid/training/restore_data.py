@@ -176,7 +176,7 @@ class RestoreStream(Stream[int, Head, RestoreBatch]):
     def _truth(self, dice: Dice) -> tuple[Float[Tensor, "1 x y z"], float]:
         """A head in another contrast and resolution, and its spacing."""
         config = self.config
-        image, spacing = self._scan(dice)
+        image, spacing, _ = dice.seldom(self.scans, lambda scan: scan[2], config.rarely_share)
         zoom = max(FINEST_MM / spacing, dice.uniform(1.0, config.zoom) if dice.happens(0.4) else 1.0)
         axes = [1, 2, 3] if dice.happens(0.6) else [[1, 3, 2], [2, 1, 3], [3, 2, 1]][dice.integer(0, 2)]
         image = image.permute(0, *axes)
@@ -193,13 +193,6 @@ class RestoreStream(Stream[int, Head, RestoreBatch]):
         if dice.happens(config.inverted):
             image = torch.where(image > 0.05, (1.15 - image).clamp_min(0.05), image)
         return image * dice.uniform(0.8, 1.1), spacing * zoom
-
-    def _scan(self, dice: Dice) -> tuple[Float[Tensor, "1 x y z"], float]:
-        """One of the scans; a rare one is put back with the complement of its share."""
-        while True:
-            image, spacing, rare = dice.choice(self.scans)
-            if not rare or dice.happens(self.config.rarely_share):
-                return image, spacing
 
     def _thick(
         self, image: Tensor, ratio: float, axis: int, std: float, generator: torch.Generator

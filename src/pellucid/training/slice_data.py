@@ -114,7 +114,7 @@ class PlaneStream(Stream[tuple[int, int], PlaneBatch, PlaneBatch]):
         """Planes of one scan with the same slices."""
         generator = seeded(seed_of(self.seed, step, place))
         dice, config = Dice(generator), self.config
-        image, spacing = self._scan(dice)
+        image, spacing, _ = dice.seldom(self.scans, lambda scan: scan[2], config.rarely_share)
         across = dice.integer(0, 2)
         plane = (across + dice.integer(1, 2)) % 3
         turned = image.permute(plane, 3 - plane - across, across)
@@ -134,13 +134,6 @@ class PlaneStream(Stream[tuple[int, int], PlaneBatch, PlaneBatch]):
         middle = slice(self.neighbors, self.neighbors + 1)
         geometry = where.expand(config.alike, -1, config.side, -1)
         return PlaneBatch(apply_along(slices, back, 3), geometry, truths[:, middle])
-
-    def _scan(self, dice: Dice) -> tuple[Float[Tensor, "x y z"], float]:
-        """One of the scans; a rare one is put back with the complement of its share."""
-        while True:
-            image, spacing, rare = dice.choice(self.scans)
-            if not rare or dice.happens(self.config.rarely_share):
-                return image, spacing
 
     def _stack(self, image: Float[Tensor, "x y z"], dice: Dice, coarse: int) -> Float[Tensor, "p u v"]:
         """A plane and its neighbors somewhere in a scan, in another contrast; coarse: voxels that become one."""
