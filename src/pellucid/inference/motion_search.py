@@ -1,0 +1,260 @@
+"""Poses of a head, looked for line by line from the centre of k-space outwards (decision 0022)."""
+
+import logging
+from collections.abc import Callable, Sequence
+from itertools import combinations_with_replacement
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pellucid.ops.filters import gaussian_blur
+from pellucid.ops.labels import bounding_box
+from pellucid.ops.line_match import Match, climb
+from pellucid.ops.lines import band
+from pellucid.ops.pose_survey import survey
+from pellucid.ops.poses import Pair, Pose, Room, Track, rest
+from pellucid.types import Image, Spacing
+
+logger = logging.getLogger(__name__)
+
+CENTER = 0.08
+"""Lines up to this many cycles per mm are taken to be of one pose: details of 6 mm and more."""
+
+COARSE_MM = 2.0
+"""Voxels that poses are looked for in, across the lines' own axis. At 3 mm the tracks were lost."""
+
+NEAR, FAR = 1.4, 2.0
+"""The first pair is looked for between these multiples of the centre's lines: next to it, all poses are one blur."""
+
+LEAST = 0.005
+"""Mean match of lines below which they tell nothing of poses."""
+
+GROWTH, SPAN = 1.3, 1.6
+"""From one frequency to the next, and how far beyond its own an expectation is compared."""
+
+WORSE = 0.6
+"""Lines that match less than this share of those before may be of another pose: then one is looked for."""
+
+CHANGE = 0.004
+"""How much better a new pose must match than to keep the last one, for each side of the centre."""
+
+REACH_MM = 5.0
+"""Largest translation that is looked for along each axis."""
+
+
+class Search:
+    """Poses along one axis, on coarse voxels.
+
+    Args:
+        image: Magnitudes, 0 in air and 1 at the 99.5th percentile.
+        spacing: Voxel size in mm.
+        axis: 0, 1 or 2: across the lines.
+        expect: From an image with lines up to a frequency to one with those that should follow (`next_lines.expected`).
+    """
+
+    def __init__(self, image: Image, spacing: Spacing, axis: int, expect: Callable[..., Image]) -> None:
+        steps = [1 if a == axis else max(1, round(COARSE_MM / mm)) for a, mm in enumerate(spacing)]
+        self.box = _box(image, axis, steps)
+        self.measured = F.avg_pool3d(image[self.box][None], steps)[0]
+        coarse = (spacing[0] * steps[0], spacing[1] * steps[1], spacing[2] * steps[2])
+        self.spacing, self.expect = spacing, expect
+        self.track = Track(Room(tuple(self.measured.shape[1:]), coarse), axis)
+        inside = soft(self.measured, axis)
+        self.known, head = self.measured * inside, (inside == 1).float()
+        # Twice: edges of the head are sharper in what is expected than in the scan.
+        for _ in range(2):
+            low = band(self.measured * head, -1.0, CENTER, axis=axis, mm=self.track.mm)
+            self.begin = self.expect(low, CENTER, self.track)
+            head = (self.begin > 0.25).float()
+        self.weight = (gaussian_blur(head, sigma=widths(axis, 1.5, 1.0)) > 0.7).float()
+        self.matches: list[Match] = []
+        self.values = torch.zeros(len(self.track.at))
+
+    def look(self) -> tuple[float, Pose, Pose]:
+        """How much better a pair of poses explains lines well outside of the centre than rest does, and the pair."""
+        match = self._match(self.begin, NEAR * CENTER, FAR * CENTER)
+        with torch.no_grad():
+            still = float(match.of(2 * match.spectrum(rest())))
+        value, first, second = best_pair(match, [rest()], degrees=5.0)
+        return value / max(still, 1e-3), first, second
+
+    def follow(self, first: Pose, second: Pose) -> float:
+        """Go outwards from the centre, line by line.
+
+        Args:
+            first: A pose that `look` has found.
+            second: Another.
+
+        Returns:
+            Up to which frequency lines are understood; `track` has the poses.
+        """
+        track, made, upto = self.track, self.begin, CENTER
+        highest, last = 0.5 / track.mm, 0.0
+        track.pairs = [(0, 0)] * len(track.at)
+        for pose in (first, second):
+            track.add(pose)
+        while upto < highest * 0.99:
+            further = min(GROWTH * upto, highest + 1e-6)
+            self.matches.append(self._match(made, upto, min(SPAN * upto, highest + 1e-6)))
+            before = list(track.poses), list(track.pairs)
+            value = self._explain(upto, further)
+            if value < WORSE * last and self._another(upto, further):
+                value = self._explain(upto, further)
+            logger.info("lines to %.3f per mm: match %.4f", further, value)
+            if value < LEAST:
+                track.poses, track.pairs = before
+                break
+            upto, last = self._understood(upto, further), value
+            made = self.expect(
+                band(track.solve(self.known, made, upto), -1.0, upto, axis=track.axis, mm=track.mm), upto, track
+            )
+        track.pairs = [pair for pair, at in zip(track.pairs, track.at.tolist(), strict=True) if at <= upto]
+        return upto
+
+    def fine(self) -> Track:
+        """The track in the scan's own voxels."""
+        room = self.track.room
+        shape = (
+            round(n * coarse / mm)
+            for n, coarse, mm in zip(room.shape, room.spacing, self.spacing, strict=True)
+        )
+        return Track(Room(tuple(shape), self.spacing), self.track.axis, self.track.poses, self.track.pairs)
+
+    def _match(self, made: Image, low: float, high: float) -> Match:
+        return Match(
+            self.track.room, made, self.measured, self.weight, low, high, axis=self.track.axis
+        )
+
+    def _explain(self, upto: float, further: float) -> float:
+        """Give all lines so far their pairs, refine the poses in all of them; returns how well the next lines match."""
+        track = self.track
+        for _ in range(2):
+            value = self._assign(upto, further)
+            free = sorted({place for match in self.matches for n in match.lines for place in track.pairs[n]} - {0})
+            if free:
+                track.poses = climb(self.matches, track.poses, track.pairs, free=free, steps=5)
+        return value
+
+    def _another(self, upto: float, further: float) -> bool:
+        """Look for poses that explain the next lines; whether one is new."""
+        match = self._match(self.matches[-1].expected, upto, further)
+        value, *found = best_pair(match, self.track.poses, degrees=3.0)
+        known = len(self.track.poses)
+        if value > LEAST:
+            for pose in found:
+                self.track.add(pose)
+        return len(self.track.poses) > known
+
+    @torch.no_grad()
+    def _assign(self, upto: float, further: float) -> float:
+        """Give all lines that were compared the pairs that explain them best; those beyond go on with the last.
+
+        Returns:
+            How well those pairs explain the lines from one frequency to another, on the mean.
+        """
+        track = self.track
+        pairs = list(combinations_with_replacement(range(len(track.poses)), 2))
+        table, times = torch.zeros(len(track.at), len(pairs)), torch.zeros(len(track.at), 1)
+        for match in self.matches:
+            table[match.lines] += match.by_line(track.poses, pairs)
+            times[match.lines] += 1
+        lines = times.flatten().nonzero().flatten().tolist()
+        table[lines] /= times[lines]
+        path = _cheapest(table[lines], pairs, (0, 0))
+        for line, place in zip(lines, path, strict=True):
+            track.pairs[line] = pairs[place]
+        track.pairs[lines[-1] + 1 :] = [track.pairs[lines[-1]]] * (len(track.pairs) - lines[-1] - 1)
+        self.values = torch.zeros(len(track.at))
+        self.values[lines] = table[lines].gather(1, torch.tensor(path)[:, None])[:, 0]
+        return float(self.values[self._between(upto, further)].mean())
+
+    def _between(self, low: float, high: float) -> Tensor:
+        return (self.track.at > low) & (self.track.at <= high)
+
+    def _understood(self, upto: float, further: float) -> float:
+        """The last line that matches about as well as those before: what follows from others is wrong."""
+        lines = self._between(upto, further).nonzero().flatten()
+        value = F.avg_pool1d(self.values[lines][None], 3, 1, 1, count_include_pad=False)[0]
+        good = (value > WORSE * value.median()).nonzero().flatten()
+        return float(self.track.at[lines[int(good[-1])]]) + 1e-6
+
+
+def best_pair(match: Match, known: Sequence[Pose], *, degrees: float) -> tuple[float, Pose, Pose]:
+    """The pair of poses that explains a band best, of those within reach.
+
+    Args:
+        match: The band.
+        known: Poses that may be in the pair.
+        degrees: Largest rotation of others about each axis.
+
+    Returns:
+        The match, and both poses.
+    """
+    poses = [*known, *survey(match, degrees=degrees, mm=REACH_MM)]
+    with torch.no_grad():
+        seen = [match.spectrum(pose) for pose in poses]
+        pairs = combinations_with_replacement(range(len(poses)), 2)
+        ranked = sorted(((float(match.of(seen[i] + seen[j])), i, j) for i, j in pairs), reverse=True)
+    return max(
+        (match.refine(poses[i], poses[j], steps=15) for _, i, j in ranked[:2]), key=lambda found: found[0]
+    )
+
+
+def soft(image: Image, axis: int) -> Image:
+    """0 in air, where a magnitude turns ringing into light; 1 in the head.
+
+    Args:
+        image: 0 in air and 1 in bright tissue.
+        axis: 0, 1 or 2: across the lines.
+
+    Returns:
+        Weights of the same shape.
+    """
+    return ((gaussian_blur(image, sigma=widths(axis, 1.0, 0.5)) - 0.03) / 0.12).clamp(0, 1)
+
+
+def widths(axis: int, along: float, others: float) -> tuple[float, float, float]:
+    """A width for each axis.
+
+    Args:
+        axis: 0, 1 or 2.
+        along: For this one.
+        others: For the other two.
+
+    Returns:
+        Along x, y, z.
+    """
+    x, y, z = (along if a == axis else others for a in range(3))
+    return x, y, z
+
+
+def _cheapest(table: Tensor, pairs: Sequence[Pair], last: Pair) -> list[int]:
+    """The path through a table (lines, pairs) that matches best and changes poses seldom (Viterbi)."""
+    moves = torch.tensor([[CHANGE * _changes(one, other) for one in pairs] for other in pairs])
+    value = table[0] - torch.tensor([CHANGE * _changes(last, pair) for pair in pairs])
+    came: list[Tensor] = []
+    for row in table[1:]:
+        best = (value - moves).max(1)
+        came.append(best.indices)
+        value = best.values + row
+    path = [int(value.argmax())]
+    for step in reversed(came):
+        path.append(int(step[path[-1]]))
+    return path[::-1]
+
+
+def _changes(one: Pair, other: Pair) -> int:
+    """How many sides of a pair change."""
+    straight = (one[0] == other[0]) + (one[1] == other[1])
+    crossed = (one[0] == other[1]) + (one[1] == other[0])
+    return 2 - max(straight, crossed)
+
+
+def _box(image: Image, axis: int, steps: Sequence[int]) -> tuple[slice, ...]:
+    """The head across the axis, in whole coarse voxels; all of the axis."""
+    out = [slice(None)]
+    for other, near in enumerate(bounding_box(image[0] > 0.1, margin=4)):
+        start, stop = (0, image.shape[axis + 1]) if other == axis else (near.start, near.stop)
+        out.append(slice(start, start + (stop - start) // steps[other] * steps[other]))
+    return tuple(out)
