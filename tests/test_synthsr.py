@@ -80,6 +80,7 @@ def test_folders_lists_and_tables(calls: list[Any]) -> None:
         ("--i in/a.nii.gz", "the following arguments are required: --o. See pellucid-synthsr --help."),
         ("--i in/a.nii.gz --o x.nii --v1", "need weights of pellucid (.safetensors), got --v1"),
         ("--i in/a.nii.gz --o x.nii --model m.h5", "got --model m.h5"),
+        ("--i in/a.nii.gz --o x.nii --threads 0", "--threads: need a number from 1, or -1 for all, got 0"),
         ("--i one.txt --o out", "--o: need a .txt file with 1 names, as in one.txt, got out"),
         ("--i one.txt --o two.txt", "need a .txt file with 1 names, as in one.txt, got 2"),
         ("--i bad.csv --o out", "bad.csv, row 1: need two columns: input, output, got 3"),

@@ -133,7 +133,8 @@ def adapt(
     from pellucid.pipelines import adapt as pipeline
     from pellucid.pipelines.feature_options import AdaptOptions
 
-    return pipeline.adapt(pairs, from_dict(AdaptOptions, options, "adapt"), validate=validate)
+    known, judged = pipeline.as_pairs(pairs), pipeline.as_pairs(validate)
+    return pipeline.adapt(known, from_dict(AdaptOptions, options, "adapt"), validate=judged)
 
 
 def segment(source: "str | Path | Volume | Any", **options: Any) -> "Result":
@@ -230,4 +231,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """Names for completion, loaded or not."""
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -35,6 +35,8 @@ def _run(words: list[str]) -> int:
         got = "--v1" if given.v1 else f"--model {given.model}"
         fix = "Leave it out, or see pellucid weights import and pellucid official for SynthSR's own."
         raise wrong("pellucid-synthsr", need="weights of pellucid (.safetensors)", got=got, fix=fix)
+    if given.threads == 0:
+        raise wrong("--threads", need="a number from 1, or -1 for all", got="0")
     options = SynthesizeOptions(
         ct=given.ct,
         flip=not given.disable_flipping,

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from pellucid.degradation.kspace import Pose, rigid_motion
-from pellucid.inference import motion
+from pellucid.inference import motion, motion_search
 from pellucid.inference.motion import find_motion, undo_motion
 from pellucid.models import SliceFiller, SliceFillerConfig
 from pellucid.ops.filters import gaussian_blur
@@ -42,7 +42,9 @@ def oracle(monkeypatch: pytest.MonkeyPatch, head: Tensor) -> SliceFiller:
         return image + noisy - band(noisy, -1.0, upto, axis=1, mm=track.mm)
 
     monkeypatch.setattr(motion, "expected", expected)
-    monkeypatch.setattr(motion, "_box", lambda image, axis, steps: tuple(slice(0, n) for n in image.shape))
+    monkeypatch.setattr(
+        motion_search, "_box", lambda image, axis, steps: tuple(slice(0, n) for n in image.shape)
+    )
     return SliceFiller(SliceFillerConfig())
 
 
@@ -70,21 +72,21 @@ def test_jumps_are_found_and_undone(head: Tensor, oracle: SliceFiller) -> None:
 def test_poses_change_seldom() -> None:
     pairs = [(0, 0), (0, 1), (1, 1)]
     table = torch.tensor([[0.020, 0.019, 0.0], [0.019, 0.020, 0.0], [0.020, 0.019, 0.0]])
-    assert motion._cheapest(table, pairs, (0, 0)) == [0, 0, 0]
+    assert motion_search._cheapest(table, pairs, (0, 0)) == [0, 0, 0]
     table[1:, 1] = 0.06
-    assert motion._cheapest(table, pairs, (0, 0)) == [0, 1, 1]
+    assert motion_search._cheapest(table, pairs, (0, 0)) == [0, 1, 1]
 
 
 def test_sides_of_the_centre_have_no_order() -> None:
-    assert motion._changes((0, 1), (1, 0)) == 0
-    assert motion._changes((0, 1), (1, 2)) == 1
-    assert motion._changes((0, 0), (1, 2)) == 2
+    assert motion_search._changes((0, 1), (1, 0)) == 0
+    assert motion_search._changes((0, 1), (1, 2)) == 1
+    assert motion_search._changes((0, 0), (1, 2)) == 2
 
 
 def test_a_box_holds_the_head_in_whole_coarse_voxels() -> None:
     image = torch.zeros(1, 40, 30, 20)
     image[:, 13:24, 5:9, 6:12] = 1
-    box = motion._box(image, 1, (2, 1, 3))
+    box = motion_search._box(image, 1, (2, 1, 3))
     assert box[2] == slice(0, 30)
     assert (box[1].start, box[3].start) == (9, 2)
     assert (box[1].stop - box[1].start) % 2 == 0
@@ -96,9 +98,22 @@ def test_a_head_whose_first_lines_are_not_understood_is_left_alone(
     head: Tensor, oracle: SliceFiller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moved = (2 * motion.EVIDENCE, rest(), rest())
-    monkeypatch.setattr(motion._Search, "look", lambda self: moved)
-    monkeypatch.setattr(motion._Search, "_better", lambda self, made, upto, known: known)
-    for match, found in ((2 * motion.LEAST, True), (0.5 * motion.LEAST, False)):
-        monkeypatch.setattr(motion._Search, "_assign", lambda self, *given, match=match: match)
-        monkeypatch.setattr(motion.Track, "solve", lambda self, measured, made, upto: made)
+    monkeypatch.setattr(motion_search.Search, "look", lambda self: moved)
+    monkeypatch.setattr(motion_search.Search, "_another", lambda self, *given: False)
+    for match, found in ((2 * motion_search.LEAST, True), (0.5 * motion_search.LEAST, False)):
+        monkeypatch.setattr(motion_search.Search, "_explain", lambda self, *given, match=match: match)
+        monkeypatch.setattr(motion_search.Track, "solve", lambda self, measured, made, upto: made)
         assert (find_motion(head, SPACING, oracle, axes=(1,)) is not None) == found
+
+
+def test_lines_of_another_pose_at_the_end_are_not_taken_for_understood(
+    head: Tensor, oracle: SliceFiller
+) -> None:
+    expect = motion.partial(motion.expected, network=oracle, precision="auto")
+    search = motion_search.Search(head, SPACING, 1, expect)
+    lines = search._between(0.1, 0.3).nonzero().flatten()
+    search.values[lines] = 0.05
+    last = float(search.track.at[lines[-1]])
+    assert search._understood(0.1, 0.3) == pytest.approx(last, abs=1e-5)
+    search.values[lines[-4:]] = 0.001
+    assert search._understood(0.1, 0.3) < float(search.track.at[lines[-3]])

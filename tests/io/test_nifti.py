@@ -208,6 +208,8 @@ def test_nibabel_images_and_volumes_are_taken_as_they_are(write, values):
     from_file, from_image = load(source), load(nib.load(source))
     assert torch.equal(from_file.data, from_image.data) and from_file.grid == from_image.grid
     assert load(from_file) is from_file
+    saved = save(nib.load(source), source.parent / "again.nii.gz")
+    assert torch.equal(load(saved).data, from_file.data)
     made = load(nib.Nifti1Image(values, affine("SLA")))
     assert made.grid.orientation == "SLA" and torch.equal(made.data[0], torch.from_numpy(values))
     moved = nib.Nifti1Image(values, affine("SLA"), nib.load(source).header)

@@ -8,7 +8,7 @@ from pellucid.degradation.kspace import Pose as Moment
 from pellucid.degradation.kspace import rigid_motion
 from pellucid.ops.filters import gaussian_blur
 from pellucid.ops.lines import band
-from pellucid.ops.poses import Match, Room, Track, rest
+from pellucid.ops.poses import Room, Track, rest
 
 SHAPE = (48, 60, 40)
 SPACING = (1.0, 1.0, 1.2)
@@ -70,29 +70,6 @@ def test_the_head_is_solved_for_where_the_poses_are_known(head: Tensor, moved: T
     parts = [band(image, -1.0, 0.3, axis=1, mm=1.0) for image in (made, moved, head)]
     left, before = ((image - parts[2]).square().mean() for image in parts[:2])
     assert float(left) < 0.25 * float(before)
-
-
-def test_true_poses_match_better_than_rest_and_are_found_from_nearby(head: Tensor, moved: Tensor) -> None:
-    # What is expected is the head with some error: a network's guess is much worse, in much larger images.
-    generator = torch.Generator().manual_seed(5)
-    noise = gaussian_blur(torch.randn(head.shape, generator=generator), sigma=(1.0, 1.0, 1.0))
-    match = Match(
-        Room(SHAPE, SPACING), head + noise, moved, torch.ones_like(head), [0.12, 0.17, 0.22], axis=1
-    )
-    still = float(match.of(2 * match.spectrum(rest())))
-    true = float(match.of(match.spectrum(FIRST) + match.spectrum(LAST)))
-    assert true > 1.5 * still
-    found, one, other = match.refine(FIRST * 0.4, LAST * 0.4, steps=12)
-    assert found > 0.9 * true
-    assert float((one - FIRST)[3:].norm()) < 0.8
-    assert float((other - LAST)[3:].norm()) < 0.8
-
-
-def test_a_pose_that_is_held_stays(head: Tensor, moved: Tensor) -> None:
-    match = Match(Room(SHAPE, SPACING), head, moved, torch.ones_like(head), [0.12, 0.2], axis=1)
-    _, one, other = match.refine(rest(), LAST * 0.5, steps=3, held=True)
-    assert not bool(one.any())
-    assert not torch.equal(other, LAST * 0.5)
 
 
 def test_near_poses_are_one(track: Track) -> None:

@@ -162,6 +162,12 @@ def test_what_was_learnt_from_is_no_judge(networks, caplog) -> None:
     assert "was learnt from: its score says little" in caplog.text
 
 
+@pytest.mark.parametrize("pairs", ["scan.nii.gz", [("scan.nii.gz",)], [Path("scan.nii.gz")]])
+def test_what_is_no_pair_is_refused(pairs) -> None:
+    with pytest.raises(PellucidError, match="adapt: need pairs of a scan and a target, .* got "):
+        pellucid.adapt(pairs, target="labels")
+
+
 def test_targets_that_cannot_be_used_are_refused(networks) -> None:
     scan = ball()
     with pytest.raises(PellucidError, match="need at least one pair of a scan and a target, got none"):
@@ -232,7 +238,7 @@ def test_from_files_to_a_head_and_back(tmp_path: Path, capsys) -> None:
     assert cli.main(["adapt", str(scan), "-o", str(head), "--target", "labels"]) == 2
     assert "need SCAN=TARGET, two files, got one name" in capsys.readouterr().err
     assert cli.main(["adapt", "a=b", "-o", str(head), "--target", "labels"]) == 2
-    assert "got no such files" in capsys.readouterr().err
+    assert "got no such file: a and b" in capsys.readouterr().err
     assert cli.main(["adapt", pair, "-o", str(head)]) == 2
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from anatomy_stub import RADII, Stub, sketcher
 from test_segment import ball, stored, world
+from torch import Tensor
 
 import pellucid
 from pellucid import cli, models, weights
@@ -139,6 +140,22 @@ def test_whoever_knows_better_may_say_so(networks, caplog) -> None:
     assert notes["images"] == 2 and notes["moved"][0]["used"] is True
     assert notes["moved"][0]["correlation"] < LEAST_CORRELATION
     assert "used all the same: after registration with" in caplog.text
+
+
+def test_slabs_that_do_not_meet_are_not_registered(networks, caplog) -> None:
+    whole = ball()
+    striped = whole.data * (torch.arange(52).view(1, -1, 1, 1) % 8 < 4)
+
+    def slab(data: Tensor, start: int, stop: int) -> Volume:
+        affine = whole.grid.affine.copy()
+        affine[:3, 3] += start * affine[:3, 2]
+        return Volume(data[..., start:stop], Grid((52, 52, stop - start), affine))
+
+    low, high = slab(whole.data, 8, 24), slab(striped, 32, 44)
+    assert run(networks, low, high).record["fusion"]["moved"][0]["used"] is False
+    assert "cannot be registered" in caplog.text and "trust the headers" in caplog.text
+    notes = run(networks, low, high, same_person=True).record["fusion"]["moved"][0]
+    assert notes["used"] is True and notes["translation_mm"] == [0.0, 0.0, 0.0] and notes["rotation_deg"] == 0
 
 
 def test_without_a_brain_nothing_is_fused(networks) -> None:

@@ -90,7 +90,8 @@ def _pair(text: str) -> tuple[Path, Path]:
         scan, target = Path("=".join(words[:place])), Path("=".join(words[place:]))
         if scan.is_file() and target.is_file():
             return scan, target
-    got = "no such files" if len(words) > 1 else "one name"
+    absent = [name for name in words if not Path(name).is_file()] if len(words) == 2 else []
+    got = f"no such file: {' and '.join(absent)}" if absent else "no such files" if words[1:] else "one name"
     raise wrong(text, need="SCAN=TARGET, two files", got=got)
 
 

@@ -1,7 +1,7 @@
 """Poses of a head, looked for line by line from the centre of k-space outwards (decision 0022)."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations_with_replacement
 
 import torch
@@ -41,6 +41,9 @@ CHANGE = 0.004
 
 REACH_MM = 5.0
 """Largest translation that is looked for along each axis."""
+
+REFINED = 3
+"""Pairs that are refined of those that a survey finds."""
 
 
 class Search:
@@ -107,7 +110,9 @@ class Search:
                 break
             upto, last = self._understood(upto, further), value
             made = self.expect(
-                band(track.solve(self.known, made, upto), -1.0, upto, axis=track.axis, mm=track.mm), upto, track
+                band(track.solve(self.known, made, upto), -1.0, upto, axis=track.axis, mm=track.mm),
+                upto,
+                track,
             )
         track.pairs = [pair for pair, at in zip(track.pairs, track.at.tolist(), strict=True) if at <= upto]
         return upto
@@ -122,24 +127,26 @@ class Search:
         return Track(Room(tuple(shape), self.spacing), self.track.axis, self.track.poses, self.track.pairs)
 
     def _match(self, made: Image, low: float, high: float) -> Match:
-        return Match(
-            self.track.room, made, self.measured, self.weight, low, high, axis=self.track.axis
-        )
+        return Match(self.track.room, made, self.measured, self.weight, low, high, axis=self.track.axis)
 
     def _explain(self, upto: float, further: float) -> float:
         """Give all lines so far their pairs, refine the poses in all of them; returns how well the next lines match."""
         track = self.track
         for _ in range(2):
             value = self._assign(upto, further)
-            free = sorted({place for match in self.matches for n in match.lines for place in track.pairs[n]} - {0})
+            free = sorted(
+                {place for match in self.matches for n in match.lines for place in track.pairs[n]} - {0}
+            )
             if free:
                 track.poses = climb(self.matches, track.poses, track.pairs, free=free, steps=5)
         return value
 
     def _another(self, upto: float, further: float) -> bool:
         """Look for poses that explain the next lines; whether one is new."""
-        match = self._match(self.matches[-1].expected, upto, further)
-        value, *found = best_pair(match, self.track.poses, degrees=3.0)
+        wide = self.matches[-1]
+        near = self._match(wide.expected, upto, further)
+        value, *found = best_pair(near, self.track.poses, degrees=3.0, wide=wide)
+        logger.info("another pair: match %.4f", value)
         known = len(self.track.poses)
         if value > LEAST:
             for pose in found:
@@ -176,29 +183,50 @@ class Search:
         """The last line that matches about as well as those before: what follows from others is wrong."""
         lines = self._between(upto, further).nonzero().flatten()
         value = F.avg_pool1d(self.values[lines][None], 3, 1, 1, count_include_pad=False)[0]
-        good = (value > WORSE * value.median()).nonzero().flatten()
+        good = (value >= WORSE * value.median()).nonzero().flatten()
         return float(self.track.at[lines[int(good[-1])]]) + 1e-6
 
 
-def best_pair(match: Match, known: Sequence[Pose], *, degrees: float) -> tuple[float, Pose, Pose]:
+def best_pair(
+    near: Match, known: Sequence[Pose], *, degrees: float, wide: Match | None = None
+) -> tuple[float, Pose, Pose]:
     """The pair of poses that explains a band best, of those within reach.
 
     Args:
-        match: The band.
+        near: The band, where an expectation holds best.
         known: Poses that may be in the pair.
         degrees: Largest rotation of others about each axis.
+        wide: A wider one, to tell a translation from one that is a wave longer; none if the band does.
 
     Returns:
-        The match, and both poses.
+        How well it matches (the wider band, if there is one), and both poses.
     """
-    poses = [*known, *survey(match, degrees=degrees, mm=REACH_MM)]
-    with torch.no_grad():
-        seen = [match.spectrum(pose) for pose in poses]
-        pairs = combinations_with_replacement(range(len(poses)), 2)
-        ranked = sorted(((float(match.of(seen[i] + seen[j])), i, j) for i, j in pairs), reverse=True)
-    return max(
-        (match.refine(poses[i], poses[j], steps=15) for _, i, j in ranked[:2]), key=lambda found: found[0]
-    )
+    wide = wide or near
+    beside = _ranked(near, [(pose, pose) for pose in known])[0][0]
+    poses = [*known, *survey(near, beside, degrees=degrees, mm=REACH_MM)]
+    found = []
+    for first, second in _ranked(near, combinations_with_replacement(poses, 2))[:REFINED]:
+        _, first, second = near.refine(first, second, steps=12)
+        waves = [_waves(near, pose) for pose in (first, second)] if wide is not near else [[first], [second]]
+        first, second = _ranked(wide, [(one, other) for one in waves[0] for other in waves[1]])[0]
+        found.append(wide.refine(first, second, steps=8))
+    return max(found, key=lambda pair: pair[0])
+
+
+@torch.no_grad()
+def _ranked(match: Match, pairs: Iterable[tuple[Pose, Pose]]) -> list[tuple[Pose, Pose]]:
+    """Pairs of poses by how well they match, the best first."""
+    given = list(pairs)
+    seen = {id(pose): match.spectrum(pose) for pair in given for pose in pair}
+    values = [float(match.of(seen[id(one)] + seen[id(other)])) for one, other in given]
+    return [given[place] for place in sorted(range(len(given)), key=lambda place: -values[place])]
+
+
+def _waves(match: Match, pose: Pose) -> list[Pose]:
+    """A pose, and those a wave of the band to either side, which look alike in a narrow band."""
+    wave = torch.zeros(6)
+    wave[3 + match.axis] = 2 / (match.low + match.high)
+    return [pose, pose - wave, pose + wave]
 
 
 def soft(image: Image, axis: int) -> Image:

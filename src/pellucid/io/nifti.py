@@ -215,14 +215,16 @@ def _read(
     return Volume(image[None], grid, header, path, found), found
 
 
-def save(volume: Volume, path: str | Path, *, dtype: DTypeLike | None = None, force: bool = False) -> Path:
+def save(
+    volume: Volume | Any, path: str | Path, *, dtype: DTypeLike | None = None, force: bool = False
+) -> Path:
     """Save a volume with everything its header said, completely or not at all.
 
     The header is that of the file the volume came from; if grid, shape or storage changed, only the fields
     about that change. Numbers are stored as the file did where that is safe (`pellucid.io.numbers.choose`).
 
     Args:
-        volume: Image of one channel, or of several (NIfTI and MGH: saved as frames).
+        volume: Image of one channel, or of several (NIfTI and MGH: saved as frames); or a nibabel image.
         path: Where to; its ending says the format (`FORMATS`).
         dtype: Type to store; None keeps the file's where that is safe.
         force: Whether an existing file may be replaced.
@@ -233,7 +235,7 @@ def save(volume: Volume, path: str | Path, *, dtype: DTypeLike | None = None, fo
     Raises:
         PellucidError: If the place cannot be written to or is taken, or the values are not finite.
     """
-    path = Path(path)
+    path, volume = Path(path), load(volume)
     kind = file_format(path)
     if kind.write is None:
         need = "a name ending in .nii.gz, .nii, .mgz, .mgh, .nrrd or .nhdr"

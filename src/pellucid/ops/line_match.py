@@ -1,7 +1,6 @@
 """How well poses of an expected head explain the measured lines of k-space, and poses that explain them better."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -55,7 +54,7 @@ class Match:
         here = (grids[axis] > low) & (grids[axis] <= high) & (plane < SHELLS[-1])
         self.where = here.flatten().nonzero().flatten()
         self.line = line_at.flatten()[self.where]
-        self.lines: list[int] = self.line.unique().tolist()
+        self.lines: list[int] = sorted(set(self.line.tolist()))
         self.shell = torch.bucketize(plane.flatten()[self.where], torch.tensor(SHELLS[1:-1]), right=True)
         parts = max(1, round(len(self.lines) / LINES))
         first = self.lines[0] if self.lines else 0

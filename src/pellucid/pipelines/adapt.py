@@ -89,6 +89,27 @@ def adapt(
     return head
 
 
+def as_pairs(given: Any) -> list[Pair]:
+    """What a user gave, if it is pairs.
+
+    Args:
+        given: Tuples or lists of two.
+
+    Returns:
+        The same.
+
+    Raises:
+        PellucidError: If it is anything else.
+    """
+    need = "pairs of a scan and a target, such as [(scan, target)]"
+    if not isinstance(given, Sequence) or isinstance(given, str):
+        raise wrong("adapt", need=need, got=repr(given))
+    for pair in given:
+        if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
+            raise wrong("adapt", need=need, got=repr(pair))
+    return [(scan, target) for scan, target in given]
+
+
 def look(pair: Pair, networks: FeatureNetworks, options: AdaptOptions) -> Sample:
     """Work out the features of a scan, and read its target there.
 

@@ -134,7 +134,7 @@ def enhance_volume(
             filled = None if filled is None else resample.back_to(filled, template)
     run.notes |= {
         "intensity": {"zero": at.levels.low, "one": at.levels.high},
-        "mask": "predicted" if mask is None else "given",
+        "mask": None if found is None else "predicted" if mask is None else "given",
         "used": used(options),
         **at.geometry,
         "output_grid": describe(template.grid),

@@ -27,6 +27,10 @@ LEAST_CORRELATION = 0.65
 """Correlation after registration below which two images are not of one head: between two persons it was 0.55 at most,
 between two contrasts of one person 0.8 at least (docs/results/synthesis.md)."""
 
+LEAST_OVERLAP = 0.1
+"""Share of the smaller brain in the larger one, by their headers, below which slabs have next to nothing in common to
+be registered by: what is found then is one's edge on the other's."""
+
 LEAST_SHOWN = 1e-3
 """Weight of a scan where it shows nothing: the least, but not nothing, where no scan shows anything."""
 
@@ -93,7 +97,10 @@ def matched(
         fixed, moving = (registration.Image(one.image, one.grid, one.brain) for one in (first, other))
         found = registration.rigid(fixed, moving)
         alike = found.correlation >= LEAST_CORRELATION
+        apart = not alike and registration.overlap(fixed, moving) < LEAST_OVERLAP
         used = alike or same_person
+        if apart and used:
+            found = registration.still(found.correlation)
         notes.append(
             {
                 "translation_mm": found.translation_mm,
@@ -104,7 +111,15 @@ def matched(
         )
         if used:
             kept.append(_moved(other, found))
-        if not alike:
+        if apart:
+            logger.warning(
+                "%s: %s: by the headers its brain has next to nothing in common with that of %s, so that the two "
+                "cannot be registered",
+                name,
+                "used where its header says" if used else "left out (--same-person would trust the headers)",
+                names[0],
+            )
+        elif not alike:
             logger.warning(
                 "%s: %s: after registration with %s the correlation is %.2f, as if of another head",
                 name,

@@ -84,6 +84,35 @@ def rigid(fixed: Image, moving: Image) -> Rigid:
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
 
 
+def still(correlation: float) -> Rigid:
+    """No motion: the headers say where both are.
+
+    Args:
+        correlation: What was reached by moving.
+
+    Returns:
+        The identity.
+    """
+    return Rigid(np.eye(4), [0.0, 0.0, 0.0], 0.0, correlation)
+
+
+def overlap(fixed: Image, moving: Image) -> float:
+    """How much of the smaller mask lies in the larger one by the headers.
+
+    Args:
+        fixed: One image.
+        moving: The other one.
+
+    Returns:
+        0..1.
+    """
+    shares = []
+    for one, other in ((fixed, moving), (moving, fixed)):
+        there = resample.to_grid(Volume(other.mask, other.grid), one.grid, order=0).data
+        shares.append(float(((there > 0) & (one.mask > 0)).sum()) / max(1.0, float((one.mask > 0).sum())))
+    return max(shares)
+
+
 def moved_grid(grid: Grid, motion: Rigid) -> Grid:
     """The grid of a moving image in the space of the fixed one.
 

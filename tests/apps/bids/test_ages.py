@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pellucid.apps.bids.ages import find_age, read_age
+from pellucid.apps.bids.ages import cell, find_age, read_age
 
 
 @pytest.mark.parametrize(
@@ -115,3 +115,21 @@ def test_an_absent_age_is_none_and_an_odd_one_is_told(tmp_path: Path) -> None:
 def test_a_language_is_no_age(tmp_path: Path) -> None:
     _table(tmp_path / "participants.tsv", "participant_id\tlanguage\tstage\tvoltage", "sub-01\t3\t2\t5")
     assert find_age(tmp_path, Path("sub-01/anat/sub-01_T1w.nii.gz"), "01", None) == (None, [])
+
+
+def test_rows_of_one_name_that_differ_tell_nothing_but_that(tmp_path: Path) -> None:
+    scan = Path("sub-01/ses-a/anat/sub-01_ses-a_T1w.nii.gz")
+    (tmp_path / "participants.tsv").write_text("participant_id\tage\tsex\nsub-01\t34\tF\nsub-01\t35\tF\n")
+    age, notes = find_age(tmp_path, scan, "01", "a")
+    assert age is None and "rows of one name differ, 34 (years assumed) and 35" in notes[0]
+    assert cell(tmp_path, "01", "sex") == "F" and cell(tmp_path, "01", "age") is None
+
+
+def test_a_row_for_each_session_tells_of_its_own(tmp_path: Path) -> None:
+    table = "participant_id\tsession_id\tage\nsub-01\tses-a\t34\nsub-01\tses-b\t35\n"
+    (tmp_path / "participants.tsv").write_text(table)
+    for session, years in (("a", 34), ("b", 35)):
+        scan = Path(f"sub-01/ses-{session}/anat/sub-01_ses-{session}_T1w.nii.gz")
+        age, notes = find_age(tmp_path, scan, "01", session)
+        assert age is not None and age.years == years and not notes
+        assert cell(tmp_path, "01", "age", session=session) == str(years)

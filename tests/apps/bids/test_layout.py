@@ -173,15 +173,24 @@ def test_memory_grows_with_what_the_networks_see(dataset, tmp_path: Path) -> Non
     assert memory_gb([broken], ["enhance"], StudyOptions()) > 2
 
 
-def test_a_damaged_json_file_costs_facts_and_no_scans(dataset, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_json_file_costs_its_own_facts_only(dataset, caplog: pytest.LogCaptureFixture) -> None:
     root = dataset("sub-01_T1w", "sub-02_T1w")
+    (root / "sub-02/anat/sub-02_T1w.json").write_text('{"Manufacturer": "Siemens"}')
     for damage in ("{", "[1]"):
         (root / "sub-01/anat/sub-01_T1w.json").write_text(damage)
         caplog.clear()
         scans = find_scans(root, StudyOptions())
         assert [scan.subject for scan in scans] == ["01", "02"]
-        assert all("No JSON file of the dataset was read" in scan.notes[-1] for scan in scans)
-        assert "No JSON file of the dataset was read" in caplog.text and "age_years" in scans[0].facts
+        assert all("Not read, " in scan.notes[-1] for scan in scans)
+        assert "sub-01/anat/sub-01_T1w.json (" in caplog.text
+        assert [scan.facts.get("manufacturer") for scan in scans] == [None, "Siemens"]
+
+
+def test_json_that_is_damaged_for_all_costs_facts_and_no_scans(dataset, caplog) -> None:
+    root = dataset("sub-01_T1w", "sub-02_T1w")
+    (root / "T1w.json").write_text("{")
+    scans = find_scans(root, StudyOptions())
+    assert len(scans) == 2 and "No JSON file of the dataset was read" in caplog.text
 
 
 @pytest.mark.parametrize(("text", "got"), [('["Name"]', "got a list"), ('{"Name": ', "got damage")])

@@ -145,35 +145,54 @@ def find_age(root: Path, relative: Path, subject: str, session: str | None) -> t
         units = _sidecar(table, root)
         if table.is_file() and not os.access(table, os.R_OK):
             notes.append(f"{table.relative_to(root).as_posix()} may not be read: an age in it is not known.")
-        for row in _rows(table, key, wanted):
-            for column, value in _candidates(row):
-                found = read_age(value, column=column, units=str(_units(units.get(column))))
-                where = f"{table.relative_to(root).as_posix()}, column {column}"
-                if found is not None:
-                    return Age(round(found[0], 4), f"{value.strip()} ({found[1]})", where), notes
-                if value.strip().lower() not in _ABSENT:
-                    notes.append(f"{where}: {value!r} is no age that can be read.")
+        for rows in _rows(table, key, wanted, session):
+            found = [age for row in rows if (age := _told(row, units, table.relative_to(root), notes))]
+            if len({age.years for age in found}) > 1:
+                # Any of them could be this scan's: none is better than a wrong one.
+                said = " and ".join(dict.fromkeys(age.said for age in found))
+                notes.append(f"{found[0].source}: rows of one name differ, {said}: the age is not known.")
+                return None, notes
+            if found:
+                return found[0], notes
     people = root / "participants.tsv"
-    if people.is_file() and not any(True for _ in _rows(people, "participant_id", wanted)) and not notes:
+    if people.is_file() and not any(_rows(people, "participant_id", wanted, session)) and not notes:
         notes.append(f"participants.tsv has no row for sub-{subject}.")
     return None, notes
 
 
-def cell(root: Path, subject: str, *columns: str) -> str | None:
+def _told(row: Mapping[str, str], units: Mapping[str, Any], table: Path, notes: list[str]) -> Age | None:
+    """The age that a row tells; notes get what looks like one and is none."""
+    for column, value in _candidates(row):
+        found = read_age(value, column=column, units=str(_units(units.get(column))))
+        where = f"{table.as_posix()}, column {column}"
+        if found is not None:
+            return Age(round(found[0], 4), f"{value.strip()} ({found[1]})", where)
+        if value.strip().lower() not in _ABSENT:
+            notes.append(f"{where}: {value!r} is no age that can be read.")
+    return None
+
+
+def cell(root: Path, subject: str, *columns: str, session: str | None = None) -> str | None:
     """Look one fact about a participant up in participants.tsv.
 
     Args:
         root: Folder of the dataset.
         subject: Label without "sub-".
         columns: Names the column may have, in lower case.
+        session: Label without "ses-", for tables with a row for each.
 
     Returns:
-        The value as written; None if there is none.
+        The value as written; None if there is none, or if rows of one name differ.
     """
-    for row in _rows(root / "participants.tsv", "participant_id", (f"sub-{subject}", subject)):
-        for column, value in row.items():
-            if column.lower() in columns and value.strip().lower() not in _ABSENT[:8]:
-                return value.strip()
+    for rows in _rows(root / "participants.tsv", "participant_id", (f"sub-{subject}", subject), session):
+        told = {
+            value.strip()
+            for row in rows
+            for column, value in row.items()
+            if column.lower() in columns and value.strip().lower() not in _ABSENT[:8]
+        }
+        if told:
+            return told.pop() if len(told) == 1 else None
     return None
 
 
@@ -196,14 +215,28 @@ def _places(
     yield root / "participants.tsv", "participant_id", tuple(people)
 
 
-def _rows(table: Path, key: str, wanted: tuple[str, ...]) -> Iterator[Mapping[str, str]]:
-    """Rows whose key is one of some, in the order of these."""
+def _rows(
+    table: Path, key: str, wanted: tuple[str, ...], session: str | None
+) -> Iterator[list[dict[str, str]]]:
+    """Rows whose key is one of some, in the order of these: all of one key together.
+
+    Of several rows of one key, those of the session, if the table says of which they are.
+    """
     try:
         found = _table(table, key, table.stat().st_mtime_ns)
     except OSError:
         return
     for name in wanted:
-        yield from found.get(name.lower(), ())
+        rows = found.get(name.lower(), [])
+        here = [row for row in rows if session and _session_of(row) == session.lower()]
+        if rows:
+            yield here or rows
+
+
+def _session_of(row: Mapping[str, str]) -> str:
+    """The session that a row is of, in lower case and without "ses-"; nothing if it does not say."""
+    told = (value for column, value in row.items() if column.lower() in ("session_id", "session", "ses"))
+    return next(told, "").strip().lower().removeprefix("ses-")
 
 
 @functools.lru_cache(maxsize=16)

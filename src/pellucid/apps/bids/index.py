@@ -35,7 +35,12 @@ def index(root: Path, closed: Sequence[Path] = ()) -> tuple[Any, str]:
     ignored = ["derivatives", "sourcedata", "code", "stimuli", ".git", *map(_inside, closed)]
     faults = (ValueError, TypeError, AttributeError, OSError, bids.exceptions.BIDSValidationError)
     problems: list[Exception] = []
-    for metadata in (True, False):
+    damaged: dict[Path, str] = {}
+    # One damaged JSON file must not stop a thousand scans: first without those, then without any.
+    for metadata in (True, True, False):
+        if problems and metadata and not (damaged := _damaged(root)):
+            continue
+        ignored += map(_inside, damaged)
         indexer = bids.BIDSLayoutIndexer(validate=False, index_metadata=metadata, ignore=ignored)
         try:
             layout = bids.BIDSLayout(
@@ -46,8 +51,11 @@ def index(root: Path, closed: Sequence[Path] = ()) -> tuple[Any, str]:
             continue
         if not problems:
             return layout, ""
-        # One damaged JSON file must not stop a thousand scans; what is lost is scanners and sites.
-        note = f"No JSON file of the dataset was read, because one cannot be: {_words(problems[0])}"
+        if metadata:
+            files = "; ".join(f"{path.as_posix()} ({why})" for path, why in damaged.items())
+            note = f"Not read, so that scanner and site of its scans may be unknown: {files}."
+        else:
+            note = f"No JSON file of the dataset was read, because one cannot be: {_words(problems[0])}"
         logger.warning("%s: %s", root, note)
         return layout, note
     got = f"one that pybids refuses ({_words(problems[0])})"
@@ -62,6 +70,20 @@ def _below(root: Path) -> dict[str, Any]:
     for entity in config["entities"]:
         entity["pattern"] = rf"^{re.escape(str(root))}(?=[/\\]).*?(?:{entity['pattern']})"
     return config
+
+
+def _damaged(root: Path) -> dict[Path, str]:
+    """JSON files of scans that cannot be read, below the root, and why."""
+    found = {}
+    for path in sorted(root.glob("sub-*/**/*.json")):
+        try:
+            said = json.loads(path.read_text(encoding="utf-8"))
+            why = "" if isinstance(said, dict) else f"no object but a {type(said).__name__}"
+        except (OSError, ValueError) as problem:
+            why = _words(problem)
+        if why:
+            found[path.relative_to(root)] = why
+    return found
 
 
 def _inside(folder: Path) -> re.Pattern[str]:

@@ -178,10 +178,12 @@ def _scan(root: Path, file: Any, suffix: str, note: str) -> Scan:
     facts: dict[str, Any] = {key: told[name] for key, name in _FACTS.items() if told.get(name) is not None}
     if age is not None:
         facts["age_years"], facts["age_said"], facts["age_source"] = age
-    site = cell(root, subject, "site", "site_id", "center", "centre", "scan_site", "study_site")
+    site = cell(
+        root, subject, "site", "site_id", "center", "centre", "scan_site", "study_site", session=session
+    )
     if site or told.get("InstitutionName"):
         facts["site"] = site or told["InstitutionName"]
-    if (sex := cell(root, subject, "sex", "gender")) is not None:
+    if (sex := cell(root, subject, "sex", "gender", session=session)) is not None:
         facts["sex"] = sex
     if "SkullStripped" in told:
         facts["skull_stripped"] = bool(told["SkullStripped"])

@@ -204,7 +204,7 @@ def _maps(scan: Scan, labels: Result, res: str | None) -> list[Product]:
         )
     for number, name in enumerate(TISSUES[1:]):
         part = chances.with_data(chances.data[number : number + 1])
-        side = _sidecar(scan, res, f"Probability of {BIDS_TISSUES[name][1].lower()}, 0 to 1; not calibrated.")
+        side = _sidecar(scan, res, f"Probability of {BIDS_TISSUES[name][1].lower()}, 0 to 1.")
         products.append(Product(scan.derivative("probseg", res=res, label=name), part, "float32", side))
     return [product._replace(volume=_plain(product.volume)) for product in products]
 

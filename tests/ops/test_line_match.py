@@ -1,0 +1,106 @@
+"""Matches of lines: true poses explain them, and are found from near, from far, and for several bands at once."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from pellucid.degradation.kspace import Pose as Moment
+from pellucid.degradation.kspace import rigid_motion
+from pellucid.ops.filters import gaussian_blur
+from pellucid.ops.line_match import Match, climb
+from pellucid.ops.pose_survey import survey
+from pellucid.ops.poses import Pose, Room, rest
+
+SHAPE = (48, 60, 40)
+SPACING = (1.0, 1.0, 1.2)
+FIRST = torch.tensor([1.5, -1.0, 2.0, 1.0, -1.2, 0.6])
+LAST = torch.tensor([-1.0, 1.0, -2.0, -1.4, 0.8, 0.9])
+CHANGE_AT = 0.22
+"""Up to this frequency both sides have one pose each; beyond it the first pose is on both."""
+
+
+@pytest.fixture(scope="module")
+def head() -> Tensor:
+    """Blobs of all sizes in air."""
+    noise = torch.randn(1, *SHAPE, generator=torch.Generator().manual_seed(3))
+    blobs = torch.zeros_like(noise)
+    for width in (1, 2, 4):
+        blobs += width**1.5 * gaussian_blur(noise.roll(7 * width, 1), sigma=(float(width),) * 3)
+    places = torch.stack(torch.meshgrid(*(torch.linspace(-1, 1, n) for n in SHAPE), indexing="ij"))
+    inside = (places.square().sum(0) < 0.6).float()[None]
+    return gaussian_blur((1 + 0.5 * blobs).clamp_min(0.2) * inside, sigma=(0.6, 0.6, 0.6))
+
+
+@pytest.fixture(scope="module")
+def expected(head: Tensor) -> Tensor:
+    """The head with some error: a network's guess is much worse, in much larger images."""
+    generator = torch.Generator().manual_seed(5)
+    return head + gaussian_blur(torch.randn(head.shape, generator=generator), sigma=(1.0, 1.0, 1.0))
+
+
+@pytest.fixture(scope="module")
+def moved(head: Tensor) -> Tensor:
+    def moment(start: float, pose: Pose) -> Moment:
+        a, b, c, x, y, z = pose.tolist()
+        return Moment(start, (a, b, c), (x, y, z))
+
+    end = 0.5 + CHANGE_AT * SPACING[1]
+    poses = [moment(0.0, FIRST), moment(0.4, rest()), moment(0.6, LAST), moment(end, FIRST)]
+    return rigid_motion(head, poses=poses, phase_axis=1, spacing=SPACING)
+
+
+def matched(expected: Tensor, moved: Tensor, low: float, high: float) -> Match:
+    return Match(Room(SHAPE, SPACING), expected, moved, torch.ones_like(expected), low, high, axis=1)
+
+
+def test_true_poses_match_better_than_rest_and_are_found_from_nearby(expected, moved) -> None:
+    match = matched(expected, moved, 0.12, CHANGE_AT)
+    still = float(match.of(2 * match.spectrum(rest())))
+    true = float(match.of(match.spectrum(FIRST) + match.spectrum(LAST)))
+    assert true > 1.5 * still
+    found, one, other = match.refine(FIRST * 0.4, LAST * 0.4, steps=12)
+    assert found > 0.9 * true
+    assert float((one - FIRST)[3:].norm()) < 0.8
+    assert float((other - LAST)[3:].norm()) < 0.8
+
+
+def test_a_survey_finds_each_of_two_poses_from_nowhere(expected, moved) -> None:
+    match = matched(expected, moved, 0.12, CHANGE_AT)
+    found = survey(match, rest(), degrees=3.0, mm=3.0)
+    assert 2 <= len(found) <= 12
+    for pose in (FIRST, LAST):
+        # A head of 5 cm: rotations show little; translations are found to half a voxel of the survey, 3 mm.
+        assert min(float((other - pose)[3:].abs().max()) for other in found) < 1.6
+
+
+def test_beside_a_known_pose_the_other_one_is_first(expected, moved) -> None:
+    match = matched(expected, moved, 0.12, CHANGE_AT)
+    found = survey(match, FIRST, degrees=3.0, mm=3.0, keep=1)
+    assert float((found[1] - LAST)[3:].abs().max()) < 1.6
+
+
+def test_each_line_has_the_pair_that_filled_it(expected, moved) -> None:
+    match = matched(expected, moved, 0.12, 0.32)
+    table = match.by_line([rest(), FIRST, LAST], [(0, 0), (1, 2), (1, 1)])
+    assert table.shape == (len(match.lines), 3)
+    at = torch.tensor(match.lines) / (SHAPE[1] * SPACING[1])
+    inner, outer = table[at < CHANGE_AT - 0.02], table[at > CHANGE_AT + 0.02]
+    assert int(inner.sum(0).argmax()) == 1
+    assert int(outer.sum(0).argmax()) == 2
+
+
+def test_poses_are_refined_in_all_bands_at_once_and_those_held_stay(expected, moved) -> None:
+    bands = [matched(expected, moved, 0.12, CHANGE_AT), matched(expected, moved, CHANGE_AT, 0.32)]
+    at = torch.arange(SHAPE[1] // 2 + 1) / (SHAPE[1] * SPACING[1])
+    pairs = [(0, 0) if f < 0.1 else (1, 2) if f <= CHANGE_AT else (1, 1) for f in at.tolist()]
+    begin = [rest(), FIRST + 0.5, LAST - 0.5]
+    with torch.no_grad():
+        before = sum(float(band.of_track(begin, pairs)) for band in bands)
+    poses = climb(bands, begin, pairs, free=(1, 2), steps=10)
+    with torch.no_grad():
+        after = sum(float(band.of_track(poses, pairs)) for band in bands)
+    assert after > before and torch.equal(poses[0], rest())
+    for pose, true, start in zip(poses[1:], (FIRST, LAST), begin[1:], strict=True):
+        assert float((pose - true)[3:].norm()) < float((start - true)[3:].norm())
+    held = climb(bands, begin, pairs, free=(2,), steps=2)
+    assert torch.equal(held[1], begin[1]) and not torch.equal(held[2], begin[2])
