@@ -11,9 +11,11 @@ from torch.nn import functional as F
 from pellucid.ops.filters import gaussian_blur
 from pellucid.ops.labels import bounding_box
 from pellucid.ops.line_match import Match, climb
+from pellucid.ops.line_path import cheapest
 from pellucid.ops.lines import band
 from pellucid.ops.pose_survey import survey
-from pellucid.ops.poses import Pair, Pose, Room, Track, rest
+from pellucid.ops.poses import Pose, Room, Track, rest
+from pellucid.ops.random import seeded
 from pellucid.types import Image, Spacing
 
 logger = logging.getLogger(__name__)
@@ -27,17 +29,18 @@ COARSE_MM = 2.0
 NEAR, FAR = 1.4, 2.0
 """The first pair is looked for between these multiples of the centre's lines: next to it, all poses are one blur."""
 
-LEAST = 0.005
-"""Mean match of lines below which they tell nothing of poses."""
+LEAST = 2.0
+"""Mean match of lines, in units of what wrong poses reach by chance, below which they tell nothing of poses. Chance is
+higher where there are fewer voxels."""
+
+DECOY = 6.0
+"""Standard deviation of wrong poses, in mm and degrees."""
 
 GROWTH, SPAN = 1.3, 1.6
 """From one frequency to the next, and how far beyond its own an expectation is compared."""
 
 WORSE = 0.6
 """Lines that match less than this share of those before may be of another pose: then one is looked for."""
-
-CHANGE = 0.004
-"""How much better a new pose must match than to keep the last one, for each side of the centre."""
 
 REACH_MM = 5.0
 """Largest translation that is looked for along each axis."""
@@ -61,7 +64,7 @@ class Search:
         self.box = _box(image, axis, steps)
         self.measured = F.avg_pool3d(image[self.box][None], steps)[0]
         coarse = (spacing[0] * steps[0], spacing[1] * steps[1], spacing[2] * steps[2])
-        self.spacing, self.expect = spacing, expect
+        self.spacing, self.expect, self.generator = spacing, expect, seeded(0)
         self.track = Track(Room(tuple(self.measured.shape[1:]), coarse), axis)
         inside = soft(self.measured, axis)
         self.known, head = self.measured * inside, (inside == 1).float()
@@ -104,8 +107,9 @@ class Search:
             value = self._explain(upto, further)
             if value < WORSE * last and self._another(upto, further):
                 value = self._explain(upto, further)
-            logger.info("lines to %.3f per mm: match %.4f", further, value)
-            if value < LEAST:
+            chance = self._chance(upto, further)
+            logger.info("lines to %.3f per mm: match %.4f, by chance %.4f", further, value, chance)
+            if value < LEAST * chance:
                 track.poses, track.pairs = before
                 break
             upto, last = self._understood(upto, further), value
@@ -146,12 +150,20 @@ class Search:
         wide = self.matches[-1]
         near = self._match(wide.expected, upto, further)
         value, *found = best_pair(near, self.track.poses, degrees=3.0, wide=wide)
-        logger.info("another pair: match %.4f", value)
         known = len(self.track.poses)
-        if value > LEAST:
-            for pose in found:
-                self.track.add(pose)
+        for pose in found:
+            self.track.add(pose)
+        logger.info("another pair: match %.4f, %d new", value, len(self.track.poses) - known)
         return len(self.track.poses) > known
+
+    @torch.no_grad()
+    def _chance(self, upto: float, further: float) -> float:
+        """How well the best of as many wrong pairs explain the next lines, on the mean."""
+        match, track = self.matches[-1], self.track
+        decoys = [DECOY * torch.randn(6, generator=self.generator) for _ in track.poses]
+        pairs = list(combinations_with_replacement(range(len(decoys)), 2))
+        here = self._between(upto, further)[match.lines]
+        return float(match.by_line(decoys, pairs)[here].amax(1).mean())
 
     @torch.no_grad()
     def _assign(self, upto: float, further: float) -> float:
@@ -168,7 +180,7 @@ class Search:
             times[match.lines] += 1
         lines = times.flatten().nonzero().flatten().tolist()
         table[lines] /= times[lines]
-        path = _cheapest(table[lines], pairs, (0, 0))
+        path = cheapest(table[lines], pairs, (0, 0))
         for line, place in zip(lines, path, strict=True):
             track.pairs[line] = pairs[place]
         track.pairs[lines[-1] + 1 :] = [track.pairs[lines[-1]]] * (len(track.pairs) - lines[-1] - 1)
@@ -255,28 +267,6 @@ def widths(axis: int, along: float, others: float) -> tuple[float, float, float]
     """
     x, y, z = (along if a == axis else others for a in range(3))
     return x, y, z
-
-
-def _cheapest(table: Tensor, pairs: Sequence[Pair], last: Pair) -> list[int]:
-    """The path through a table (lines, pairs) that matches best and changes poses seldom (Viterbi)."""
-    moves = torch.tensor([[CHANGE * _changes(one, other) for one in pairs] for other in pairs])
-    value = table[0] - torch.tensor([CHANGE * _changes(last, pair) for pair in pairs])
-    came: list[Tensor] = []
-    for row in table[1:]:
-        best = (value - moves).max(1)
-        came.append(best.indices)
-        value = best.values + row
-    path = [int(value.argmax())]
-    for step in reversed(came):
-        path.append(int(step[path[-1]]))
-    return path[::-1]
-
-
-def _changes(one: Pair, other: Pair) -> int:
-    """How many sides of a pair change."""
-    straight = (one[0] == other[0]) + (one[1] == other[1])
-    crossed = (one[0] == other[1]) + (one[1] == other[0])
-    return 2 - max(straight, crossed)
 
 
 def _box(image: Image, axis: int, steps: Sequence[int]) -> tuple[slice, ...]:
