@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from itertools import combinations_with_replacement
+from itertools import combinations_with_replacement, product
 
 import torch
 from torch import Tensor
@@ -45,7 +45,7 @@ WORSE = 0.6
 REACH_MM = 5.0
 """Largest translation that is looked for along each axis."""
 
-REFINED = 3
+REFINED = 2
 """Pairs that are refined of those that a survey finds."""
 
 
@@ -214,14 +214,16 @@ def best_pair(
         How well it matches (the wider band, if there is one), and both poses.
     """
     wide = wide or near
-    beside = _ranked(near, [(pose, pose) for pose in known])[0][0]
-    poses = [*known, *survey(near, beside, degrees=degrees, mm=REACH_MM)]
+    poses = [*known, *survey(near, degrees=degrees, mm=REACH_MM)]
+    best = _ranked(near, [(pose, pose) for pose in poses])[0][0]
+    poses += survey(near, degrees=degrees, mm=REACH_MM, beside=best)
     found = []
     for first, second in _ranked(near, combinations_with_replacement(poses, 2))[:REFINED]:
-        _, first, second = near.refine(first, second, steps=12)
-        waves = [_waves(near, pose) for pose in (first, second)] if wide is not near else [[first], [second]]
-        first, second = _ranked(wide, [(one, other) for one in waves[0] for other in waves[1]])[0]
-        found.append(wide.refine(first, second, steps=8))
+        value, first, second = near.refine(first, second, steps=12)
+        if wide is not near:
+            waves = product(_waves(near, first), _waves(near, second))
+            value, first, second = wide.refine(*_ranked(wide, waves)[0], steps=6)
+        found.append((value, first, second))
     return max(found, key=lambda pair: pair[0])
 
 

@@ -5,23 +5,33 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 import torch
+from jaxtyping import Complex, Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from pellucid.ops.line_match import SHELLS, Match
+from pellucid.ops.lines import frequencies
 from pellucid.ops.poses import Pose, Room
 from pellucid.types import Image
 
 PLANE_MM = 3.0
 """Voxels across the axis: half a wave of the finest in-plane detail that is compared."""
 
+ALONG = 4
+"""Voxels along the axis for the shortest wave of the band; they are interpolated linearly."""
+
 RADIUS_MM = 80.0
 """Distance from the middle at which a step of rotation moves tissue by a quarter of the band's shortest wave."""
 
+LAGS = 6
+"""Translations along the axis for the shortest wave; across it they are half a `PLANE_MM` apart."""
+
 
 @torch.no_grad()
-def survey(match: Match, beside: Pose, *, degrees: float, mm: float, keep: int = 6) -> list[Pose]:
-    """Look at all rotations within reach, and at all translations of each by Fourier transforms.
+def survey(
+    match: Match, *, degrees: float, mm: float, beside: Pose | None = None, keep: int = 6
+) -> list[Pose]:
+    """Look at all rotations within reach, and at all translations of each by a Fourier transform.
 
     A pair of poses is twelve numbers, and going uphill from anywhere ends anywhere; but each of the two explains part
     of the lines alone, and six numbers can be searched. Where one is known, what it explains is taken away first: else
@@ -29,58 +39,86 @@ def survey(match: Match, beside: Pose, *, degrees: float, mm: float, keep: int =
 
     Args:
         match: The band, what is expected and what was measured.
-        beside: A pose that may be one of the two.
         degrees: Largest rotation about each axis.
         mm: Largest translation along each axis.
-        keep: How many to return for each question: what explains the lines, and what explains them beside that pose.
+        beside: A pose that is one of the two; none if neither is known.
+        keep: How many to return.
 
     Returns:
-        Poses, the best first for each question.
+        Poses unlike each other, the best first.
     """
-    expected, measured, room = _smaller(match)
-    cells = _cells(match, room)
-    known = torch.fft.rfftn(room.move(expected, beside)[0])
-    seen, wanted = torch.fft.rfftn(expected[0]), torch.fft.rfftn(measured[0])
-    left = wanted.clone()
-    for cell in cells:
-        share = (wanted[cell] * known[cell].conj()).real.sum() / (known[cell].abs().square().sum() + 1e-9)
-        left[cell] -= share.clamp_min(0) * known[cell]
-    filters = [_whitened(one, seen, cells) for one in (wanted, left)]
-    lags = [_lags(n, step, mm) for n, step in zip(room.shape, room.spacing, strict=True)]
-    found: list[list[tuple[float, Pose]]] = [[], []]
-    steps = _steps(match)
+    band = _Band(match, mm)
+    wanted = band.spectrum(band.measured)
+    if beside is not None:
+        wanted = band.without(wanted, beside)
+    filtered, steps = band.whitened(wanted), _steps(match)
+    found: list[tuple[float, Pose]] = []
     for turn in _rotations(degrees, steps):
-        pose = torch.cat([turn, torch.zeros(3)])
-        spectrum = torch.fft.rfftn((room.move(expected, pose) if bool(turn.any()) else expected)[0]).conj()
-        for filtered, tops in zip(filters, found, strict=True):
-            near = torch.fft.irfftn(spectrum * filtered, s=room.shape)[lags[0]][:, lags[1]][:, :, lags[2]]
-            best = torch.unravel_index(near.argmax(), near.shape)
-            places = [(int(lag[i]), n) for lag, i, n in zip(lags, best, room.shape, strict=True)]
-            shift = [(place + n // 2) % n - n // 2 for place, n in places]
-            moved = torch.tensor([voxels * step for voxels, step in zip(shift, room.spacing, strict=True)])
-            tops.append((float(near.max()), torch.cat([turn, moved])))
-    apart = 1.5 * torch.tensor([*steps, 2.0, 2.0, 2.0])
-    return [pose for tops in found for pose in _unlike(tops, apart, keep)]
+        seen = band.spectrum(band.moved(torch.cat([turn, torch.zeros(3)])))
+        value, shift = band.best(seen.conj() * filtered)
+        found.append((value, torch.cat([turn, shift])))
+    return _unlike(found, 1.5 * torch.tensor([*steps, 2.0, 2.0, 2.0]), keep)
 
 
-def _cells(match: Match, room: Room) -> list[Tensor]:
-    """Where the shells of the band are in a half spectrum."""
-    places = [torch.fft.fftfreq(n, d=step).abs() for n, step in zip(room.shape, room.spacing, strict=True)]
-    places[2] = torch.fft.rfftfreq(room.shape[2], d=room.spacing[2])
-    grids = torch.meshgrid(*places, indexing="ij")
-    plane = torch.stack([grid for place, grid in enumerate(grids) if place != match.axis]).norm(dim=0)
-    inside = (grids[match.axis] > match.low) & (grids[match.axis] <= match.high)
-    return [inside & (plane >= inner) & (plane < outer) for inner, outer in pairwise(SHELLS)]
+class _Band:
+    """A band of lines on coarser voxels: axes are the lines', then the other two."""
 
+    def __init__(self, match: Match, reach: float) -> None:
+        self.axis = match.axis
+        self.expected, self.measured, self.room = _smaller(match)
+        others = [place for place in range(3) if place != self.axis]
+        size, step = self.room.shape[self.axis], self.room.spacing[self.axis]
+        lines = frequencies(size, step)
+        lines = lines[(lines > match.low) & (lines <= match.high)]
+        planes = [torch.fft.fftfreq(self.room.shape[place], d=self.room.spacing[place]) for place in others]
+        at = [lines, *planes]
+        angle = -2 * math.pi * lines[:, None] * (torch.arange(size) * step)
+        self.forward = torch.cat([angle.cos(), angle.sin()])
+        self.lags = [_lags(1 / (LAGS * match.high), reach), *(_lags(PLANE_MM / 2, reach) for _ in others)]
+        self.back = [
+            torch.polar(torch.ones(len(f), len(lag)), 2 * math.pi * f[:, None] * lag)
+            for f, lag in zip(at, self.lags, strict=True)
+        ]
+        plane = torch.hypot(*torch.meshgrid(*planes, indexing="ij")).expand(len(lines), -1, -1)
+        self.cells = [(plane >= inner) & (plane < outer) for inner, outer in pairwise(SHELLS)]
+        self.seen = self.spectrum(self.expected)
 
-def _whitened(wanted: Tensor, seen: Tensor, cells: list[Tensor]) -> Tensor:
-    """A filter whose product with a spectrum sums to the mean correlation in the cells."""
-    out = torch.zeros_like(wanted)
-    total = sum(int(cell.sum()) for cell in cells)
-    for cell in cells:
-        powers = seen[cell].abs().square().sum() * wanted[cell].abs().square().sum()
-        out[cell] = wanted[cell] * (int(cell.sum()) / max(1, total) / (powers.sqrt() + 1e-9))
-    return out
+    def moved(self, pose: Pose) -> Image:
+        """The expected head in a pose."""
+        return self.room.move(self.expected, pose) if bool(pose.any()) else self.expected
+
+    def spectrum(self, image: Image) -> Complex[Tensor, "l a b"]:
+        """The lines of the band only: a transform of the whole image would be mostly for nothing."""
+        along = image[0].movedim(self.axis, 0)
+        real, imaginary = (self.forward @ along.flatten(1)).chunk(2)
+        return torch.fft.fft2(torch.complex(real, imaginary).view(-1, *along.shape[1:]))
+
+    def without(self, wanted: Tensor, pose: Pose) -> Tensor:
+        """What is left of a spectrum where a pose has explained what it can."""
+        known, left = self.spectrum(self.moved(pose)), wanted.clone()
+        for cell in self.cells:
+            share = (wanted[cell] * known[cell].conj()).real.sum() / (known[cell].abs().square().sum() + 1e-9)
+            left[cell] -= share.clamp_min(0) * known[cell]
+        return left
+
+    def whitened(self, wanted: Tensor) -> Tensor:
+        """A filter whose product with a spectrum sums to the mean correlation in the cells."""
+        out = torch.zeros_like(wanted)
+        total = sum(int(cell.sum()) for cell in self.cells)
+        for cell in self.cells:
+            powers = self.seen[cell].abs().square().sum() * wanted[cell].abs().square().sum()
+            out[cell] = wanted[cell] * (int(cell.sum()) / max(1, total) / (powers.sqrt() + 1e-9))
+        return out
+
+    def best(self, product: Complex[Tensor, "l a b"]) -> tuple[float, Float[Tensor, " 3"]]:
+        """The highest value of a correlation within reach, and its translation along x, y and z in mm."""
+        lines, rows, columns = self.back
+        fit = torch.einsum("lij,la->aij", (product @ columns).transpose(1, 2) @ rows, lines).real
+        place = torch.unravel_index(fit.argmax(), fit.shape)
+        along, one, other = (lag[i] for lag, i in zip(self.lags, (place[0], place[2], place[1]), strict=True))
+        shift = [one, other]
+        shift.insert(self.axis, along)
+        return float(fit.max()), torch.stack(shift)
 
 
 def _smaller(match: Match) -> tuple[Image, Image, Room]:
@@ -93,9 +131,8 @@ def _smaller(match: Match) -> tuple[Image, Image, Room]:
         F.interpolate(image[None], size=shape, mode="area")[0]
         for image in (match.expected, match.band * match.weight)
     )
-    # Along the axis: four voxels for the shortest wave, so that no translation falls between two.
     dim, long = match.axis + 1, match.room.shape[match.axis]
-    fewer = min(long, math.ceil(4 * match.high * long * match.room.spacing[match.axis]))
+    fewer = min(long, math.ceil(ALONG * match.high * long * match.room.spacing[match.axis]))
     if fewer < long:
         expected, measured = (_fewer(image, fewer, dim) for image in (expected, measured))
         shape[match.axis] = fewer
@@ -109,10 +146,10 @@ def _fewer(image: Tensor, size: int, dim: int) -> Tensor:
     return torch.fft.irfft(lines, n=size, dim=dim) * (size / image.shape[dim])
 
 
-def _lags(size: int, step: float, reach: float) -> Tensor:
-    """Places of translations within reach in a circular correlation."""
-    near = min(int(reach / step), (size - 1) // 2)
-    return torch.arange(-near, near + 1) % size
+def _lags(step: float, reach: float) -> Tensor:
+    """Translations from one end of the reach to the other, none among them."""
+    near = int(reach / step)
+    return torch.arange(-near, near + 1) * step
 
 
 def _steps(match: Match) -> tuple[float, float, float]:
@@ -129,10 +166,10 @@ def _rotations(degrees: float, steps: tuple[float, float, float]) -> Iterator[Te
         yield index * torch.tensor(steps)
 
 
-def _unlike(tops: list[tuple[float, Pose]], apart: Tensor, keep: int) -> list[Pose]:
+def _unlike(found: list[tuple[float, Pose]], apart: Tensor, keep: int) -> list[Pose]:
     """The best poses that are not near to a better one."""
     out: list[Pose] = []
-    for _, pose in sorted(tops, key=lambda pair: -pair[0]):
+    for _, pose in sorted(found, key=lambda pair: -pair[0]):
         if len(out) == keep:
             break
         if all(float(((pose - other) / apart).norm()) > 1 for other in out):
