@@ -3,7 +3,6 @@
 import ast
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -51,12 +50,12 @@ def test_importing_costs_no_torch(module: str) -> None:
 
 @pytest.mark.parametrize("words", [["--help"], ["enhance", "--help"], ["--version"]])
 def test_help_comes_at_once_and_without_torch(words: list[str]) -> None:
-    start = time.perf_counter()
     code = f"import sys, pellucid.cli; code = pellucid.cli.main({words}); print('torch' in sys.modules, code)"
-    done = _python(code)
-    # Generous: 0.3 s is the aim on a quiet machine, but a law must not fail because a machine is busy.
-    assert time.perf_counter() - start < 2
-    assert done.stdout.splitlines()[-1] == "False 0", done.stdout + done.stderr
+    done = _python(f"import time; {code}; print(time.process_time())")
+    *_, said, seconds = done.stdout.splitlines() or ["", done.stderr]
+    # Of the processor, since a law must not fail because a machine is busy; 0.3 s by the clock is the aim.
+    assert float(seconds) < 1, seconds
+    assert said == "False 0", done.stdout + done.stderr
 
 
 def _python(code: str) -> subprocess.CompletedProcess[str]:

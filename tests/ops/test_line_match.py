@@ -8,6 +8,7 @@ from pellucid.degradation.kspace import Pose as Moment
 from pellucid.degradation.kspace import rigid_motion
 from pellucid.ops.filters import gaussian_blur
 from pellucid.ops.line_match import Match, climb
+from pellucid.ops.lines import BandLines, band
 from pellucid.ops.pose_survey import survey
 from pellucid.ops.poses import Pose, Room, rest
 
@@ -103,3 +104,17 @@ def test_poses_are_refined_in_all_bands_at_once_and_those_held_stay(expected, mo
         assert float((pose - true)[3:].norm()) < float((start - true)[3:].norm())
     held = climb(bands, begin, pairs, free=(2,), steps=2)
     assert torch.equal(held[1], begin[1]) and not torch.equal(held[2], begin[2])
+
+
+@pytest.mark.parametrize(("axis", "high"), [(0, 0.5), (1, 0.31), (2, 0.2)])
+@pytest.mark.parametrize("low", [-1.0, 0.1])
+def test_matrices_are_the_transform_of_the_band(axis: int, high: float, low: float) -> None:
+    image, weight = torch.randn(2, 1, 12, 15, 10, generator=torch.Generator().manual_seed(2)).unbind()
+    transform = BandLines(image.shape[axis + 1], 1.0, low, high, axis=axis)
+    part = band(image, low, high, axis=axis, mm=1.0)
+    for made, seen in (
+        (transform.spectrum(image), image),
+        (transform.spectrum_within(image, weight), part * weight),
+    ):
+        whole = torch.fft.fftn(seen[0]).movedim(axis, 0)
+        torch.testing.assert_close(made, whole[transform.numbers], rtol=1e-3, atol=1e-3)

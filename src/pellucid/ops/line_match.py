@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pellucid.ops.lines import band
+from pellucid.ops.lines import BandLines
 from pellucid.ops.poses import Pair, Pose, Room
 from pellucid.types import Image
 
@@ -47,29 +47,31 @@ class Match:
     ) -> None:
         self.room, self.expected, self.weight, self.axis = room, expected, weight, axis
         self.low, self.high = low, high
-        axes = [torch.fft.fftfreq(n, d=mm).abs() for n, mm in zip(room.shape, room.spacing, strict=True)]
-        grids = torch.meshgrid(*axes, indexing="ij")
-        plane = torch.stack([grid for place, grid in enumerate(grids) if place != axis]).norm(dim=0)
-        line_at = (grids[axis] * room.shape[axis] * room.spacing[axis]).round().long()
-        here = (grids[axis] > low) & (grids[axis] <= high) & (plane < SHELLS[-1])
-        self.where = here.flatten().nonzero().flatten()
-        self.line = line_at.flatten()[self.where]
-        self.lines: list[int] = sorted(set(self.line.tolist()))
-        self.shell = torch.bucketize(plane.flatten()[self.where], torch.tensor(SHELLS[1:-1]), right=True)
+        size, mm = room.shape[axis], room.spacing[axis]
+        self.transform = BandLines(size, mm, low, high, axis=axis)
+        planes = [
+            torch.fft.fftfreq(room.shape[other], d=room.spacing[other]) for other in range(3) if other != axis
+        ]
+        plane = torch.hypot(*torch.meshgrid(*planes, indexing="ij")).flatten()
+        near = (plane < SHELLS[-1]).nonzero().flatten()
+        self.lines: list[int] = self.transform.numbers.tolist()
+        self.where = (torch.arange(len(self.lines))[:, None] * len(plane) + near).flatten()
+        self.line = self.transform.numbers.repeat_interleave(len(near))
+        shell = torch.bucketize(plane[near], torch.tensor(SHELLS[1:-1]), right=True)
+        self.shell = shell.repeat(len(self.lines))
         parts = max(1, round(len(self.lines) / LINES))
         first = self.lines[0] if self.lines else 0
         part = (self.line - first) * parts // max(1, len(self.lines))
         self.cell, self.count = part * (len(SHELLS) - 1) + self.shell, parts * (len(SHELLS) - 1)
         share = torch.bincount(self.cell, minlength=self.count).float()
         self.share = share / share.sum().clamp_min(1)
-        self.band = self._band(measured)
-        self.measured = self._spectrum(self.band)
+        self.scan, self.measured = measured, self._spectrum(measured)
         self.power = self._sums(self.measured.abs().square())
 
     def spectrum(self, pose: Pose) -> Tensor:
         """The band of the expected head in a pose, in the cells; differentiable by the pose."""
         still = not pose.requires_grad and not bool(pose.any())
-        return self._spectrum(self._band(self.expected if still else self.room.move(self.expected, pose)))
+        return self._spectrum(self.expected if still else self.room.move(self.expected, pose))
 
     def of(self, spectrum: Tensor) -> Tensor:
         """How well the sum of two spectra explains the measured lines; 0 is not at all."""
@@ -132,11 +134,8 @@ class Match:
         with torch.no_grad():
             return float(self.of(self.spectrum(one) + self.spectrum(other))), one, other
 
-    def _band(self, image: Image) -> Image:
-        return band(image, self.low, self.high, axis=self.axis, mm=self.room.spacing[self.axis])
-
-    def _spectrum(self, part: Image) -> Tensor:
-        return torch.fft.fftn((part * self.weight)[0]).flatten()[self.where]
+    def _spectrum(self, image: Image) -> Tensor:
+        return self.transform.spectrum_within(image, self.weight).flatten()[self.where]
 
     def _sums(self, values: Tensor) -> Tensor:
         return torch.zeros(self.count).index_add(0, self.cell, values)

@@ -1,7 +1,9 @@
 """Lines of k-space along one axis of an image: their frequencies, and the image that some of them make."""
 
+import math
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from torch import Tensor
 
 from pellucid.types import Image
@@ -52,3 +54,39 @@ def weighed(image: Image, weights: Float[Tensor, " lines"], *, axis: int) -> Ima
     view[axis + 1] = len(weights)
     spectrum = torch.fft.rfft(image, dim=axis + 1) * weights.to(image.device).view(view)
     return torch.fft.irfft(spectrum, n=image.shape[axis + 1], dim=axis + 1)
+
+
+class BandLines:
+    """The lines of a band, by matrices: transforms of the whole axis would be mostly for nothing.
+
+    Args:
+        size: Voxels along the axis.
+        mm: Their distance.
+        low: The band begins above this frequency in cycles per mm.
+        high: The last frequency of the band.
+        axis: 0, 1 or 2: across the lines.
+    """
+
+    def __init__(self, size: int, mm: float, low: float, high: float, *, axis: int) -> None:
+        at = frequencies(size, mm)
+        self.axis, self.numbers = axis, ((at > low) & (at <= high)).nonzero().flatten()
+        self.at = at[self.numbers]
+        angle = -2 * math.pi * self.numbers[:, None] * torch.arange(size) / size
+        self.forward = torch.cat([angle.cos(), angle.sin()])
+        # A line and its conjugate on the other side, but for the two that are their own conjugates.
+        alone = (self.numbers == 0) | (2 * self.numbers == size)
+        self.project = (2.0 - alone.float()).repeat(2)[:, None].mul(self.forward).T @ self.forward / size
+
+    def spectrum(self, image: Image) -> Complex[Tensor, "l a b"]:
+        """Lines first, then the frequencies of the other two axes; differentiable."""
+        return self._transformed(image[0].movedim(self.axis, 0))
+
+    def spectrum_within(self, image: Image, weight: Image) -> Complex[Tensor, "l a b"]:
+        """Those of the image that the band's lines make, in a region."""
+        first = image[0].movedim(self.axis, 0)
+        part = (self.project @ first.flatten(1)).view(first.shape)
+        return self._transformed(part * weight[0].movedim(self.axis, 0))
+
+    def _transformed(self, first: Float[Tensor, "n a b"]) -> Complex[Tensor, "l a b"]:
+        real, imaginary = (self.forward @ first.flatten(1)).chunk(2)
+        return torch.fft.fft2(torch.complex(real, imaginary).view(-1, *first.shape[1:]))

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pellucid.ops.line_match import SHELLS, Match
-from pellucid.ops.lines import frequencies
+from pellucid.ops.lines import BandLines, band
 from pellucid.ops.poses import Pose, Room
 from pellucid.types import Image
 
@@ -47,15 +47,15 @@ def survey(
     Returns:
         Poses unlike each other, the best first.
     """
-    band = _Band(match, mm)
-    wanted = band.spectrum(band.measured)
+    head = _Band(match, mm)
+    wanted = head.lines.spectrum(head.measured)
     if beside is not None:
-        wanted = band.without(wanted, beside)
-    filtered, steps = band.whitened(wanted), _steps(match)
+        wanted = head.without(wanted, beside)
+    filtered, steps = head.whitened(wanted), _steps(match)
     found: list[tuple[float, Pose]] = []
     for turn in _rotations(degrees, steps):
-        seen = band.spectrum(band.moved(torch.cat([turn, torch.zeros(3)])))
-        value, shift = band.best(seen.conj() * filtered)
+        seen = head.lines.spectrum(head.moved(torch.cat([turn, torch.zeros(3)])))
+        value, shift = head.best(seen.conj() * filtered)
         found.append((value, torch.cat([turn, shift])))
     return _unlike(found, 1.5 * torch.tensor([*steps, 2.0, 2.0, 2.0]), keep)
 
@@ -68,34 +68,25 @@ class _Band:
         self.expected, self.measured, self.room = _smaller(match)
         others = [place for place in range(3) if place != self.axis]
         size, step = self.room.shape[self.axis], self.room.spacing[self.axis]
-        lines = frequencies(size, step)
-        lines = lines[(lines > match.low) & (lines <= match.high)]
+        self.lines = BandLines(size, step, match.low, match.high, axis=self.axis)
         planes = [torch.fft.fftfreq(self.room.shape[place], d=self.room.spacing[place]) for place in others]
-        at = [lines, *planes]
-        angle = -2 * math.pi * lines[:, None] * (torch.arange(size) * step)
-        self.forward = torch.cat([angle.cos(), angle.sin()])
+        at = [self.lines.at, *planes]
         self.lags = [_lags(1 / (LAGS * match.high), reach), *(_lags(PLANE_MM / 2, reach) for _ in others)]
         self.back = [
             torch.polar(torch.ones(len(f), len(lag)), 2 * math.pi * f[:, None] * lag)
             for f, lag in zip(at, self.lags, strict=True)
         ]
-        plane = torch.hypot(*torch.meshgrid(*planes, indexing="ij")).expand(len(lines), -1, -1)
+        plane = torch.hypot(*torch.meshgrid(*planes, indexing="ij")).expand(len(self.lines.at), -1, -1)
         self.cells = [(plane >= inner) & (plane < outer) for inner, outer in pairwise(SHELLS)]
-        self.seen = self.spectrum(self.expected)
+        self.seen = self.lines.spectrum(self.expected)
 
     def moved(self, pose: Pose) -> Image:
         """The expected head in a pose."""
         return self.room.move(self.expected, pose) if bool(pose.any()) else self.expected
 
-    def spectrum(self, image: Image) -> Complex[Tensor, "l a b"]:
-        """The lines of the band only: a transform of the whole image would be mostly for nothing."""
-        along = image[0].movedim(self.axis, 0)
-        real, imaginary = (self.forward @ along.flatten(1)).chunk(2)
-        return torch.fft.fft2(torch.complex(real, imaginary).view(-1, *along.shape[1:]))
-
     def without(self, wanted: Tensor, pose: Pose) -> Tensor:
         """What is left of a spectrum where a pose has explained what it can."""
-        known, left = self.spectrum(self.moved(pose)), wanted.clone()
+        known, left = self.lines.spectrum(self.moved(pose)), wanted.clone()
         for cell in self.cells:
             share = (wanted[cell] * known[cell].conj()).real.sum() / (known[cell].abs().square().sum() + 1e-9)
             left[cell] -= share.clamp_min(0) * known[cell]
@@ -127,9 +118,10 @@ def _smaller(match: Match) -> tuple[Image, Image, Room]:
         n if place == match.axis else max(8, round(n * step / PLANE_MM))
         for place, (n, step) in enumerate(zip(match.room.shape, match.room.spacing, strict=True))
     ]
+    part = band(match.scan, match.low, match.high, axis=match.axis, mm=match.room.spacing[match.axis])
     expected, measured = (
         F.interpolate(image[None], size=shape, mode="area")[0]
-        for image in (match.expected, match.band * match.weight)
+        for image in (match.expected, part * match.weight)
     )
     dim, long = match.axis + 1, match.room.shape[match.axis]
     fewer = min(long, math.ceil(ALONG * match.high * long * match.room.spacing[match.axis]))
