@@ -86,7 +86,7 @@ def _look_at_images(out: Path) -> None:
     tissue, chance = read["dseg"].get_fdata(), read["label-GM_probseg"].get_fdata()
     # BIDS's numbers: 1 is gray matter.
     assert (
-        chance[tissue == 1].mean() > 0.6 > 0.3 > chance[tissue != 1].mean()
+        chance[tissue == 1].mean() > 0.5 > 2 * chance[tissue != 1].mean()
         and 0 <= chance.min() <= chance.max() <= 1
     )
     side = json.loads(Path(f"{stem}_desc-enhanced_T1w.json").read_text())
