@@ -89,7 +89,9 @@ def test_a_head_whose_first_lines_are_not_understood_is_left_alone(
     monkeypatch.setattr(motion_search.Search, "_chance", lambda self, *given: 0.001)
     least = 0.001 * motion_search.LEAST
     for match, found in ((2 * least, True), (0.5 * least, False)):
-        monkeypatch.setattr(motion_search.Search, "_explain", lambda self, *given, match=match: match)
+        monkeypatch.setattr(
+            motion_search.Search, "_explain", lambda self, match=match: torch.full_like(self.track.at, match)
+        )
         monkeypatch.setattr(motion_search.Track, "solve", lambda self, measured, made, upto: made)
         assert (find_motion(head, SPACING, oracle, axes=(1,)) is not None) == found
 
@@ -99,9 +101,9 @@ def test_lines_of_another_pose_at_the_end_are_not_taken_for_understood(
 ) -> None:
     expect = motion.partial(motion.expected, network=oracle, precision="auto")
     search = motion_search.Search(head, SPACING, 1, expect)
-    lines = search._between(0.1, 0.3).nonzero().flatten()
-    search.values[lines] = 0.05
+    here = search._between(0.1, 0.3)
+    lines, values = here.nonzero().flatten(), 0.05 * here.float()
     last = float(search.track.at[lines[-1]])
-    assert search._understood(0.1, 0.3) == pytest.approx(last, abs=1e-5)
-    search.values[lines[-4:]] = 0.001
-    assert search._understood(0.1, 0.3) < float(search.track.at[lines[-3]])
+    assert search._understood(values, here) == pytest.approx(last, abs=1e-5)
+    values[lines[-4:]] = 0.001
+    assert search._understood(values, here) < float(search.track.at[lines[-3]])

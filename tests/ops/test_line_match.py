@@ -2,34 +2,22 @@
 
 import pytest
 import torch
+from moved_head import FIRST, LAST, SHAPE, SPACING, blobs, jumped
 from torch import Tensor
 
-from pellucid.degradation.kspace import Pose as Moment
-from pellucid.degradation.kspace import rigid_motion
 from pellucid.ops.filters import gaussian_blur
 from pellucid.ops.line_match import Match, climb
 from pellucid.ops.lines import BandLines, band
 from pellucid.ops.pose_survey import survey
 from pellucid.ops.poses import Pose, Room, rest
 
-SHAPE = (48, 60, 40)
-SPACING = (1.0, 1.0, 1.2)
-FIRST = torch.tensor([1.5, -1.0, 2.0, 1.0, -1.2, 0.6])
-LAST = torch.tensor([-1.0, 1.0, -2.0, -1.4, 0.8, 0.9])
 CHANGE_AT = 0.22
 """Up to this frequency both sides have one pose each; beyond it the first pose is on both."""
 
 
 @pytest.fixture(scope="module")
 def head() -> Tensor:
-    """Blobs of all sizes in air."""
-    noise = torch.randn(1, *SHAPE, generator=torch.Generator().manual_seed(3))
-    blobs = torch.zeros_like(noise)
-    for width in (1, 2, 4):
-        blobs += width**1.5 * gaussian_blur(noise.roll(7 * width, 1), sigma=(float(width),) * 3)
-    places = torch.stack(torch.meshgrid(*(torch.linspace(-1, 1, n) for n in SHAPE), indexing="ij"))
-    inside = (places.square().sum(0) < 0.6).float()[None]
-    return gaussian_blur((1 + 0.5 * blobs).clamp_min(0.2) * inside, sigma=(0.6, 0.6, 0.6))
+    return blobs()
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +29,7 @@ def expected(head: Tensor) -> Tensor:
 
 @pytest.fixture(scope="module")
 def moved(head: Tensor) -> Tensor:
-    def moment(start: float, pose: Pose) -> Moment:
-        a, b, c, x, y, z = pose.tolist()
-        return Moment(start, (a, b, c), (x, y, z))
-
-    end = 0.5 + CHANGE_AT * SPACING[1]
-    poses = [moment(0.0, FIRST), moment(0.4, rest()), moment(0.6, LAST), moment(end, FIRST)]
-    return rigid_motion(head, poses=poses, phase_axis=1, spacing=SPACING)
+    return jumped(head, FIRST, rest(), LAST, back_at=0.5 + CHANGE_AT * SPACING[1])
 
 
 def matched(expected: Tensor, moved: Tensor, low: float, high: float) -> Match:
@@ -110,7 +92,7 @@ def test_poses_are_refined_in_all_bands_at_once_and_those_held_stay(expected, mo
 @pytest.mark.parametrize("low", [-1.0, 0.1])
 def test_matrices_are_the_transform_of_the_band(axis: int, high: float, low: float) -> None:
     image, weight = torch.randn(2, 1, 12, 15, 10, generator=torch.Generator().manual_seed(2)).unbind()
-    transform = BandLines(image.shape[axis + 1], 1.0, low, high, axis=axis)
+    transform = BandLines((12, 15, 10), (1.0, 1.0, 1.0), low, high, axis=axis)
     part = band(image, low, high, axis=axis, mm=1.0)
     for made, seen in (
         (transform.spectrum(image), image),

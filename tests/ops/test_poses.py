@@ -2,43 +2,24 @@
 
 import pytest
 import torch
+from moved_head import FIRST, LAST, SHAPE, SPACING, blobs, jumped
 from torch import Tensor
 
-from pellucid.degradation.kspace import Pose as Moment
-from pellucid.degradation.kspace import rigid_motion
 from pellucid.ops.filters import gaussian_blur
 from pellucid.ops.lines import band
 from pellucid.ops.poses import Room, Track, rest
 
-SHAPE = (48, 60, 40)
-SPACING = (1.0, 1.0, 1.2)
-FIRST = torch.tensor([1.5, -1.0, 2.0, 1.0, -1.2, 0.6])
-LAST = torch.tensor([-1.0, 1.0, -2.0, -1.4, 0.8, 0.9])
 CENTER = 0.1
 
 
 @pytest.fixture(scope="module")
 def head() -> Tensor:
-    """Blobs of all sizes, brighter than nothing everywhere, in air."""
-    noise = torch.randn(1, *SHAPE, generator=torch.Generator().manual_seed(3))
-    blobs = torch.zeros_like(noise)
-    for width in (1, 2, 4):
-        blobs += width**1.5 * gaussian_blur(noise.roll(7 * width, 1), sigma=(float(width),) * 3)
-    places = torch.stack(torch.meshgrid(*(torch.linspace(-1, 1, n) for n in SHAPE), indexing="ij"))
-    inside = (places.square().sum(0) < 0.6).float()[None]
-    return gaussian_blur((1 + 0.5 * blobs).clamp_min(0.2) * inside, sigma=(0.6, 0.6, 0.6))
+    return blobs()
 
 
 @pytest.fixture(scope="module")
 def moved(head: Tensor) -> Tensor:
-    """The same, from a head that jumped before and after the centre of k-space."""
-
-    def moment(start: float, pose: Tensor) -> Moment:
-        a, b, c, x, y, z = pose.tolist()
-        return Moment(start, (a, b, c), (x, y, z))
-
-    poses = [moment(0.0, FIRST), moment(0.4, rest()), moment(0.6, LAST)]
-    return rigid_motion(head, poses=poses, phase_axis=1, spacing=SPACING)
+    return jumped(head, FIRST, rest(), LAST)
 
 
 @pytest.fixture(scope="module")

@@ -75,7 +75,6 @@ class Search:
             head = (self.begin > 0.25).float()
         self.weight = (gaussian_blur(head, sigma=widths(axis, 1.5, 1.0)) > 0.7).float()
         self.matches: list[Match] = []
-        self.values = torch.zeros(len(self.track.at))
 
     def look(self) -> tuple[float, Pose, Pose]:
         """How much better a pair of poses explains lines well outside of the centre than rest does, and the pair."""
@@ -104,15 +103,16 @@ class Search:
             further = min(GROWTH * upto, highest + 1e-6)
             self.matches.append(self._match(made, upto, min(SPAN * upto, highest + 1e-6)))
             before = list(track.poses), list(track.pairs)
-            value = self._explain(upto, further)
-            if value < WORSE * last and self._another(upto, further):
-                value = self._explain(upto, further)
-            chance = self._chance(upto, further)
+            here = self._between(upto, further)
+            values = self._explain()
+            if float(values[here].mean()) < WORSE * last and self._another(upto, further):
+                values = self._explain()
+            value, chance = float(values[here].mean()), self._chance(here)
             logger.info("lines to %.3f per mm: match %.4f, by chance %.4f", further, value, chance)
             if value < LEAST * chance:
                 track.poses, track.pairs = before
                 break
-            upto, last = self._understood(upto, further), value
+            upto, last = self._understood(values, here), value
             made = self.expect(
                 band(track.solve(self.known, made, upto), -1.0, upto, axis=track.axis, mm=track.mm),
                 upto,
@@ -133,17 +133,17 @@ class Search:
     def _match(self, made: Image, low: float, high: float) -> Match:
         return Match(self.track.room, made, self.measured, self.weight, low, high, axis=self.track.axis)
 
-    def _explain(self, upto: float, further: float) -> float:
-        """Give all lines so far their pairs, refine the poses in all of them; returns how well the next lines match."""
+    def _explain(self) -> Tensor:
+        """Give all lines so far their pairs, refine the poses in all of them; returns how well each line matches."""
         track = self.track
         for _ in range(2):
-            value = self._assign(upto, further)
+            values = self._assign()
             free = sorted(
                 {place for match in self.matches for n in match.lines for place in track.pairs[n]} - {0}
             )
             if free:
                 track.poses = climb(self.matches, track.poses, track.pairs, free=free, steps=5)
-        return value
+        return values
 
     def _another(self, upto: float, further: float) -> bool:
         """Look for poses that explain the next lines; whether one is new."""
@@ -157,20 +157,19 @@ class Search:
         return len(self.track.poses) > known
 
     @torch.no_grad()
-    def _chance(self, upto: float, further: float) -> float:
-        """How well the best of as many wrong pairs explain the next lines, on the mean."""
+    def _chance(self, here: Tensor) -> float:
+        """How well the best of as many wrong pairs explain some lines of the last band, on the mean."""
         match, track = self.matches[-1], self.track
         decoys = [DECOY * torch.randn(6, generator=self.generator) for _ in track.poses]
         pairs = list(combinations_with_replacement(range(len(decoys)), 2))
-        here = self._between(upto, further)[match.lines]
-        return float(match.by_line(decoys, pairs)[here].amax(1).mean())
+        return float(match.by_line(decoys, pairs)[here[match.lines]].amax(1).mean())
 
     @torch.no_grad()
-    def _assign(self, upto: float, further: float) -> float:
+    def _assign(self) -> Tensor:
         """Give all lines that were compared the pairs that explain them best; those beyond go on with the last.
 
         Returns:
-            How well those pairs explain the lines from one frequency to another, on the mean.
+            How well each line is explained by its pair; 0 where nothing was compared.
         """
         track = self.track
         pairs = list(combinations_with_replacement(range(len(track.poses)), 2))
@@ -184,17 +183,17 @@ class Search:
         for line, place in zip(lines, path, strict=True):
             track.pairs[line] = pairs[place]
         track.pairs[lines[-1] + 1 :] = [track.pairs[lines[-1]]] * (len(track.pairs) - lines[-1] - 1)
-        self.values = torch.zeros(len(track.at))
-        self.values[lines] = table[lines].gather(1, torch.tensor(path)[:, None])[:, 0]
-        return float(self.values[self._between(upto, further)].mean())
+        values = torch.zeros(len(track.at))
+        values[lines] = table[lines].gather(1, torch.tensor(path)[:, None])[:, 0]
+        return values
 
     def _between(self, low: float, high: float) -> Tensor:
         return (self.track.at > low) & (self.track.at <= high)
 
-    def _understood(self, upto: float, further: float) -> float:
-        """The last line that matches about as well as those before: what follows from others is wrong."""
-        lines = self._between(upto, further).nonzero().flatten()
-        value = F.avg_pool1d(self.values[lines][None], 3, 1, 1, count_include_pad=False)[0]
+    def _understood(self, values: Tensor, here: Tensor) -> float:
+        """The last of some lines that matches about as well as the others: what follows from worse ones is wrong."""
+        lines = here.nonzero().flatten()
+        value = F.avg_pool1d(values[lines][None], 3, 1, 1, count_include_pad=False)[0]
         good = (value >= WORSE * value.median()).nonzero().flatten()
         return float(self.track.at[lines[int(good[-1])]]) + 1e-6
 
@@ -213,14 +212,13 @@ def best_pair(
     Returns:
         How well it matches (the wider band, if there is one), and both poses.
     """
-    wide = wide or near
     poses = [*known, *survey(near, degrees=degrees, mm=REACH_MM)]
     best = _ranked(near, [(pose, pose) for pose in poses])[0][0]
     poses += survey(near, degrees=degrees, mm=REACH_MM, beside=best)
     found = []
     for first, second in _ranked(near, combinations_with_replacement(poses, 2))[:REFINED]:
         value, first, second = near.refine(first, second, steps=12)
-        if wide is not near:
+        if wide is not None:
             waves = product(_waves(near, first), _waves(near, second))
             value, first, second = wide.refine(*_ranked(wide, waves)[0], steps=6)
         found.append((value, first, second))

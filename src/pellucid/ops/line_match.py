@@ -47,12 +47,8 @@ class Match:
     ) -> None:
         self.room, self.expected, self.weight, self.axis = room, expected, weight, axis
         self.low, self.high = low, high
-        size, mm = room.shape[axis], room.spacing[axis]
-        self.transform = BandLines(size, mm, low, high, axis=axis)
-        planes = [
-            torch.fft.fftfreq(room.shape[other], d=room.spacing[other]) for other in range(3) if other != axis
-        ]
-        plane = torch.hypot(*torch.meshgrid(*planes, indexing="ij")).flatten()
+        self.transform = BandLines(room.shape, room.spacing, low, high, axis=axis)
+        plane = self.transform.plane.flatten()
         near = (plane < SHELLS[-1]).nonzero().flatten()
         self.lines: list[int] = self.transform.numbers.tolist()
         self.where = (torch.arange(len(self.lines))[:, None] * len(plane) + near).flatten()
@@ -115,7 +111,7 @@ class Match:
         columns = []
         for one, other in pairs:
             strength = sums((seen[one] + seen[other]).abs().square())
-            columns.append(_match(shared[one] + shared[other], strength * power, share, of=1))
+            columns.append(_match(shared[one] + shared[other], strength * power, share, dim=1))
         return torch.stack(columns, 1)
 
     def refine(self, first: Pose, second: Pose, *, steps: int) -> tuple[float, Pose, Pose]:
@@ -156,8 +152,7 @@ def climb(
     Returns:
         All poses.
     """
-    begin = torch.stack([poses[place] for place in free])
-    moving = begin.clone().requires_grad_(True)
+    moving = torch.stack([poses[place] for place in free]).requires_grad_(True)
     optimizer = torch.optim.LBFGS(
         [moving], lr=1, max_iter=steps, history_size=8, line_search_fn="strong_wolfe"
     )
@@ -181,7 +176,7 @@ def climb(
     return all_poses(moving.detach().clone())
 
 
-def _match(shared: Tensor, powers: Tensor, share: Tensor, of: int = 0) -> Tensor:
+def _match(shared: Tensor, powers: Tensor, share: Tensor, dim: int = 0) -> Tensor:
     """-1/2 sum of n log(1 - r²); what is the opposite of what was expected says nothing good."""
     r = (shared / (powers + 1e-9).sqrt()).clamp(0, 0.999)
-    return -0.5 * (share * torch.log1p(-r.square())).sum(of)
+    return -0.5 * (share * torch.log1p(-r.square())).sum(dim)

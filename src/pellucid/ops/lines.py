@@ -1,12 +1,13 @@
 """Lines of k-space along one axis of an image: their frequencies, and the image that some of them make."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from pellucid.types import Image
+from pellucid.types import Image, Spacing
 
 
 def frequencies(size: int, mm: float) -> Float[Tensor, " lines"]:
@@ -60,17 +61,22 @@ class BandLines:
     """The lines of a band, by matrices: transforms of the whole axis would be mostly for nothing.
 
     Args:
-        size: Voxels along the axis.
-        mm: Their distance.
+        shape: Voxels along x, y and z.
+        spacing: Their size in mm.
         low: The band begins above this frequency in cycles per mm.
         high: The last frequency of the band.
         axis: 0, 1 or 2: across the lines.
     """
 
-    def __init__(self, size: int, mm: float, low: float, high: float, *, axis: int) -> None:
-        at = frequencies(size, mm)
+    def __init__(self, shape: Sequence[int], spacing: Spacing, low: float, high: float, *, axis: int) -> None:
+        size, at = shape[axis], frequencies(shape[axis], spacing[axis])
         self.axis, self.numbers = axis, ((at > low) & (at <= high)).nonzero().flatten()
         self.at = at[self.numbers]
+        others = [other for other in range(3) if other != axis]
+        self.planes = [torch.fft.fftfreq(shape[other], d=spacing[other]) for other in others]
+        """Frequencies along the other two axes, in cycles per mm."""
+        self.plane = torch.hypot(*torch.meshgrid(*self.planes, indexing="ij"))
+        """How far each of them is from the middle of the plane."""
         angle = -2 * math.pi * self.numbers[:, None] * torch.arange(size) / size
         self.forward = torch.cat([angle.cos(), angle.sin()])
         # A line and its conjugate on the other side, but for the two that are their own conjugates.

@@ -66,17 +66,14 @@ class _Band:
     def __init__(self, match: Match, reach: float) -> None:
         self.axis = match.axis
         self.expected, self.measured, self.room = _smaller(match)
-        others = [place for place in range(3) if place != self.axis]
-        size, step = self.room.shape[self.axis], self.room.spacing[self.axis]
-        self.lines = BandLines(size, step, match.low, match.high, axis=self.axis)
-        planes = [torch.fft.fftfreq(self.room.shape[place], d=self.room.spacing[place]) for place in others]
-        at = [self.lines.at, *planes]
-        self.lags = [_lags(1 / (LAGS * match.high), reach), *(_lags(PLANE_MM / 2, reach) for _ in others)]
+        self.lines = BandLines(self.room.shape, self.room.spacing, match.low, match.high, axis=self.axis)
+        across = _lags(PLANE_MM / 2, reach)
+        self.lags = [_lags(1 / (LAGS * match.high), reach), across, across]
         self.back = [
             torch.polar(torch.ones(len(f), len(lag)), 2 * math.pi * f[:, None] * lag)
-            for f, lag in zip(at, self.lags, strict=True)
+            for f, lag in zip([self.lines.at, *self.lines.planes], self.lags, strict=True)
         ]
-        plane = torch.hypot(*torch.meshgrid(*planes, indexing="ij")).expand(len(self.lines.at), -1, -1)
+        plane = self.lines.plane.expand(len(self.lines.at), -1, -1)
         self.cells = [(plane >= inner) & (plane < outer) for inner, outer in pairwise(SHELLS)]
         self.seen = self.lines.spectrum(self.expected)
 

@@ -1,5 +1,6 @@
 """What pybids sees of a dataset: the files below its folder, and nothing of where the folder lies."""
 
+import contextlib
 import importlib
 import json
 import logging
@@ -33,33 +34,31 @@ def index(root: Path, closed: Sequence[Path] = ()) -> tuple[Any, str]:
         raise missing("bids", install="pellucid[bids]") from problem
     # Names are the validator's business: a scan with an odd name is still a scan.
     ignored = ["derivatives", "sourcedata", "code", "stimuli", ".git", *map(_inside, closed)]
-    faults = (ValueError, TypeError, AttributeError, OSError, bids.exceptions.BIDSValidationError)
-    problems: list[Exception] = []
-    damaged: dict[Path, str] = {}
-    # One damaged JSON file must not stop a thousand scans: first without those, then without any.
-    for metadata in (True, True, False):
-        if problems and metadata and not (damaged := _damaged(root)):
-            continue
-        ignored += map(_inside, damaged)
+
+    def layout(metadata: bool) -> Any:
         indexer = bids.BIDSLayoutIndexer(validate=False, index_metadata=metadata, ignore=ignored)
-        try:
-            layout = bids.BIDSLayout(
-                str(root), validate=False, derivatives=False, indexer=indexer, config=_below(root)
-            )
-        except faults as problem:
-            problems.append(problem)
-            continue
-        if not problems:
-            return layout, ""
-        if metadata:
-            files = "; ".join(f"{path.as_posix()} ({why})" for path, why in damaged.items())
-            note = f"Not read, so that scanner and site of its scans may be unknown: {files}."
-        else:
-            note = f"No JSON file of the dataset was read, because one cannot be: {_words(problems[0])}"
-        logger.warning("%s: %s", root, note)
-        return layout, note
-    got = f"one that pybids refuses ({_words(problems[0])})"
-    raise wrong(str(root), need="a BIDS dataset", got=got) from problems[0]
+        return bids.BIDSLayout(
+            str(root), validate=False, derivatives=False, indexer=indexer, config=_below(root)
+        )
+
+    faults = (ValueError, TypeError, AttributeError, OSError, bids.exceptions.BIDSValidationError)
+    try:
+        return layout(metadata=True), ""
+    except faults as problem:
+        first = problem
+    # One damaged JSON file must not stop a thousand scans: first without those, then without any.
+    ways = [(False, f"No JSON file of the dataset was read, because one cannot be: {_words(first)}")]
+    if damaged := _damaged(root):
+        ignored += map(_inside, damaged)
+        files = "; ".join(f"{path.as_posix()} ({why})" for path, why in damaged.items())
+        ways.insert(0, (True, f"Not read, so that scanner and site of its scans may be unknown: {files}."))
+    for metadata, note in ways:
+        with contextlib.suppress(*faults):
+            found = layout(metadata)
+            logger.warning("%s: %s", root, note)
+            return found, note
+    got = f"one that pybids refuses ({_words(first)})"
+    raise wrong(str(root), need="a BIDS dataset", got=got) from first
 
 
 def _below(root: Path) -> dict[str, Any]:
