@@ -14,6 +14,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from pellucid.ops.filters import gaussian_blur
+from pellucid.ops.intensity import quantiles
 from pellucid.types import Image, Spacing
 
 LOUD = 0.18
@@ -65,8 +66,7 @@ def loud_background(image: Float[Tensor, "c x y z"]) -> Loud | None:
         0.3
     """
     volume = image[0]
-    sample = volume.flatten()[:: max(1, volume.numel() // 250_000) | 1]
-    low, high = torch.quantile(sample.float(), torch.tensor([0.005, 0.995])).tolist()
+    low, high = quantiles(volume, 0.005, 0.995)
     sides = [min(PATCH, size) for size in volume.shape]
     if min(sides) < 2 or not high > low:
         return None

@@ -46,6 +46,24 @@ def numpy_can(values: Tensor) -> bool:
     return values.device.type == "cpu" and not values.requires_grad and values.dtype != torch.bfloat16
 
 
+def quantiles(values: Tensor, *shares: float) -> tuple[float, ...]:
+    """Quantiles of an evenly spaced subsample: to three digits those of all, in a hundredth of the time.
+
+    Args:
+        values: Of any shape, at least one, none of them NaN.
+        shares: From 0 to 1.
+
+    Returns:
+        One for each share, with linear interpolation between neighbors.
+
+    Example:
+        >>> quantiles(torch.arange(101.0), 0.25, 0.995)
+        (25.0, 99.5)
+    """
+    ordered = _sorted_sample(values)
+    return tuple(float(_quantile(ordered, share)) for share in shares)
+
+
 def foreground(image: Float[Tensor, "c x y z"]) -> Bool[Tensor, "x y z"]:
     """Voxels that are not background, by value: above a tenth of the way to the brightest tissue.
 

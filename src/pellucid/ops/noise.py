@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pellucid.ops.intensity import quantiles
+
 BLOCK = 4
 """Side, in details of 2 x 2 x 2 voxels, of the blocks in which noise is measured."""
 QUIETEST = 0.25
@@ -47,13 +49,13 @@ def noise_std(image: Float[Tensor, "c x y z"], *, axes: Sequence[int] = (0, 1, 2
         return 0.0
     details, means = _blocks(detail), _blocks(mean / 2 ** (len(axes) / 2))
     std = details.abs().median(1).values / 0.6745
-    bright = 0.1 * float(torch.quantile(volume.flatten()[:: max(1, volume.numel() // 500_000)], 0.995))
+    bright = 0.1 * quantiles(volume, 0.995)[0]
     tissue = _full(means > bright) & (means.mean(1) > RICIAN * std)
     if tissue.any():
         # Once more without blocks that are partly noisy air, which is as bright as the noise is strong.
         air = 0.8 * RICIAN * float(std[tissue].median())
         tissue &= _full(means > max(bright, air))
-    return float(torch.quantile(std[tissue], QUIETEST)) / BIAS if tissue.any() else 0.0
+    return quantiles(std[tissue], QUIETEST)[0] / BIAS if tissue.any() else 0.0
 
 
 def _blocks(volume: Float[Tensor, "x y z"]) -> Float[Tensor, "n m"]:

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pellucid.errors import wrong
-from pellucid.ops.intensity import foreground
+from pellucid.ops.intensity import foreground, quantiles
 from pellucid.types import Spacing
 
 _MARGIN_MM = 6.0
@@ -114,12 +114,6 @@ def _field_of_view(inside: Tensor, spacing: Spacing) -> tuple[tuple[int, int, in
 def _window(image: Tensor, inside: Tensor) -> tuple[float, float]:
     """Black is nearly the darkest value of all, white a high percentile of the foreground."""
     chosen = image[inside]
-    low = _quantile(image.flatten(), 0.002)
-    high = _quantile(chosen if chosen.numel() else image.flatten(), 0.995)
+    (low,) = quantiles(image, 0.002)
+    (high,) = quantiles(chosen if chosen.numel() else image, 0.995)
     return low, high if high > low else low + 1.0
-
-
-def _quantile(values: Tensor, share: float) -> float:
-    """Quantile of an evenly spaced subsample: torch's own refuses large tensors."""
-    step = max(1, values.numel() // 1_000_000)
-    return float(torch.quantile(values[::step].float(), share))

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pellucid.ops.intensity import quantiles
 from pellucid.report.charts import histograms
 from pellucid.report.figures import COLOR_MAPS, PLANES, TISSUE_COLORS, TISSUE_NAMES, plane
 from pellucid.report.framing import Column, Frame, frame
@@ -277,8 +278,7 @@ def _charts(
 def _high(values: Float[Tensor, "x y z"]) -> float:
     """A high percentile of what is above 0, to be drawn brightest."""
     some = values[values > 0]
-    some = some[:: max(1, some.numel() // _SAMPLES)]
-    return float(torch.quantile(some, 0.99)) if some.numel() else 1.0
+    return quantiles(some, 0.99)[0] if some.numel() else 1.0
 
 
 def _colors(kind: str) -> tuple[str, ...]:
