@@ -69,15 +69,16 @@ def synthesize(
     sources = list(source) if isinstance(source, list | tuple) else [source]
     if not sources:
         raise wrong("synthesize", need="one scan or several", got="none")
+    masked = options.lesion_mask is not None or lesion_mask is not None
+    option = "lesion_mask" if masked else "save lesion" if "lesion" in options.save else None
+    if option is not None and len(sources) > 1:
+        fix = "Synthesize them one by one, each with a mask of its own."
+        raise wrong(option, need="one scan", got=f"{len(sources)} that move against each other", fix=fix)
     run = Run("synthesize")
     runtime.set_threads(options.threads)
     with run.step("load"):
         volumes = [_read(one, options, alone=len(sources) == 1) for one in sources]
         mask = given_mask(options.lesion_mask, lesion_mask)
-    option = "lesion_mask" if mask is not None else "save lesion" if "lesion" in options.save else None
-    if option is not None and len(volumes) > 1:
-        fix = "Synthesize them one by one, each with a mask of its own."
-        raise wrong(option, need="one scan", got=f"{len(volumes)} that move against each other", fix=fix)
     with run.listening(), run.step("weights"):
         where = runtime.device(options.device)
         network, metadata = weights.load(options.weights, where, kind="synthesizer")
