@@ -40,6 +40,18 @@ class Command(ABC):
             print(text)
 
 
+def several(name: str) -> object:
+    """An argument of one or more values, as the help shows it.
+
+    Args:
+        name: Of one of them, in capitals.
+
+    Returns:
+        What `Annotated` takes.
+    """
+    return arg(metavar=f"{name} ...", help_behavior_hint="(one or more)")
+
+
 def listed(text: str) -> tuple[str, ...]:
     """Split a list with commas, and spaces where people put them.
 

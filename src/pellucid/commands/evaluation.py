@@ -9,7 +9,7 @@ import tyro
 from tyro.conf import Positional, arg
 
 from pellucid.commands.batch import each, find_inputs
-from pellucid.commands.command import FAILED, OK, Command, listed, needing_training
+from pellucid.commands.command import FAILED, OK, Command, listed, needing_training, several
 from pellucid.config import parse_overrides
 from pellucid.errors import PellucidError, wrong
 from pellucid.pipelines.options import EnhanceOptions
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class _Evaluate(Command):
     """What every protocol takes."""
 
-    inputs: Positional[Annotated[tuple[Path, ...], arg(metavar="SCAN ...")]]
+    inputs: Positional[Annotated[tuple[Path, ...], several("SCAN")]]
     """Scans, or folders of scans."""
     out: Annotated[Path, arg(aliases=["-o"], metavar="DIR")]
     """Folder of the results; a run that was stopped goes on where it was."""

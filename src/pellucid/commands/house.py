@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from pellucid.commands.command import OK, Command
+from pellucid.commands.command import OK, Command, several
 from pellucid.errors import wrong
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Demo(Command):
-    """Corrupt and enhance a real scan that comes with nilearn, and show the result in a report."""
+    """Corrupt and enhance the MNI152 template that comes with nilearn, and show the result in a report."""
 
     out: Annotated[Path, arg(aliases=["-o"], metavar="DIR")] = Path("pellucid-demo")
     """Folder of the report."""
@@ -35,8 +35,8 @@ class Demo(Command):
 class Report(Command):
     """Make one page of before, after, tissues, numbers and warnings from the records of runs over scans."""
 
-    records: Positional[Annotated[tuple[Path, ...], arg(metavar="RECORD ...")]]
-    """JSON files that enhance, segment and synthesize wrote beside their outputs: scans of one person."""
+    records: Positional[Annotated[tuple[Path, ...], several("RECORD")]]
+    """JSON files beside outputs of enhance, segment, synthesize, super-resolve: scans of one person."""
     out: Annotated[Path, arg(aliases=["-o"], metavar="PAGE")]
     """The page to write, ending in .html."""
     title: str = ""

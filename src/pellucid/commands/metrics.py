@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from pellucid.commands.batch import each
-from pellucid.commands.command import Command, listed
+from pellucid.commands.command import Command, listed, several
 from pellucid.errors import wrong
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Metrics(Command):
 
     reference: Positional[Annotated[Path, arg(metavar="REFERENCE")]]
     """The truth: a scan, or a label map with --labels."""
-    tests: Positional[Annotated[tuple[Path, ...], arg(metavar="TEST ...")]]
+    tests: Positional[Annotated[tuple[Path, ...], several("TEST")]]
     """Images to judge, on the grid of the reference."""
     metrics: Annotated[str, arg(metavar="NAME,...")] = "all"
     """Which metrics, with commas; "all" takes those for which everything needed is there."""

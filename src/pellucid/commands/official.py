@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from pellucid.commands.batch import Job, plan, run_jobs
-from pellucid.commands.command import OK, Command
+from pellucid.commands.command import OK, Command, several
 from pellucid.errors import wrong
 from pellucid.pipelines.official.options import OfficialOptions
 
@@ -56,7 +56,7 @@ class WeightsImport(Command):
 class Official(Command):
     """Run published networks (SynthSR, Brain-ID, BME-X, 3T to 7T) with weights you imported. For research only."""
 
-    inputs: Positional[Annotated[tuple[Path, ...], arg(metavar="IN ...")]]
+    inputs: Positional[Annotated[tuple[Path, ...], several("IN")]]
     """Scans, or folders of scans (NIfTI, MGH, NRRD)."""
     out: Annotated[Path, arg(aliases=["-o"], metavar="OUT")]
     """A file for one scan, else a folder."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from pellucid.commands.batch import Job, plan, run_jobs
-from pellucid.commands.command import OK, Command
+from pellucid.commands.command import OK, Command, several
 from pellucid.errors import wrong
 from pellucid.pipelines.feature_options import AdaptOptions, FeaturesOptions
 
@@ -17,7 +17,7 @@ from pellucid.pipelines.feature_options import AdaptOptions, FeaturesOptions
 class Features(Command):
     """Write features in which the contrast hardly shows, or what a layer makes of them. For research only."""
 
-    inputs: Positional[Annotated[tuple[Path, ...], arg(metavar="IN ...")]]
+    inputs: Positional[Annotated[tuple[Path, ...], several("IN")]]
     """Scans, or folders of scans (NIfTI, MGH, NRRD)."""
     out: Annotated[Path, arg(aliases=["-o"], metavar="OUT")]
     """A file for one scan, else a folder."""
@@ -55,7 +55,7 @@ class Features(Command):
 class Adapt(Command):
     """Fit one linear layer over features to labels or images, for `features --head`. For research only."""
 
-    pairs: Positional[Annotated[tuple[str, ...], arg(metavar="SCAN=TARGET ...")]]
+    pairs: Positional[Annotated[tuple[str, ...], several("SCAN=TARGET")]]
     """Scans with what is to be found in them, in the same place by their headers."""
     out: Annotated[Path, arg(aliases=["-o"], metavar="HEAD.safetensors")]
     """The file to write."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from pellucid.commands.batch import Job, find_inputs, images_in, plan, run_jobs, sentence
-from pellucid.commands.command import FAILED, OK, Command
+from pellucid.commands.command import FAILED, OK, Command, several
 from pellucid.errors import PellucidError
 from pellucid.pipelines.options import EnhanceOptions, ScanOptions, SegmentOptions, SynthesizeOptions
 from pellucid.pipelines.superres_options import SuperResolveOptions
@@ -50,7 +50,7 @@ def _check_masks(masks: list[Path], *, lesions: str | None, scans: int) -> None:
 class Enhance(Command):
     """Make brain scans clearer: motion, noise, blur, thick slices. For research only."""
 
-    inputs: Positional[Annotated[tuple[Path, ...], arg(metavar="IN ...")]]
+    inputs: Positional[Annotated[tuple[Path, ...], several("IN")]]
     """Scans, or folders of scans (NIfTI, MGH, NRRD)."""
     out: Annotated[Path, arg(aliases=["-o"], metavar="OUT")]
     """A file for one scan, else a folder."""
@@ -84,7 +84,7 @@ class Enhance(Command):
 class Segment(Command):
     """Label the structures of brains in scans of any contrast, and measure them. For research only."""
 
-    inputs: Positional[Annotated[tuple[Path, ...], arg(metavar="IN ...")]]
+    inputs: Positional[Annotated[tuple[Path, ...], several("IN")]]
     """Scans, or folders of scans (NIfTI, MGH, NRRD)."""
     out: Annotated[Path, arg(aliases=["-o"], metavar="OUT")]
     """A file for the labels of one scan, else a folder."""
@@ -117,7 +117,7 @@ class Segment(Command):
 class Synthesize(Command):
     """Make T1w images of 1 mm from scans of any contrast, or one image of several scans. For research only."""
 
-    inputs: Positional[Annotated[tuple[Path, ...], arg(metavar="IN ...")]]
+    inputs: Positional[Annotated[tuple[Path, ...], several("IN")]]
     """Scans, or folders of scans (NIfTI, MGH, NRRD)."""
     out: Annotated[Path, arg(aliases=["-o"], metavar="OUT")]
     """A file for one image, else a folder."""
@@ -152,7 +152,7 @@ class Synthesize(Command):
 class SuperResolve(Command):
     """Bring brain scans to a finer grid with detail that a network infers. For research only."""
 
-    inputs: Positional[Annotated[tuple[Path, ...], arg(metavar="IN ...")]]
+    inputs: Positional[Annotated[tuple[Path, ...], several("IN")]]
     """Scans, or folders of scans (NIfTI, MGH, NRRD)."""
     out: Annotated[Path, arg(aliases=["-o"], metavar="OUT")]
     """A file for one scan, else a folder."""
@@ -180,7 +180,7 @@ class SuperResolve(Command):
 class Degrade(Command):
     """Corrupt scans reproducibly, for tests and teaching."""
 
-    inputs: Positional[Annotated[tuple[Path, ...], arg(metavar="IN ...")]]
+    inputs: Positional[Annotated[tuple[Path, ...], several("IN")]]
     """Scans, or folders of scans (NIfTI, MGH, NRRD)."""
     out: Annotated[Path, arg(aliases=["-o"], metavar="OUT")]
     """A file for one scan, else a folder."""
@@ -229,7 +229,7 @@ class Degrade(Command):
 class Audit(Command):
     """Say what is odd about scans: geometry, orientation, units, values. Exit code 2 if any is refused."""
 
-    inputs: Positional[Annotated[tuple[Path, ...], arg(metavar="IN ...")]]
+    inputs: Positional[Annotated[tuple[Path, ...], several("IN")]]
     """Scans, or folders of scans."""
     json: bool = False
     """Print JSON instead of a table."""

@@ -200,7 +200,7 @@ class SynthesizeOptions(ScanOptions):
     labels above 0 inside. An empty one says that there are none."""
 
     flip: bool = True
-    """Synthesize the mirrored scan too, and take the mean: a little better, and slower (--no-flip: do not)."""
+    """Synthesize the mirrored scan too, and take the mean: a little better and slower; on, unless --no-flip."""
 
     same_person: bool = False
     """Several scans are of one person, however little alike they look: leave none out."""

@@ -25,7 +25,7 @@ class OfficialOptions:
     """SynthSR: the scan is a CT in Hounsfield units, to be cut to 0 to 80."""
 
     flip: bool = True
-    """SynthSR: also look at the mirrored scan, and take the mean (--no-flip: do not)."""
+    """SynthSR: also look at the mirrored scan, and take the mean: on, unless --no-flip."""
 
     sharpen: bool = True
     """SynthSR, as FreeSurfer: sharpen the image (--no-sharpen: do not)."""
