@@ -169,7 +169,7 @@ def test_any_executor_gives_the_same_rows(brain: Path, tiny: Path, tmp_path: Pat
     assert strip[0] == strip[1]
 
 
-@pytest.mark.parametrize("what", ["weights", "seed", "method copy", "scan"])
+@pytest.mark.parametrize("what", ["weights", "weights slices", "seed", "method copy", "scan"])
 def test_results_of_different_things_are_not_mixed(
     what: str, brain: Path, tiny: Path, tmp_path: Path
 ) -> None:
@@ -181,6 +181,10 @@ def test_results_of_different_things_are_not_mixed(
         seed=1 if what == "seed" else 0,
         commands=(("copy", COPY + " --other"),) if what == "method copy" else (),
     )
+    if what == "weights slices":
+        (tmp_path / "slices.safetensors").write_bytes(b"others")
+        slices = dataclasses.replace(other.enhance, slice_weights=str(tmp_path / "slices.safetensors"))
+        other = dataclasses.replace(other, enhance=slices)
     if what == "scan":
         image = nib.load(brain)
         nib.save(nib.Nifti1Image(np.asarray(image.dataobj) * 2, image.affine), brain)

@@ -53,6 +53,13 @@ class BiasOptions(MethodOptions):
         return super().needs_weights or self.segment == OURS
 
     @property
+    def helpers(self) -> dict[str, str]:
+        """Those that draw the labels, too, if ours do."""
+        given = self.enhance
+        labels = {"anatomy": given.anatomy_weights, "borders": given.border_weights}
+        return super().helpers | (labels if self.segment == OURS else {})
+
+    @property
     def measures(self) -> tuple[str, ...]:
         """Volumes and thickness."""
         return MEASURES

@@ -52,6 +52,11 @@ class MethodOptions:
         return OURS in self.names
 
     @property
+    def helpers(self) -> dict[str, str]:
+        """Weights that decide our answers beside the largest: what they do -> name or path."""
+        return {"slices": self.enhance.slice_weights}
+
+    @property
     def reference_digest(self) -> str | None:
         """Hash of the reference, if a method needs it."""
         if self.reference is None or baselines.HISTOGRAM not in self.names:
@@ -133,15 +138,11 @@ def describe_ours(options: MethodOptions) -> dict[str, Any]:
     """Names and hashes of our weights, and metadata of the largest, for a record.
 
     Args:
-        options: With their name.
+        options: With their names.
 
     Returns:
         Plain data.
     """
     _, metadata = weights.load(options.enhance.weights, runtime.device("cpu"))
-    given = options.enhance
-    return {
-        **describe_weights(given.weights, metadata),
-        "slices": describe_weights(given.slice_weights),
-        "anatomy": describe_weights(given.anatomy_weights),
-    }
+    helpers = {what: describe_weights(name) for what, name in options.helpers.items()}
+    return {**describe_weights(options.enhance.weights, metadata), **helpers}

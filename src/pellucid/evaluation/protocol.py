@@ -233,6 +233,9 @@ class Protocol:
         ]
         if ours and theirs:
             checks.append(("weights", theirs["sha256"], ours["sha256"]))
+            # A record of a version that did not name one of them says nothing about it.
+            known = [(what, theirs.get(what, ours[what]), ours[what]) for what in self.options.helpers]
+            checks += [(f"weights {what}", old["sha256"], new["sha256"]) for what, old, new in known]
         if self._record["reference"] and before.get("reference"):
             checks.append(("reference", before["reference"], self._record["reference"]))
         for name, command in self.options.commands:

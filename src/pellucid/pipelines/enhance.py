@@ -117,9 +117,9 @@ def enhance_volume(
         )
         changed = not (at.thick or at.coarse) or isinstance(network, Restorer)
         with run.step("predict"):
-            clear, doubt = _predict(network, at, options)
+            clear, doubt = _predict(network, at, options) if changed else (None, None)
         with run.step("finish"):
-            same, error = _same(clear, at, volume, changed=changed), _error(doubt, at, options)
+            same, error = _same(clear, at, volume), _error(doubt, at, options)
         asked, filled, knows = Asked(scan, given, options, run), None, doubt is not None
         out = judged(measured, same, given, options, run, asked=asked, own_error=error, knows=knows)
         if options.lesions == "inpaint":
@@ -139,6 +139,7 @@ def enhance_volume(
         **at.geometry,
         "output_grid": describe(template.grid),
         "slices": {"thick": at.thick, "filled_in": at.filled, "changed_by_network": changed},
+        "coarse": at.coarse,
     }
     return Result(
         out.image,
@@ -241,13 +242,15 @@ def _error(doubt: Image | None, at: Workplace, options: EnhanceOptions) -> Volum
     return at.target.with_data(error)
 
 
-def _same(clear: Image, at: Workplace, volume: Volume, *, changed: bool) -> Volume:
-    """The scan on the output grid plus what the network changed, if it may; nothing is darker than air."""
-    change = at.place.to_target(at.place.fade(clear - at.crop))
-    image = _finite(at.target.data + change.mul_(at.levels.high - at.levels.low), volume, at.levels)
+def _same(clear: Image | None, at: Workplace, volume: Volume) -> Volume:
+    """The scan on the output grid plus what the network changed, if it was asked; nothing is darker than air."""
+    image = at.target.data.clone()
+    if clear is not None:
+        change = at.place.to_target(at.place.fade(clear - at.crop))
+        image.add_(change.mul_(at.levels.high - at.levels.low))
     # Where values are positive, nothing is below 0.
     lowest = min(at.levels.low, float(volume.data.min()))
-    return at.target.with_data((image if changed else at.target.data.clone()).clamp_(min=lowest))
+    return at.target.with_data(_finite(image, volume, at.levels).clamp_(min=lowest))
 
 
 def _finite(image: Image, volume: Volume, levels: IntensityRange) -> Image:

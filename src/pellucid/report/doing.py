@@ -158,7 +158,8 @@ def _words(name: str, pipeline: str, record: Mapping[str, Any]) -> str:
         return f"Measured the noise ({100 * share:.1f} % of the intensity range) {done}."
     slices = record.get("slices") or {}
     if name == "predict" and pipeline == "enhance" and slices.get("changed_by_network") is False:
-        return "Ran the enhancing network; its changes were dropped, because the slices are thick."
+        why = "the slices are thick" if slices.get("thick") else "its voxels are coarse along every axis"
+        return f"Left the scan as it was, without the enhancing network, because {why}."
     if name == "finish" and pipeline == "super-resolve":
         return "Put the finer head into the whole field of view, and turned it back to the orientation of the scan."
     if name == "prepare" and slices.get("filled_in"):

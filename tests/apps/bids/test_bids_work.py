@@ -6,17 +6,18 @@ import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from pellucid import runtime
+from pellucid import runtime, weights
 from pellucid.apps.bids import logs, publish, run, work
 from pellucid.apps.bids.options import StudyOptions
 from pellucid.apps.bids.scan import Scan, Unit
 from pellucid.apps.bids.study import Study
-from pellucid.apps.bids.tasks import Product, Step
+from pellucid.apps.bids.tasks import Product, Step, load, steps
 from pellucid.apps.bids.work import do
 from pellucid.io.volume import Grid, Volume
 
@@ -60,6 +61,23 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(work, "steps", steps)
     return worked
+
+
+@pytest.mark.parametrize("task", ["enhance", "segment", "synthesize"])
+def test_all_weights_that_a_task_asks_for_decide_whether_it_is_done_anew(
+    unit: Unit, study: Study, monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
+    asked, shared = set(), weights.shared
+
+    def spy(name: str, *given: Any, **more: Any) -> Any:
+        asked.add(name)
+        return shared(name, *given, **more)
+
+    monkeypatch.setattr(weights, "shared", spy)
+    scans = dataclasses.replace(unit, tasks=(task,))
+    for _ in steps(scans, [load(scan, None) for scan in unit.scans], study):
+        pass
+    assert {"anatomy"} < asked <= set(work.USED[task])
 
 
 def files(out: str) -> dict[str, bytes]:

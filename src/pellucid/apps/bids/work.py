@@ -41,11 +41,11 @@ logger = logging.getLogger(__name__)
 MATTERS = ("synthesize", "output_spaces", "frame", "device", "precision", "denoise", "random_seed")
 """Options that decide the bytes of an output, beside the tasks of the unit."""
 USED = {
-    "enhance": ("default", "slices", "anatomy", "lesions"),
+    "enhance": ("default", "slices", "anatomy", "borders", "lesions"),
     "segment": ("anatomy", "borders", "lesions"),
     "synthesize": ("t1w", "anatomy", "lesions"),
 }
-"""Weights of each task."""
+"""Weights of each task: masks and numbers of quality of an enhanced scan are of its labels."""
 _TIMES = ("date", "seconds", "peak_memory_mb")
 """What differs between two runs: kept in logs/, so that all other files are the same bytes."""
 
