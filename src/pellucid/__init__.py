@@ -129,12 +129,12 @@ def adapt(
     Example:
         >>> adapt([("01_T1w.nii.gz", "01_dseg.nii.gz")], target="labels").save("it.safetensors")  # doctest: +SKIP
     """
-    from pellucid.config import from_dict
     from pellucid.pipelines import adapt as pipeline
     from pellucid.pipelines.feature_options import AdaptOptions
+    from pellucid.pipelines.keywords import from_keywords
 
     known, judged = pipeline.as_pairs(pairs), pipeline.as_pairs(validate)
-    return pipeline.adapt(known, from_dict(AdaptOptions, options, "adapt"), validate=judged)
+    return pipeline.adapt(known, from_keywords(AdaptOptions, options), validate=judged)
 
 
 def segment(source: "str | Path | Volume | Any", **options: Any) -> "Result":

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from anatomy_stub import RADII, Stub, sketcher
+from test_prepare import in_noise
 from test_segment import ball, stored, world
 
 import pellucid
@@ -264,3 +265,20 @@ def test_a_label_map_is_no_image_and_hardly_values(networks, caplog: pytest.LogC
     noise = torch.randint(-20, 20, scan.data.shape, generator=torch.Generator().manual_seed(0))
     adapt([(scan, scan.with_data(scan.data.round() + noise * (scan.data > 0)))], AdaptOptions(target="image"))
     assert not caplog.text
+
+
+def test_a_background_of_noise_is_darkened_first_and_a_ct_is_told_of(
+    networks, caplog: pytest.LogCaptureFixture
+) -> None:
+    for background, darkened in (("auto", True), ("keep", False)):
+        (note,) = run(networks, in_noise(), background=background).record["background"]
+        assert note["darkened"] == darkened
+    scan = ball()
+    run(networks, scan.with_data(1080 * scan.data / scan.data.max() - 1000))
+    assert "it seems to be a CT, and features are of MRI" in caplog.text
+
+
+def test_python_users_may_give_paths_and_devices(tmp_path: Path) -> None:
+    given = {"target": "labels", "weights": tmp_path / "none.safetensors", "device": torch.device("cpu")}
+    with pytest.raises(PellucidError, match="none.safetensors: need a .safetensors file of weights"):
+        pellucid.adapt([("scan.nii.gz", "labels.nii.gz")], **given)

@@ -9,6 +9,7 @@ from typing import Annotated
 from tyro.conf import arg
 
 from pellucid.errors import missing
+from pellucid.pipelines.options import RunOptions
 
 OK, FAILED, INTERRUPTED = 0, 2, 130
 """Exit codes: every output was written; something was refused; the user stopped it."""
@@ -84,3 +85,21 @@ def needing_training() -> Iterator[None]:
         if problem.name not in _TRAINING_PACKAGES:
             raise
         raise missing(problem.name, install="pellucid[train]") from problem
+
+
+def set_up(options: RunOptions, *names: str) -> None:
+    """Say once what is wrong for every scan, the device or weights; and decide what becomes of free memory.
+
+    Args:
+        options: Of the run.
+        names: Of weights.
+
+    Raises:
+        PellucidError: If the device or a file of weights is not there.
+    """
+    from pellucid import runtime, weights
+
+    runtime.keep_memory(options.memory is None)
+    runtime.device(options.device)
+    for name in names:
+        weights.path(name)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from pellucid.commands.batch import Job, plan, run_jobs
-from pellucid.commands.command import OK, Command, several
+from pellucid.commands.command import OK, Command, set_up, several
 from pellucid.errors import wrong
 from pellucid.pipelines.feature_options import AdaptOptions, FeaturesOptions
 
@@ -27,12 +27,8 @@ class Features(Command):
 
     def run(self) -> int:
         """Work through one scan after another."""
-        from pellucid import runtime, weights
-
         options = self.representation
-        runtime.device(options.device)
-        for name in (options.weights, options.anatomy_weights):
-            weights.path(name)
+        set_up(options, options.weights, options.anatomy_weights)
         kind, description, others = "feat", "features", list[Path]()
         if options.head is not None:
             from pellucid.pipelines.feature_map import identity
@@ -73,6 +69,7 @@ class Adapt(Command):
 
         if not self.pairs:
             raise wrong("SCAN=TARGET", need="at least one pair", got="none")
+        set_up(self.adaptation, self.adaptation.weights, self.adaptation.anatomy_weights)
         pairs, others = ([_pair(text) for text in texts] for texts in (self.pairs, self.validate))
         check_name(self.out)
         check_free(self.out, force=self.force, inputs=[path for pair in (*pairs, *others) for path in pair])

@@ -10,22 +10,12 @@ from typing import Annotated, Any
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from pellucid.commands.batch import Job, find_inputs, images_in, plan, run_jobs, sentence
-from pellucid.commands.command import FAILED, OK, Command, several
+from pellucid.commands.command import FAILED, OK, Command, set_up, several
 from pellucid.errors import PellucidError
-from pellucid.pipelines.options import EnhanceOptions, ScanOptions, SegmentOptions, SynthesizeOptions
+from pellucid.pipelines.options import EnhanceOptions, SegmentOptions, SynthesizeOptions
 from pellucid.pipelines.superres_options import SuperResolveOptions
 
 logger = logging.getLogger(__name__)
-
-
-def _check_once(options: ScanOptions, *names: str) -> None:
-    """Say once what is wrong for every scan: the device, or weights; and set up memory for all of them."""
-    from pellucid import runtime, weights
-
-    runtime.keep_memory(options.memory is None)
-    runtime.device(options.device)
-    for name in names:
-        weights.path(name)
 
 
 def _given(*masks: str | None) -> list[Path]:
@@ -67,7 +57,7 @@ class Enhance(Command):
         names = [options.slice_weights, options.anatomy_weights, options.border_weights]
         if options.lesions == "inpaint" and options.lesion_mask is None:
             names += [options.lesion_weights]
-        _check_once(options, options.weights, *names)
+        set_up(options, options.weights, *names)
 
         def work(job: Job) -> None:
             from pellucid.pipelines.enhance import enhance
@@ -101,7 +91,7 @@ class Segment(Command):
         )
         _check_masks(masks, lesions=options.lesion_mask, scans=len(jobs))
         finding = [options.lesion_weights] if options.lesions == "find" and not masks else []
-        _check_once(options, options.weights, options.border_weights, *finding)
+        set_up(options, options.weights, options.border_weights, *finding)
 
         def work(job: Job) -> None:
             from pellucid.pipelines.segment import segment
@@ -136,7 +126,7 @@ class Synthesize(Command):
         jobs = plan(inputs, self.out, "synthetic", kind="T1w", extras=options.save, others=[*others, *masks])
         _check_masks(masks, lesions=options.lesion_mask, scans=len(jobs) + len(others))
         finding = [] if masks else [options.lesion_weights]
-        _check_once(options, options.weights, options.anatomy_weights, *finding)
+        set_up(options, options.weights, options.anatomy_weights, *finding)
 
         def work(job: Job) -> None:
             from pellucid.pipelines.synthesize import synthesize
@@ -164,7 +154,7 @@ class SuperResolve(Command):
         """Bring one scan after another to the finer grid."""
         options = self.resolution
         jobs = plan(self.inputs, self.out, "superresolved", extras=options.save)
-        _check_once(options, options.weights)
+        set_up(options, options.weights)
 
         def work(job: Job) -> None:
             from pellucid.pipelines.superres import super_resolve

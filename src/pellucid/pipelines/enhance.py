@@ -172,9 +172,8 @@ def _ready(
     volume: Volume, options: EnhanceOptions, run: Run, grid: Grid | None, *, with_noise: bool
 ) -> _Ready:
     """Mend what is odd about a scan, and bring it to where the network works."""
-    prepare.warn_of_ct(volume, words="it seems to be a CT, and enhance was made for MRI")
     turned = resample.to_canonical(volume)
-    loud = prepare.without_loud_background(turned, options, run)
+    loud = prepare.mended(turned, options, run, ct="it seems to be a CT, and enhance was made for MRI")
     given = space.levels_of(loud)
     scan = without_motion(loud, given, options, run)
     template = volume.blank(grid or space.wanted_grid(volume.grid, options.spacing_mm))

@@ -14,11 +14,13 @@ from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
 from pellucid.models import Synthesizer, followed
 from pellucid.models.synthesizer import GROUPS
-from pellucid.ops.labels import bounding_box, largest_component, one_piece
+from pellucid.ops.labels import bounding_box, grown, largest_component, one_piece
 from pellucid.pipelines import space
 from pellucid.pipelines.anatomy import Posteriors, coarse, overlap
 from pellucid.pipelines.drawing import drawn
 from pellucid.pipelines.feature_options import FeaturesOptions
+from pellucid.pipelines.prepare import mended
+from pellucid.pipelines.record import Run
 from pellucid.synthesis.structures import STRUCTURES
 from pellucid.types import Batch, Spacing
 
@@ -108,14 +110,20 @@ def identity(options: FeaturesOptions) -> dict[str, Any]:
 
 
 def compute(
-    volume: Volume, networks: FeatureNetworks, options: FeaturesOptions, *, near: Grid | None = None
+    volume: Volume,
+    networks: FeatureNetworks,
+    options: FeaturesOptions,
+    run: Run,
+    *,
+    near: Grid | None = None,
 ) -> Features:
     """Features of a scan where they are worked out.
 
     Args:
         volume: The scan in its stored orientation, one channel.
         networks: Both networks.
-        options: Device, precision and memory.
+        options: Device, precision, memory, and what becomes of a background of noise.
+        run: Its notebook gets what was odd.
         near: A grid with the axes of the scan, in canonical orientation; its own voxels are taken if they are
             of 1 mm.
 
@@ -125,6 +133,7 @@ def compute(
     Raises:
         PellucidError: If the scan has several channels or is constant.
     """
+    volume = mended(volume, options, run, ct="it seems to be a CT, and features are of MRI")
     scan = resample.to_canonical(volume)
     scan = scan.with_data(space.levels_of(volume).scale(scan.data))
     known = coarse(scan, networks.anatomy, options, features=True)
@@ -157,8 +166,7 @@ def compute(
     if not inside.any():
         logger.warning("%s: no brain is found in it; its features are of little use", volume.name)
         inside = torch.ones_like(inside)
-    around = torch.nn.functional.max_pool3d(inside[None].float(), 2 * AROUND_MM + 1, 1, AROUND_MM)[0] > 0
-    return Features(values, _names(kinds), around, part)
+    return Features(values, _names(kinds), grown(inside, 2 * AROUND_MM + 1), part)
 
 
 def _around_brain(known: Posteriors, grid: Grid) -> tuple[Grid, tuple[slice, slice, slice, slice]]:

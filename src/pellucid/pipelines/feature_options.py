@@ -5,7 +5,7 @@ import re
 from typing import Literal
 
 from pellucid.errors import wrong
-from pellucid.pipelines.options import ScanOptions
+from pellucid.pipelines.options import RunOptions, ScanOptions
 
 Target = Literal["labels", "image", "values"]
 
@@ -29,7 +29,7 @@ class FeaturesOptions(ScanOptions):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AdaptOptions:
+class AdaptOptions(RunOptions):
     """The same in Python and on the command line."""
 
     target: Target
@@ -49,12 +49,6 @@ class AdaptOptions:
     samples: int = 100_000
     """Labels: voxels to learn from, of all scans together; of every label about equally many."""
 
-    device: str = "auto"
-    """Where the networks compute: auto, cpu, cuda, cuda:N or mps."""
-
-    threads: int | None = None
-    """CPU threads; torch's choice if not given."""
-
     weights: str = "t1w"
     """Name of bundled weights of a synthesizer, or path of a .safetensors file."""
 
@@ -63,20 +57,16 @@ class AdaptOptions:
 
     def __post_init__(self) -> None:
         """Refuse values that no run can obey."""
+        super().__post_init__()
         if not re.fullmatch("[a-zA-Z0-9]+", self.name):
             raise wrong("name", need="letters and digits", got=repr(self.name))
         if not self.penalty >= 0:
             raise wrong("penalty", need="a number >= 0", got=str(self.penalty))
         if self.samples < 1000:
             raise wrong("samples", need="at least 1000", got=str(self.samples))
-        _ = self.features
 
     @property
     def features(self) -> FeaturesOptions:
         """How the features of the scans are worked out."""
-        return FeaturesOptions(
-            device=self.device,
-            threads=self.threads,
-            weights=self.weights,
-            anatomy_weights=self.anatomy_weights,
-        )
+        shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(RunOptions)}
+        return FeaturesOptions(**shared, weights=self.weights, anatomy_weights=self.anatomy_weights)

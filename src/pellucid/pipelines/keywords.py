@@ -7,14 +7,14 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 from pellucid.config import from_dict
 from pellucid.errors import wrong
-from pellucid.pipelines.options import ScanOptions
+from pellucid.pipelines.options import RunOptions
 
 MASKS = ("mask", "lesion_mask")
 """Options that name a mask."""
 IMAGE = "an image in memory"
 """What records say of a mask that was given as an image."""
 
-Options = TypeVar("Options", bound=ScanOptions)
+Options = TypeVar("Options", bound=RunOptions)
 
 
 def from_keywords(kind: type[Options], options: Mapping[str, Any]) -> Options:

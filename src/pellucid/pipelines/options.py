@@ -17,18 +17,8 @@ SynthesizeExtra = Literal["uncertainty", "lesion"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ScanOptions:
-    """What every pipeline over scans may be told."""
-
-    GRIDS: ClassVar[str] = "native, iso, or "
-    """What `spacing` may be beside numbers, as a message says it."""
-
-    spacing: str = "native"
-    """Output grid: native, iso (the finest voxel side, but 0.8 to 1.2 mm, along all axes), or mm, for instance 1 or
-    1,1,2 (left-right, back-front, bottom-top)."""
-
-    frame: int | None = None
-    """Frame of a 4-D file, counted from 0."""
+class RunOptions:
+    """What everything that runs networks over scans may be told."""
 
     device: str = "auto"
     """Where to compute: auto, cpu, cuda, cuda:N or mps."""
@@ -47,9 +37,7 @@ class ScanOptions:
 
     def __post_init__(self) -> None:
         """Refuse values that no run can obey, in the words the user typed."""
-        _ = self.spacing_mm, self.memory_bytes
-        if self.frame is not None and self.frame < 0:
-            raise wrong("frame", need="a whole number >= 0", got=str(self.frame))
+        _ = self.memory_bytes
         if self.threads is not None and self.threads < 1:
             raise wrong("threads", need="a whole number >= 1", got=str(self.threads))
 
@@ -67,6 +55,28 @@ class ScanOptions:
             need = f"a number of GB or MB, {LEAST_MEMORY / 1e9:g}GB or more, for instance 1.5GB or 1500MB"
             raise wrong("memory", need=need, got=repr(self.memory))
         return int(size)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScanOptions(RunOptions):
+    """What every pipeline over scans may be told."""
+
+    GRIDS: ClassVar[str] = "native, iso, or "
+    """What `spacing` may be beside numbers, as a message says it."""
+
+    spacing: str = "native"
+    """Output grid: native, iso (the finest voxel side, but 0.8 to 1.2 mm, along all axes), or mm, for instance 1 or
+    1,1,2 (left-right, back-front, bottom-top)."""
+
+    frame: int | None = None
+    """Frame of a 4-D file, counted from 0."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that no run can obey, in the words the user typed."""
+        super().__post_init__()
+        _ = self.spacing_mm
+        if self.frame is not None and self.frame < 0:
+            raise wrong("frame", need="a whole number >= 0", got=str(self.frame))
 
     @property
     def spacing_mm(self) -> Literal["native", "iso"] | tuple[float, float, float]:

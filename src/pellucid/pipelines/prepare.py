@@ -10,7 +10,7 @@ from pellucid.io import resample, shear
 from pellucid.io.values import like_ct
 from pellucid.io.volume import Grid, Volume
 from pellucid.ops.background import darkened, loud_background
-from pellucid.pipelines.options import ScanOptions
+from pellucid.pipelines.options import RunOptions
 from pellucid.pipelines.record import Run
 
 logger = logging.getLogger(__name__)
@@ -22,7 +22,23 @@ CT_OFFSET = 1024.0
 """What scanners add to Hounsfield units to store them without a sign."""
 
 
-def without_loud_background(volume: Volume, options: ScanOptions, run: Run) -> Volume:
+def mended(volume: Volume, options: RunOptions, run: Run, *, ct: str) -> Volume:
+    """What every pipeline for MRI does first: warn of a CT, and darken a background of noise.
+
+    Args:
+        volume: The scan.
+        options: As for `without_loud_background`.
+        run: As for `without_loud_background`.
+        ct: What to say of a CT.
+
+    Returns:
+        The scan, itself if nothing is odd.
+    """
+    _warn_of_ct(volume, ct)
+    return without_loud_background(volume, options, run)
+
+
+def without_loud_background(volume: Volume, options: RunOptions, run: Run) -> Volume:
     """Darken a background of noise as loud as the image, as that of MP2RAGE (UNI), unless it is to be kept.
 
     Args:
@@ -110,13 +126,8 @@ def in_window(volume: Volume) -> Volume:
     return volume.with_data(volume.data.clamp(low, high))
 
 
-def warn_of_ct(volume: Volume, *, words: str = "a CT needs --ct") -> None:
-    """Warn of a scan that seems to be a CT, where none is expected.
-
-    Args:
-        volume: The scan.
-        words: What to do about it.
-    """
+def _warn_of_ct(volume: Volume, words: str) -> None:
+    """Warn of a scan that seems to be a CT, where none is expected."""
     lowest, highest = (float(value) for value in torch.aminmax(volume.data))
     if like_ct(lowest, highest):
         logger.warning("%s: values down to %.0f: %s", volume.name, lowest, words)

@@ -119,10 +119,8 @@ def segment_volume(
     run = run or Run("segment")
     known = lesions is not None or lesion_mask is not None
     with run.listening():
-        prepare.warn_of_ct(
-            volume, words="a CT needs synthesize --ct first, then its T1w image can be segmented"
-        )
-        scan = prepare.straight(prepare.without_loud_background(volume, options, run), run)
+        ct = "a CT needs synthesize --ct first, then its T1w image can be segmented"
+        scan = prepare.straight(prepare.mended(volume, options, run, ct=ct), run)
         with run.step("predict"):
             found = posteriors(scan, network, options, lesions=lesions, lesion_mask=lesion_mask, finer=finer)
         with run.step("label"):

@@ -91,7 +91,8 @@ def super_resolve_volume(
     with run.listening():
         grid = finer_grid(volume, options.sides_mm)
         with run.step("denoise"):
-            scan = prepare.without_loud_background(volume, options, run)
+            ct = "it seems to be a CT, and super-resolve was made for MRI"
+            scan = prepare.mended(volume, options, run, ct=ct)
             given = space.levels_of(scan)
             quiet = without_noise(scan, given, run, allowed=options.denoise == "auto")
         with run.step("prepare"):

@@ -215,8 +215,7 @@ def _ready(volume: Volume, options: SynthesizeOptions, run: Run) -> Volume:
     if options.ct:
         # Before it is straightened: interpolation would carry bone into brain.
         return prepare.straight(prepare.in_window(volume), run)
-    prepare.warn_of_ct(volume)
-    return prepare.straight(prepare.without_loud_background(volume, options, run), run)
+    return prepare.straight(prepare.mended(volume, options, run, ct="a CT needs --ct"), run)
 
 
 def _read(source: Any, options: SynthesizeOptions, *, alone: bool) -> Volume:
