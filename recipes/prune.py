@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("weights", type=Path, help="of an enhancer (.safetensors)")
     parser.add_argument("out", type=Path, help="the new ones (.safetensors)")
     parser.add_argument("scans", type=Path, nargs="+")
+    parser.add_argument("--eight-bits-from", type=int, help="store convolutions of so many weights in 8 bits")
     arguments = parser.parse_args()
     network, facts = models.load(arguments.weights)
     if not isinstance(network, TwoStage):
@@ -60,7 +61,9 @@ def main() -> None:
     new = pruned(network, living(network, shown(arguments.scans), network.clear))
     for stage in ("tissue", "enhance"):
         sys.stdout.write(f"{stage}: units {getattr(new.config, stage).units}\n")
-    models.save(new, arguments.out, metadata=facts, dtype=torch.float16)
+    models.save(
+        new, arguments.out, metadata=facts, dtype=torch.float16, eight_bits_from=arguments.eight_bits_from
+    )
 
 
 if __name__ == "__main__":

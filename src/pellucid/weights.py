@@ -114,7 +114,7 @@ def load(
 def shared(
     name_or_path: str, device: "torch.device | str" = "cpu", *, kind: str | tuple[str, ...]
 ) -> "torch.nn.Module":
-    """The network of a weights file, read once in each process; not to be changed.
+    """The network of a weights file, read once in each process; not to be changed, but for the device it lies on.
 
     Args:
         name_or_path: As for `load`.

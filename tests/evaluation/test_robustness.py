@@ -2,6 +2,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import shutil
 import sys
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -15,10 +16,13 @@ from torch import Tensor
 
 from pellucid import cli
 from pellucid.apps.robustness import PAGE, PLOT, SUMMARY, VERSUS, draw, report
+from pellucid.commands.command import listed
+from pellucid.commands.evaluation import EvaluateBias, EvaluateRobustness
 from pellucid.errors import PellucidError
 from pellucid.evaluation import robustness
 from pellucid.evaluation.bias import Bias, BiasOptions
-from pellucid.evaluation.options import network
+from pellucid.evaluation.methods import METHODS
+from pellucid.evaluation.options import OURS, network
 from pellucid.evaluation.protocol import ROWS, Unit
 from pellucid.evaluation.robustness import (
     SWEEPS,
@@ -362,3 +366,19 @@ def test_names_of_tools_fit_into_a_table(
     words = ["evaluate", "robustness", str(brain), "-o", str(tmp_path / "out")]
     assert cli.main([*words, "--method", "a\tb=cp {in} {out}"]) == 2
     assert "--method: need NAME=COMMAND" in capsys.readouterr().err
+
+
+def test_the_command_line_has_the_defaults_of_python_and_names_all_methods(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    defaults = {field.name: field.default for field in dataclasses.fields(EvaluateRobustness)}
+    options = RobustnessOptions()
+    assert listed(defaults["metrics"]) == options.metrics
+    assert SWEEPS[defaults["corruptions"]] == options.corruptions
+    bias = {field.name: field.default for field in dataclasses.fields(EvaluateBias)}
+    for name in ("by", "good", "segment"):
+        assert bias[name] == getattr(BiasOptions(), name)
+    assert listed(bias["corruptions"]) == BiasOptions().corruptions
+    assert cli.main(["evaluate", "robustness", "--help"]) == 0
+    words = set(re.findall(r"[\w-]+", capsys.readouterr().out))
+    assert {OURS, *METHODS} - {"input"} <= words

@@ -44,8 +44,8 @@ class _Compare(_Evaluate):
     """What every protocol that compares methods takes."""
 
     methods: Annotated[str, arg(metavar="NAME,...")] = "pellucid"
-    """Methods beside the input: pellucid, sinc, nlup, nlm, nlm-ours, tv, wavelet, gaussian, ants, n4, unsharp,
-    histogram."""
+    """Methods beside the input: pellucid, sinc, nlup, gaussian, nlm, nlm-ours, prinlm, ascm, tv, wavelet, ants, n4,
+    unsharp, histogram."""
     method: Annotated[tuple[str, ...], arg(metavar="NAME=COMMAND"), tyro.conf.UseAppendAction] = ()
     """A tool of somebody else, for instance 'theirs=tool --i {in} --o {out}'; may be given several times."""
     reference: Path | None = None

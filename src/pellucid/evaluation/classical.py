@@ -122,7 +122,7 @@ def gaussian(volume: Volume, grid: Grid) -> Volume:
 
 
 def own_nlm(volume: Volume, grid: Grid) -> Volume:
-    """Blockwise non-local means (`ops.filters`)."""
+    """Blockwise non-local means (`ops.alike`)."""
 
     def clean(image: Image) -> Image:
         return nonlocal_means(image, std=noise_std(image), strength=FACTORS["nlm-ours"])

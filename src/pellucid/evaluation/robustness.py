@@ -70,7 +70,7 @@ class RobustnessOptions(MethodOptions):
 
     corruptions: tuple[str, ...] = SWEEPS["standard"]
     """Presets of `pellucid degrade`, several with "/" one after the other, and "clean"."""
-    metrics: tuple[str, ...] = ("mse", "psnr", "ssim", "ms_ssim", "uqi", "vif")
+    metrics: tuple[str, ...] = ("psnr", "ssim")
     """Keys of `METRICS` that compare with a true image."""
 
     def __post_init__(self) -> None:

@@ -280,17 +280,3 @@ class Place:
         whole = values.new_zeros(values.shape[0], *self.shape)
         whole[self.box.slices] = values
         return whole
-
-    def clear_outside(self, values: Tensor) -> Tensor:
-        """Set the voxels of the output grid outside of the box to zero.
-
-        Args:
-            values: On the output grid, (c, i, j, k); changed in place.
-
-        Returns:
-            The same tensor.
-        """
-        for axis, at in enumerate(positions(self.source, self.target)):
-            outside = (at < -0.5) | (at > self.source.shape[axis] - 0.5)
-            values.index_fill_(axis + 1, outside.nonzero()[:, 0], 0.0)
-        return values

@@ -42,7 +42,7 @@ def synthesize(
     """Make the T1w image of a scan of any contrast, or one of several scans of the same person.
 
     A network that sees the whole head at about 2 mm says what lies where, and the scan's own edges draw the borders
-    (`anatomy.drawn`); a second one sees the scan at about 1 mm and these probabilities, and gives the T1w image and the
+    (`drawing.drawn`); a second one sees the scan at about 1 mm and these probabilities, and gives the T1w image and the
     scale of its error. Lesions are found, or given by a mask, and healthy tissue is put in their place first.
 
     Several scans are synthesized one by one, on grids of their own; then the images, now of one contrast, are

@@ -15,17 +15,6 @@ from pellucid.errors import did_you_mean, wrong
 
 logger = logging.getLogger(__name__)
 
-_LONG = {
-    "acq": "acquisition",
-    "ce": "ceagent",
-    "rec": "reconstruction",
-    "run": "run",
-    "echo": "echo",
-    "part": "part",
-    "chunk": "chunk",
-}
-"""Short names of entities -> pybids's."""
-
 _DERIVED = ("space", "desc", "res", "den", "label", "hemi", "atlas", "seg")
 """Entities of images that were made from scans: what is made of these would have the names of the scan's own."""
 _NO_SCANS = ("defacemask", "mask", "dseg", "probseg", "photo")
