@@ -16,6 +16,9 @@ from pellucid.types import Image, Spacing
 
 Format: TypeAlias = Literal["nifti", "mgh", "nrrd", "none"]
 
+PARALLEL = 1e-3
+"""Axes that lean by less, as a share of a voxel, are parallel: headers round."""
+
 
 @dataclass(frozen=True, eq=False)
 class Grid:
@@ -64,6 +67,20 @@ class Grid:
         """Centers of the eight corner voxels in RAS mm, shape (8, 3)."""
         ends = np.array(np.meshgrid(*[(0, size - 1) for size in self.shape], indexing="ij"))
         return ends.reshape(3, 8).T @ self.affine[:3, :3].T + self.affine[:3, 3]
+
+    def steps_to(self, other: "Grid") -> NDArray[np.float64] | None:
+        """How many voxels of this grid make one of another, along each axis.
+
+        Args:
+            other: Another grid.
+
+        Returns:
+            Three numbers above 0; none if the axes are not parallel, or point the other way.
+        """
+        change = (np.linalg.inv(self.affine) @ other.affine)[:3, :3]
+        steps: NDArray[np.float64] = np.diag(change).copy()
+        apart = np.abs(change - np.diag(steps)).max() > PARALLEL * np.abs(steps).max()
+        return None if apart or steps.min() <= 0 else steps
 
     def distance_mm(self, other: "Grid") -> float:
         """Largest distance in mm between corners of the same index; infinite if the shapes differ."""

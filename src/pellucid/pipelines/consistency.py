@@ -7,17 +7,14 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 from jaxtyping import Bool
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from pellucid.degradation.resolution import slice_matrix
 from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
 from pellucid.metrics.residual import numbers_of_planes
 from pellucid.ops.intensity import IntensityRange
 from pellucid.ops.labels import bounding_box
-from pellucid.ops.resize import apply_along, interpolation_matrix
 from pellucid.pipelines import space
 from pellucid.pipelines.noise import FAR_APART, Noise
 from pellucid.pipelines.record import Run, describe
@@ -40,8 +37,8 @@ MOST_BLOCK = 0.06
 """The same for the mean over a block of 8 mm, beyond five standard errors of the noise that was taken away and beyond
 the blur that is granted."""
 
-COARSER = 1.01
-"""Voxels per voxel from which on a grid is coarser."""
+CONTRADICTS = "the output contradicts the scan"
+"""What the warning begins with; pages say it in plainer words."""
 
 SMOOTHED = (0.7, 0.01)
 """Correlation with detail, and unexplained residual, above both of which anatomy was smoothed away."""
@@ -132,9 +129,10 @@ def consistency(
     run.notes["consistency"] = {**asdict(numbers), "grid": describe(grid)}
     if not numbers.agrees:
         logger.warning(
-            "%s: the output contradicts the scan: acquired once more it differs by %.1f %% of the range "
-            "(noise explains %.1f %%), by %.1f %% on average in one place of 8 mm; look at --save consistency",
+            "%s: %s: acquired once more it differs by %.1f %% of the range (noise explains %.1f %%), by %.1f %% "
+            "on average in one place of 8 mm; look at --save consistency",
             scan.name,
+            CONTRADICTS,
             100 * found.rms,
             100 * std,
             100 * found.block,
@@ -144,22 +142,6 @@ def consistency(
     box = (slice(0, grid.shape[0]), slice(None), slice(None))
     left, _ = compared(box[0])
     return resample.back_to(measured.with_data(left.mul_(levels.high - levels.low), grid), scan)
-
-
-def steps_between(grid: Grid, other: Grid) -> NDArray[np.float64] | None:
-    """How many voxels of a grid make one of another, along each axis.
-
-    Args:
-        grid: Any grid.
-        other: Another one.
-
-    Returns:
-        Three numbers; none if the axes are not parallel.
-    """
-    change = (np.linalg.inv(grid.affine) @ other.affine)[:3, :3]
-    steps: NDArray[np.float64] = np.diag(change).copy()
-    apart = np.abs(change - np.diag(steps)).max() > 1e-3 * np.abs(steps).max()
-    return None if apart or steps.min() <= 0 else steps
 
 
 def _head(
@@ -181,13 +163,13 @@ def _head(
 
 def _compared(scan: Grid, output: Grid) -> Grid:
     """The grid of the scan, but coarse where the output is."""
-    steps = steps_between(scan, output)
-    if steps is None or steps.max() < COARSER:
+    steps = scan.steps_to(output)
+    if steps is None or steps.max() < space.COARSER:
         return scan
     change = np.linalg.inv(scan.affine) @ output.affine
     shape = list(scan.shape)
     for axis in range(3):
-        if steps[axis] > COARSER:
+        if steps[axis] > space.COARSER:
             shape[axis] = output.shape[axis]
         else:
             change[axis, axis], change[axis, 3] = 1.0, 0.0
@@ -198,15 +180,6 @@ def _acquired(volume: Volume, grid: Grid) -> Image:
     """Means over the voxels of a grid; cubic interpolation where its axes are not parallel."""
     if volume.grid.distance_mm(grid) < 1e-3:
         return volume.data
-    steps = steps_between(volume.grid, grid)
-    if steps is None:
+    if volume.grid.steps_to(grid) is None:
         return resample.to_grid(volume, grid, order=3).data
-    out = volume.data
-    for axis, at in enumerate(space.positions(volume.grid, grid)):
-        size, step = volume.grid.shape[axis], float(steps[axis])
-        if len(at) == size and torch.allclose(at, torch.arange(size, dtype=at.dtype), atol=1e-4):
-            continue
-        box = step > COARSER
-        matrix = slice_matrix(size, at, width=step, profile="box") if box else interpolation_matrix(size, at)
-        out = apply_along(out, matrix, axis + 1)
-    return out
+    return space.transfer(volume.data, volume.grid, grid, order=3, average=True)

@@ -12,7 +12,6 @@ from pellucid.ops.head import Box
 from pellucid.ops.intensity import IntensityRange
 from pellucid.pipelines import space
 from pellucid.pipelines.calibration import GAPS, told
-from pellucid.pipelines.consistency import steps_between
 from pellucid.pipelines.options import EnhanceOptions
 from pellucid.pipelines.record import Run
 
@@ -119,5 +118,5 @@ def finer_by(scan: Grid, output: Grid) -> float:
     Returns:
         The number, at least 1; 1 if the axes are not parallel.
     """
-    steps = steps_between(output, scan)
+    steps = output.steps_to(scan)
     return 1.0 if steps is None else math.prod(max(1.0, float(step)) for step in steps)

@@ -75,9 +75,8 @@ def thick_axis(grid: Grid, finer: Grid) -> int | None:
     Returns:
         0, 1 or 2; None if the grids' axes are not the same ones, or no slices are thick.
     """
-    change = np.linalg.inv(grid.affine) @ finer.affine
-    steps = np.diag(change)[:3]
-    if np.abs(change[:3, :3] - np.diag(steps)).max() > 1e-3 * np.abs(steps).max() or steps.min() <= 0:
+    steps = grid.steps_to(finer)
+    if steps is None:
         return None
     axis = int(np.argmax(grid.spacing))
     thick = steps[axis] * THICK <= 1 and grid.spacing[axis] >= THICK * min(grid.spacing)

@@ -19,6 +19,9 @@ from pellucid.types import Image, Spacing
 
 logger = logging.getLogger(__name__)
 
+COARSER = 1.01
+"""Voxels per voxel from which on a grid is coarser."""
+
 WORKING_MM = (0.8, 1.2)
 """Finest and coarsest isotropic voxel the networks are trained on."""
 
@@ -202,7 +205,7 @@ def transfer(
         size = source.shape[axis]
         if len(at) == size and torch.allclose(at, torch.arange(size, dtype=at.dtype), atol=1e-4):
             continue
-        if average and step > 1.01:
+        if average and step > COARSER:
             matrix = box_matrix(size, at, width=step)
         else:
             matrix = interpolation_matrix(size, at, order=order)
@@ -223,13 +226,13 @@ def positions(source: Grid, target: Grid) -> list[Tensor]:
     Raises:
         PellucidError: If the axes are not parallel.
     """
-    between = np.linalg.inv(source.affine) @ target.affine
-    scale = np.diag(between)[:3]
-    if np.abs(between[:3, :3] - np.diag(scale)).max() > 1e-3 * np.abs(scale).max() or (scale <= 0).any():
+    steps = source.steps_to(target)
+    if steps is None:
         raise wrong("transfer", need="grids with parallel axes", got=f"{source.orientation} and another")
+    first = (np.linalg.inv(source.affine) @ target.affine)[:3, 3]
     return [
-        float(scale[axis]) * torch.arange(target.shape[axis], dtype=torch.float64) + float(between[axis, 3])
-        for axis in range(3)
+        float(step) * torch.arange(size, dtype=torch.float64) + float(start)
+        for step, size, start in zip(steps, target.shape, first, strict=True)
     ]
 
 

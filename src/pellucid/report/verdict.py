@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pellucid.ops.faces import cut_faces, outside
 from pellucid.pipelines.anatomy import SMALL_ML
-from pellucid.pipelines.consistency import MOST, MOST_BLOCK
+from pellucid.pipelines.consistency import CONTRADICTS, MOST, MOST_BLOCK
 from pellucid.pipelines.volumes import CUT, CUT_OFF, UNSURE
 from pellucid.report.standing import (
     FAR,
@@ -49,8 +49,6 @@ FAR_BEYOND = 2.0
 """An image that contradicts its scan by so many times what the check allows is not to be used: images that were moved
 by a voxel, or lost a lesion, do. Between, gaps between slices and slice profiles that the check does not know may be
 the reason, so it is for eyes (docs/results/consistency.md)."""
-CHECKED = "the output contradicts the scan"
-"""Words of the check's own warning, which the page says in plainer ones."""
 INFERRED = 5.0
 """Inferred error in % from which detail between the scan's voxels is a guess: that of a T1w with slices of 5 mm
 (docs/results/uncertainty.md)."""
@@ -151,7 +149,7 @@ def _told(story: ScanStory) -> list[str]:
     """What the audit and the runs warned of."""
     warned = [f"{f.get('message', '')}" for f in findings_of(story) if f.get("level") == "warn"]
     # What the page says itself, in plainer words.
-    said = {CHECKED: bool(consistency_of(story)), CUT_OFF: story.image("mask") is not None}
+    said = {CONTRADICTS: bool(consistency_of(story)), CUT_OFF: story.image("mask") is not None}
     known = [words for words, itself in said.items() if itself]
     return [*warned, *(text for text in warnings_of(story) if not any(words in text for words in known))]
 

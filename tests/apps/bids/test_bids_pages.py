@@ -26,10 +26,10 @@ from pellucid.apps.bids.work import do
 from pellucid.apps.stories import scan_stories
 from pellucid.errors import PellucidError
 from pellucid.io.volume import Volume
+from pellucid.pipelines.consistency import CONTRADICTS
 from pellucid.pipelines.record import Run, describe
 from pellucid.pipelines.result import Result
 from pellucid.report.standing import written
-from pellucid.report.verdict import CHECKED
 
 CHECK = {"residual": 0.06, "unexplained": 0.0512, "largest_block": 0.0345}
 DOUBT = "the network never saw a head like this"
@@ -187,7 +187,7 @@ def test_a_contradiction_on_a_grid_that_is_not_shown_is_told(study: Study) -> No
     root, out = Path(study.root), Path(study.out)
     (record,) = units_of(root, out, "01")
     shown = next(task for name, task in record["tasks"].items() if name.startswith("enhance"))
-    said = f"sub-01: {CHECKED}: by 9 %"
+    said = f"sub-01: {CONTRADICTS}: by 9 %"
     other = {**shown, "consistency": {**CHECK, "agrees": False}, "warnings": [said, "Odd."]}
     for more, told in ((other, True), ({**shown, "warnings": [DOUBT]}, False)):
         both = {**record, "tasks": {**record["tasks"], "enhance 1x1x1 mm": more}}

@@ -11,7 +11,7 @@ from pellucid.apps.bids.publish import RECORD, read_record
 from pellucid.apps.bids.scan import Scan, entities_of
 from pellucid.apps.bids.tasks import BIDS_TISSUES
 from pellucid.apps.stories import Recorded
-from pellucid.report.verdict import CHECKED
+from pellucid.pipelines.consistency import CONTRADICTS
 from pellucid.synthesis import TISSUES
 from pellucid.weights import file_digest
 
@@ -118,7 +118,7 @@ def recorded(record: Mapping[str, Any], root: Path, out: Path) -> list[Recorded]
 
 def _of_another_grid(grid: str, task: Mapping[str, Any]) -> list[str]:
     """What must be known of images that are not shown."""
-    said = [words for words in task.get("warnings", ()) if CHECKED not in words]
+    said = [words for words in task.get("warnings", ()) if CONTRADICTS not in words]
     agrees = (task.get("consistency") or {}).get("agrees", True)
     return (
         said if agrees else [*said, f"The image on the grid of {grid}, not shown here, contradicts its scan."]
