@@ -32,23 +32,8 @@ _CONCEIVED = (
     "ga",
     "conception",
 )
-_ABSENT = (
-    "",
-    "n/a",
-    "na",
-    "nan",
-    "none",
-    "null",
-    "unknown",
-    "missing",
-    "-",
-    "?",
-    "9999",
-    "999",
-    "-9",
-    "-99",
-    "-999",
-)
+_NOTHING = ("", "n/a", "na", "nan", "none", "null", "unknown", "missing", "-", "?")
+_ABSENT = (*_NOTHING, "9999", "999", "-9", "-99", "-999")
 _COLUMN = re.compile(
     r"(scan|mri|interview|subject|participant|patient|current|gestational|postmenstrual|pma|ga)?(age|pma|ga)"
     r"(at|in|of)?(first)?(mri|scan|scanning|acquisition|visit|session|baseline|enrollment|testing)?(in)?"
@@ -155,7 +140,8 @@ def find_age(root: Path, relative: Path, subject: str, session: str | None) -> t
             if found:
                 return found[0], notes
     people = root / "participants.tsv"
-    if people.is_file() and not any(_rows(people, "participant_id", wanted, session)) and not notes:
+    known = any(_rows(people, "participant_id", _names(subject, session), session))
+    if people.is_file() and not known and not notes:
         notes.append(f"participants.tsv has no row for sub-{subject}.")
     return None, notes
 
@@ -189,7 +175,7 @@ def cell(root: Path, subject: str, *columns: str, session: str | None = None) ->
             value.strip()
             for row in rows
             for column, value in row.items()
-            if column.lower() in columns and value.strip().lower() not in _ABSENT[:8]
+            if column.lower() in columns and value.strip().lower() not in _NOTHING
         }
         if told:
             return told.pop() if len(told) == 1 else None
@@ -208,11 +194,16 @@ def _places(
     if session:
         keys = (f"ses-{session}", session)
         yield home / f"sub-{subject}_sessions.tsv", "session_id", keys
-    people = [f"sub-{subject}", subject]
-    if session:
-        # BME-X asked for the first of these; it is in datasets made for it.
-        people = [f"sub-{subject}-ses-{session}", f"sub-{subject}_ses-{session}", *people]
-    yield root / "participants.tsv", "participant_id", tuple(people)
+    yield root / "participants.tsv", "participant_id", _names(subject, session)
+
+
+def _names(subject: str, session: str | None) -> tuple[str, ...]:
+    """What participants.tsv may call a participant, the most specific first."""
+    people = (f"sub-{subject}", subject)
+    if not session:
+        return people
+    # BME-X asked for the first of these; it is in datasets made for it.
+    return (f"sub-{subject}-ses-{session}", f"sub-{subject}_ses-{session}", *people)
 
 
 def _rows(
