@@ -102,7 +102,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         f"Give the .json files that {', '.join(VERBS)} wrote.",
     )
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8-sig"))
     except (UnicodeDecodeError, json.JSONDecodeError):
         raise wrong(str(path), need=need, got="something else", fix=fix) from None
     pipeline = record.get("pipeline") if isinstance(record, dict) else None

@@ -1,13 +1,12 @@
 """What is odd about a file, before anything is done with it."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 from pellucid import endings
 from pellucid.errors import PellucidError
 from pellucid.io.dicom import begins_as_dicom, dicom_files, look_at
 from pellucid.io.finding import Finding
+from pellucid.io.json_file import read_object
 from pellucid.io.nifti import inspect
 
 __all__ = ["Finding", "audit"]
@@ -50,18 +49,9 @@ def _of_dicom(path: Path) -> tuple[Finding, ...]:
 
 def _of_ours(path: Path) -> tuple[Finding, ...]:
     """What is to be said of an image that pellucid made: the record beside it says so."""
-    record = _record(path.with_name(f"{endings.split_suffix(path)[0]}.json"))
+    record = read_object(path.with_name(f"{endings.split_suffix(path)[0]}.json")) or {}
     if "outputs_sha256" not in record or "pipeline" not in record:
         return ()
     made = f"pellucid {record['pipeline']}, {str(record.get('date', ''))[:10]}"
     message = f"Its record says that pellucid made it ({made}): it is no scan as it was acquired."
     return (Finding("own-output", "warn", message),)
-
-
-def _record(path: Path) -> dict[str, Any]:
-    """A JSON object beside an image; an empty one if there is none."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -116,7 +116,7 @@ def read_steps(path: Path) -> tuple[list[Step], bool]:
     check_readable(path, kind="a JSON file")
     need = "JSON with a list of steps, or the record of a degraded scan"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise wrong(str(path), need=need, got=f"something else ({error})") from error
     steps = found.get("steps") if isinstance(found, dict) else found

@@ -2,13 +2,14 @@
 
 import csv
 import functools
-import json
 import math
 import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from pellucid.io.json_file import read_object
 
 TERM_WEEKS = 40.0
 """Weeks of pregnancy at birth: what an age since conception is counted back from."""
@@ -267,11 +268,7 @@ def _sidecar(table: Path, root: Path) -> dict[str, Any]:
     """What JSON beside the table, or at the root for all such tables, says of its columns."""
     kind = table.stem.rpartition("_")[2]
     for path in (table.with_suffix(".json"), root / f"{kind}.json"):
-        try:
-            found = json.loads(path.read_text(encoding="utf-8-sig"))
-        except (OSError, ValueError):
-            continue
-        if isinstance(found, dict):
+        if (found := read_object(path)) is not None:
             return found
     return {}
 

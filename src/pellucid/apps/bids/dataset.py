@@ -2,12 +2,12 @@
 
 import json
 import re
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from pellucid.apps.bids.publish import write_whole
+from pellucid.io.json_file import read_object
 
 BIDS_VERSION = "1.10.0"
 MAKER = "pellucid"
@@ -81,12 +81,7 @@ def write_dataset_files(root: Path, out: Path) -> None:
 
 
 def _description(root: Path) -> dict[str, Any]:
-    try:
-        raw: Mapping[str, Any] = json.loads(
-            (root / "dataset_description.json").read_text(encoding="utf-8-sig")
-        )
-    except (OSError, ValueError):
-        raw = {}
+    raw = read_object(root / "dataset_description.json") or {}
     source: dict[str, Any] = {"URL": root.absolute().as_uri()}
     doi = re.sub(r"^https?://(dx\.)?doi\.org/", "doi:", str(raw.get("DatasetDOI", "")))
     if doi:

@@ -16,6 +16,7 @@ from pellucid.apps.bids.study import Study
 from pellucid.apps.bids.tasks import Product
 from pellucid.io import nifti
 from pellucid.io.disk import unwritable
+from pellucid.io.json_file import read_object
 
 RECORD, IQM = "_record.json", "_iqm.json"
 """Endings of the two files that every unit has."""
@@ -167,11 +168,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
     Returns:
         Plain data; None if there is none, or none that can be read.
     """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
+    return read_object(path)
 
 
 def is_whole(record: dict[str, Any] | None, fingerprint: str, study: Study) -> bool:

@@ -30,6 +30,7 @@ from pellucid.apps.bids.watch import Watch, watched
 from pellucid.apps.bids.work import Outcome, options_of, without_place
 from pellucid.errors import wrong
 from pellucid.io.disk import make_folder
+from pellucid.io.json_file import read_object
 
 logger = logging.getLogger(__name__)
 
@@ -155,10 +156,10 @@ def _check_places(root: Path, out: Path, options: StudyOptions) -> None:
         logger.warning(
             "%s lies in the dataset: the validator wants results in derivatives/ or elsewhere", out
         )
+    described = read_object(out / "dataset_description.json") or {"GeneratedBy": None}
     try:
-        described = json.loads((out / "dataset_description.json").read_text(encoding="utf-8-sig"))
         makers = [str(made["Name"]) for made in described.get("GeneratedBy", ())]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (LookupError, TypeError):
         # None yet, or one that says nothing; ours is written anew.
         makers = [MAKER]
     if MAKER not in makers:
