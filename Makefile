@@ -14,7 +14,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3.14 python3 p
 .PHONY: help demo test fix clean
 
 help:
-	@echo "make demo   install, corrupt and enhance a real scan, say where the report is"
+	@echo "make demo   install, corrupt and enhance the MNI152 template, say where the report is"
 	@echo "make test   install with the development tools, lint, type-check and test"
 	@echo "make fix    format, and repair what the linter can"
 	@echo "make clean  remove the environment, caches and the demo"

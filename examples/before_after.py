@@ -1,4 +1,4 @@
-"""Make the picture at the top of the README: a real scan corrupted, enhanced, and the truth.
+"""Make the picture of the demo: the MNI152 template corrupted, enhanced, and as it was.
 
 Run: python examples/before_after.py [FOLDER OF A DEMO] [PICTURE]
 First `pellucid demo --out FOLDER`, which corrupts and enhances the MNI152 T1w brain that ships inside nilearn.

@@ -1,4 +1,4 @@
-"""The main job on a real brain: corrupt it, enhance it, compare with the truth, and show it on one page."""
+"""The main job on the MNI152 template: corrupt it, enhance it, compare with the truth, and show it on one page."""
 
 import json
 import logging

@@ -42,7 +42,7 @@ def build(story: Story) -> Page:
     spacing = story.truth.grid.spacing
     shared = frame(columns, spacing=spacing, mask=story.truth.data[0] > 0)
     return Page(
-        title="pellucid demo: a real brain, corrupted and enhanced",
+        title="pellucid demo: the MNI152 template, corrupted and enhanced",
         lead=f"The MNI152 T1-weighted brain was spoiled on purpose, then enhanced. {story.sentence}",
         comparison=_comparison(columns[0], columns[1], shared),
         panels=(_against_truth(columns, shared), _tissues(story, shared)),

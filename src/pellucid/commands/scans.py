@@ -38,7 +38,7 @@ def _check_masks(masks: list[Path], *, lesions: str | None, scans: int) -> None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Enhance(Command):
-    """Make brain scans clearer: motion, noise, blur, thick slices. For research only."""
+    """Make brain scans clearer: noise, blur, thick slices; if asked, motion, bias, lesions. For research only."""
 
     inputs: Positional[Annotated[tuple[Path, ...], several("IN")]]
     """Scans, or folders of scans (NIfTI, MGH, NRRD)."""

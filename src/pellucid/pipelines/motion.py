@@ -57,8 +57,8 @@ def without_motion(scan: Volume, levels: IntensityRange, options: EnhanceOptions
         logger.warning("%s: %s", scan.name, words)
         return scan
     logger.warning(
-        "%s: the head moved; details down to %.1f mm were put together again, finer ones are half as measured: "
-        "compare with the scan",
+        "%s: the head moved; details down to %.1f mm were put together again, finer ones are the mean of what was "
+        "measured and a prediction: compare with the scan",
         scan.name,
         0.5 / found.upto,
     )

@@ -109,7 +109,8 @@ class EnhanceOptions(ScanOptions):
     """Take noise away before anything else: where there is enough to be seen, or never."""
 
     motion: Literal["keep", "correct"] = "keep"
-    """Look for jumps of the head during the scan and undo them (experimental, minutes), or keep what they did."""
+    """Jumps of the head during the scan: look for them and undo them (experimental; ten minutes of a core), or keep
+    what they did."""
 
     bias: Literal["keep", "remove"] = "keep"
     """The bias field, which makes tissue brighter in one place than in another: keep it, or remove it."""
