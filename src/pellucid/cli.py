@@ -20,7 +20,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from pellucid.commands import COMMANDS
 from pellucid.commands.command import FAILED, INTERRUPTED, OK, Command
-from pellucid.errors import PellucidError, did_you_mean, wrong
+from pellucid.errors import PellucidError, did_you_mean, worded, wrong
 from pellucid.pipelines.keywords import split_choices
 
 GARBAGE = 1_000_000
@@ -88,13 +88,8 @@ def guarded(work: Callable[[], int]) -> int:
     """
     try:
         return work()
-    except PellucidError as problem:
-        print(f"pellucid: {problem}", file=sys.stderr)
-        return FAILED
-    except OSError as problem:
-        # A folder we may not look into, a name too long, a full disk.
-        where = f"{problem.filename}: " if problem.filename else ""
-        print(f"pellucid: {where}{problem.strerror or problem}.", file=sys.stderr)
+    except (PellucidError, OSError) as problem:
+        print(f"pellucid: {worded(problem)}", file=sys.stderr)
         return FAILED
     except SystemExit as stop:
         # The parser exits: with 0 after --help, with 2 after a mistake.
@@ -216,7 +211,7 @@ def _chosen(words: str, choices: Sequence[str]) -> tuple[str, ...]:
     try:
         return split_choices(words, choices)
     except PellucidError as problem:
-        raise ValueError(str(problem).partition(": ")[2]) from problem
+        raise ValueError(problem.words) from problem
 
 
 def _registry() -> ConstructorRegistry:

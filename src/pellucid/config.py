@@ -44,7 +44,7 @@ def from_dict(cls: type[Config], values: Any, where: str, *, over: Config | None
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
     for key in values:
         if key not in fields:
-            raise PellucidError(f"{where}: unknown key {key!r}. {did_you_mean(str(key), fields)}")
+            raise PellucidError(f"unknown key {key!r}. {did_you_mean(str(key), fields)}", where)
     for name, field in fields.items():
         if over is None and name not in values and _has_no_default(field):
             raise wrong(f"{where}.{name}", need="a value", got="none")

@@ -2,10 +2,24 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class PellucidError(Exception):
-    """A problem the user can fix; the command line prints it in one sentence and exits with code 2."""
+    """A problem the user can fix; the command line prints it in one sentence and exits with code 2.
+
+    Args:
+        words: What is wrong, and what to do.
+        where: File, option or argument the reader can find again, said first.
+    """
+
+    def __init__(self, words: str, where: str = "") -> None:
+        super().__init__(f"{where}: {words}" if where else words)
+        self.words, self.where = words, where
+
+    def __reduce__(self) -> Any:
+        """Errors travel between processes."""
+        return type(self), (self.words, self.where)
 
 
 def wrong(where: str, *, need: str, got: str, fix: str = "") -> PellucidError:
@@ -24,8 +38,8 @@ def wrong(where: str, *, need: str, got: str, fix: str = "") -> PellucidError:
         >>> str(wrong("noise: std", need="a number >= 0", got="-1", fix="Use 0 for no noise."))
         'noise: std: need a number >= 0, got -1. Use 0 for no noise.'
     """
-    sentence = f"{where}: need {need}, got {got}."
-    return PellucidError(f"{sentence} {fix}" if fix else sentence)
+    sentence = f"need {need}, got {got}."
+    return PellucidError(f"{sentence} {fix}" if fix else sentence, where)
 
 
 def missing(package: str, *, install: str) -> PellucidError:
@@ -60,6 +74,24 @@ def is_out_of_memory(error: BaseException) -> bool:
     signs = ("OutOfMemoryError", "out of memory", "DefaultCPUAllocator", "can't allocate memory")
     told = isinstance(error, RuntimeError) and any(sign in words for sign in signs)
     return told or isinstance(error, MemoryError)
+
+
+def worded(problem: BaseException) -> str:
+    """Say in a sentence what went wrong.
+
+    Args:
+        problem: Any error.
+
+    Returns:
+        Words for a person.
+    """
+    if is_out_of_memory(problem):
+        return "need more memory than this machine has."
+    if isinstance(problem, OSError):
+        # A folder we may not look into, a name too long, a full disk.
+        where = f"{problem.filename}: " if problem.filename else ""
+        return f"{where}{problem.strerror or problem}."
+    return str(problem) or type(problem).__name__
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:

@@ -66,9 +66,8 @@ def path(name: str = "default") -> Path:
     registry = _registry()
     if name not in registry:
         hint = did_you_mean(name, registry)
-        raise PellucidError(
-            f"weights: unknown name {name!r}. {hint} A file of your own must end in {SUFFIX}."
-        )
+        words = f"unknown name {name!r}. {hint} A file of your own must end in {SUFFIX}."
+        raise PellucidError(words, "weights")
     entry = registry[name]
     file = _folder() / "weights" / entry.file
     if not file.is_file():

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from pellucid import endings
 from pellucid.commands.command import FAILED, OK
-from pellucid.errors import PellucidError, is_out_of_memory, wrong
+from pellucid.errors import PellucidError, is_out_of_memory, worded, wrong
 from pellucid.pipelines.names import is_file, output_paths, split_kind
 
 logger = logging.getLogger(__name__)
@@ -217,16 +217,10 @@ def sentence(problem: Exception, source: Path) -> str:
     Returns:
         One sentence that names the file.
     """
-    if is_out_of_memory(problem):
-        text = "need more memory than this machine has."
-    elif isinstance(problem, OSError):
-        words = problem.strerror or str(problem)
-        text = f"{problem.filename}: {words}." if problem.filename else f"{words}."
-    else:
-        text = str(problem)
+    text = worded(problem)
     # It may be about another file, as of several scans that are fused.
-    named = source.name in text or os.path.exists(text.split(": ")[0])
-    return text if named else f"{source}: {text}"
+    other = isinstance(problem, PellucidError) and bool(problem.where) and os.path.exists(problem.where)
+    return text if other or source.name in text else f"{source}: {text}"
 
 
 @contextmanager

@@ -36,8 +36,12 @@ class UnfinishedError(PellucidError):
     """
 
     def __init__(self, failed: list[PellucidError], rows: list[Row]) -> None:
-        super().__init__(failed, rows)
+        super().__init__(" ".join(map(str, failed)))
         self.failed, self.rows = failed, rows
+
+    def __reduce__(self) -> Any:
+        """Errors travel between processes."""
+        return type(self), (self.failed, self.rows)
 
 
 class Case(NamedTuple):
@@ -270,7 +274,7 @@ def collect(unit: Unit, measured: Callable[[str], list[Row]]) -> list[Row]:
         try:
             rows += measured(name)
         except PellucidError as error:
-            failed.append(PellucidError(f"{unit.scan.name}, {unit.condition}, {name}: {error}"))
+            failed.append(PellucidError(str(error), f"{unit.scan.name}, {unit.condition}, {name}"))
     if failed:
         raise UnfinishedError(failed, rows)
     return rows

@@ -30,7 +30,7 @@ def audit(path: str | Path, *, frame: int | None = None) -> list[Finding]:
     try:
         found = _of_dicom(Path(path)) or (*inspect(Path(path), frame), *_of_ours(Path(path)))
     except PellucidError as error:
-        message = str(error).removeprefix(f"{path}: ")
+        message = error.words if error.where == str(path) else str(error)
         return [Finding("unreadable", "refuse", message)]
     order = {"refuse": 0, "warn": 1, "info": 2}
     return sorted(found, key=lambda finding: order[finding.level])

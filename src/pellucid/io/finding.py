@@ -49,4 +49,4 @@ def raise_first(where: str, findings: Iterable[Finding]) -> None:
     """
     for finding in findings:
         if finding.level == "refuse":
-            raise PellucidError(f"{where}: {finding.message}")
+            raise PellucidError(finding.message, where)

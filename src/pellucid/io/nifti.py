@@ -208,7 +208,7 @@ def _read(
     header = described.header
     grid = header.grid
     if grid is None:
-        raise PellucidError(f"{path}: the header describes no grid.")
+        raise PellucidError("the header describes no grid.", str(path))
     image, bad = decode(described.read(frame or 0), header.slope, header.inter)
     values = check_values(image[None], bad, header, grid)
     found = (*described.findings, *describe_grid(grid), *values)

@@ -1,7 +1,6 @@
 """Any brain scan in, a clearer one out: same contrast, on the grid the user wants."""
 
 import logging
-import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +30,9 @@ from pellucid.pipelines.workplace import Workplace, workplace
 from pellucid.types import Image
 
 logger = logging.getLogger(__name__)
+
+OVERFLOWS = 1e18
+"""Values whose squares no number of 32 bits holds."""
 
 KINDS = ("restorer", "two_stage")
 """Networks that can make a scan clearer."""
@@ -255,7 +257,7 @@ def _same(clear: Image | None, at: Workplace, volume: Volume) -> Volume:
 def _finite(image: Image, volume: Volume, levels: IntensityRange) -> Image:
     """Refuse what no network can work with: values so far outside of the scan's own range that they overflow."""
     lowest, highest = (float(value) for value in torch.aminmax(image))
-    if not (math.isfinite(lowest) and math.isfinite(highest)):
+    if not max(-lowest, highest) < OVERFLOWS:
         low, high = (float(value) for value in torch.aminmax(volume.data))
         raise wrong(
             volume.name,

@@ -15,7 +15,7 @@ from pellucid.apps.bids.options import StudyOptions
 from pellucid.apps.bids.publish import as_json, write_whole
 from pellucid.apps.bids.scan import Unit
 from pellucid.apps.bids.study import Study
-from pellucid.errors import PellucidError, is_out_of_memory
+from pellucid.errors import PellucidError
 
 logger = logging.getLogger(__name__)
 
@@ -37,22 +37,6 @@ REPEATED = (
     "random_seed",
 )
 """Options that a second try must have too."""
-
-
-def worded(problem: BaseException) -> str:
-    """Say in a sentence what went wrong.
-
-    Args:
-        problem: Any error.
-
-    Returns:
-        Words for a person.
-    """
-    if is_out_of_memory(problem):
-        return "need more memory than there is."
-    if isinstance(problem, OSError):
-        return f"{problem.filename or ''}: {problem.strerror or problem}".removeprefix(": ")
-    return str(problem) or type(problem).__name__
 
 
 def write_crash(unit: Unit, study: Study, task: str, message: str, trace: list[str]) -> None:

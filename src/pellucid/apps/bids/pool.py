@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from pellucid.apps.bids.gpus import CHOOSING, seen, shared_out, take
-from pellucid.apps.bids.logs import worded, write_crash
+from pellucid.apps.bids.logs import write_crash
 from pellucid.apps.bids.scan import Unit
 from pellucid.apps.bids.study import Study
 from pellucid.apps.bids.work import Outcome, do
 from pellucid.apps.executors import obey
+from pellucid.errors import worded
 
 logger = logging.getLogger(__name__)
 

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from pellucid.apps.bids.found import checked, recorded, subjects_of, units_of
-from pellucid.apps.bids.logs import worded
 from pellucid.apps.bids.publish import write_whole
 from pellucid.apps.executors import obey
 from pellucid.apps.stories import VERBS, bare_stories, scan_stories
-from pellucid.errors import PellucidError
+from pellucid.errors import PellucidError, worded
 from pellucid.report.group import group_page
 from pellucid.report.story import ScanStory
 from pellucid.report.study import Row, scan_row

@@ -18,7 +18,7 @@ from typing import Any, cast
 import nibabel as nib
 
 from pellucid import config, runtime, weights
-from pellucid.apps.bids.logs import forget_crash, logged, worded, write_crash, write_times
+from pellucid.apps.bids.logs import forget_crash, logged, write_crash, write_times
 from pellucid.apps.bids.options import StudyOptions
 from pellucid.apps.bids.publish import (
     IQM,
@@ -34,7 +34,7 @@ from pellucid.apps.bids.publish import (
 from pellucid.apps.bids.scan import Unit
 from pellucid.apps.bids.study import Study
 from pellucid.apps.bids.tasks import load, steps
-from pellucid.errors import PellucidError, wrong
+from pellucid.errors import PellucidError, worded, wrong
 
 logger = logging.getLogger(__name__)
 
