@@ -1,6 +1,7 @@
 """From scans of one person, each on a grid of its own, to one picture of them all: who lies where, and is who."""
 
 import logging
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -20,9 +21,6 @@ from pellucid.synthesis.structures import BRAIN
 
 logger = logging.getLogger(__name__)
 
-LEAST_ERROR = 0.5
-"""Error below which nobody's word counts for more."""
-
 LEAST_CORRELATION = 0.65
 """Correlation after registration below which two images are not of one head: between two persons it was 0.55 at most,
 between two contrasts of one person 0.8 at least (docs/results/synthesis.md)."""
@@ -31,7 +29,16 @@ LEAST_OVERLAP = 0.1
 """Share of the smaller brain in the larger one, by their headers, below which slabs have next to nothing in common to
 be registered by: what is found then is one's edge on the other's."""
 
-LEAST_SHOWN = 1e-3
+MATTER = (55.0, 150.0)
+"""Values of gray and white matter in a T1w image, from which it is told how far a scan is one itself."""
+
+FULL_DETAIL_MM = 1.0
+"""Voxel sides from which on a scan has less detail than the image."""
+
+MOST_ALIKE = 0.97
+"""Correlation above which nothing is gained: it would be that of an image with itself."""
+
+LEAST_SHOWN = 1e-5
 """Weight of a scan where it shows nothing: the least, but not nothing, where no scan shows anything."""
 
 
@@ -58,6 +65,35 @@ class Made(NamedTuple):
     """Probability of being in one, if there are some."""
 
 
+def standing(made: Sequence[Made]) -> Float[Tensor, " c"]:
+    """How much each scan counts beside the others, for how much of the image it shows itself.
+
+    A T1w scan needs no guess: of its detail, a share r² is the image's, r being their correlation in gray and white
+    matter; what is left to be guessed is 1 - r² f, with f the share of the image's detail that voxels of the scan's
+    size hold. Scans count by its inverse square. All others (r < 0) count alike.
+
+    Args:
+        made: Images with their sources.
+
+    Returns:
+        1 for the scan that counts most.
+    """
+    left = []
+    for one in made:
+        r, side = 0.0, 1.0
+        if one.source is not None:
+            side = max(one.source.scan.grid.spacing)
+            scan = resample.to_grid(one.source.scan, one.grid, order=1).data
+            low, high = MATTER
+            matter = (one.brain > 0) & (one.shown > 0) & (one.image > low) & (one.image < high)
+            if int(matter.sum()) > 1:
+                r = float(torch.corrcoef(torch.stack([scan[matter], one.image[matter]]))[0, 1])
+        r = min(max(r, 0.0), MOST_ALIKE) if math.isfinite(r) else 0.0
+        left.append(1 - r**2 * min(1.0, FULL_DETAIL_MM / side))
+    counts = torch.tensor(left).pow(-2)
+    return counts / counts.max()
+
+
 class Together(NamedTuple):
     """Several scans of one head in one place."""
 
@@ -65,8 +101,10 @@ class Together(NamedTuple):
     """What the anatomy network says of all of them."""
     images: Float[Tensor, "c x y z"]
     """A channel for each scan."""
-    weights: Float[Tensor, "c x y z"]
+    shown: Float[Tensor, "c x y z"]
     """1 where a scan shows something, else next to nothing."""
+    weights: Float[Tensor, "c x y z"]
+    """The same, times how much the scan counts (`standing`)."""
     grid: Grid
     """Of images and weights."""
 
@@ -134,7 +172,7 @@ def together(made: Sequence[Made], target: Grid) -> Together:
     """Everything that is known of one head, on grids along the axes of its first scan.
 
     Each scan is interpolated once. The probabilities of the anatomy network are brought together in its own coarse
-    voxels: their geometric mean, where a scan shows something.
+    voxels: their geometric mean, where a scan shows something, each as much as it counts.
 
     Args:
         made: Images with their sources, in one space.
@@ -144,16 +182,19 @@ def together(made: Sequence[Made], target: Grid) -> Together:
         Images and probabilities.
     """
     grid = _covering(made[0].grid, [one.grid for one in made], target)
-    images, weights = [], []
+    images, weights, counts = [], [], standing(made)
     sources = [one.source for one in made if one.source is not None]
     for one, source in zip(made, sources, strict=True):
         images.append(resample.to_grid(source.scan, grid, order=3).data)
         shown = resample.to_grid(Volume(one.shown, one.grid), grid, order=1).data
         weights.append(shown.clamp_(LEAST_SHOWN, 1))
-    return Together(_known(made, grid), torch.cat(images), torch.cat(weights), grid)
+    seen = torch.cat(weights)
+    return Together(
+        _known(made, counts, grid), torch.cat(images), seen, seen * counts.view(-1, 1, 1, 1), grid
+    )
 
 
-def _known(made: Sequence[Made], grid: Grid) -> Posteriors:
+def _known(made: Sequence[Made], counts: Float[Tensor, " c"], grid: Grid) -> Posteriors:
     """What is known of all, on the first one's coarse grid, grown to where it is wanted."""
     sources = [one.source for one in made if one.source is not None]
     coarse = _covering(sources[0].known.grid, [grid], grid)
@@ -163,10 +204,10 @@ def _known(made: Sequence[Made], grid: Grid) -> Posteriors:
     def there(data: Tensor, where: Grid) -> Tensor:
         return resample.to_grid(Volume(data, where), coarse, order=1).data
 
-    for one, source in zip(made, sources, strict=True):
+    for one, source, counted in zip(made, sources, counts.tolist(), strict=True):
         known = source.known
         asked = there(torch.ones_like(known.right), known.grid)
-        weight = (there(one.shown, one.grid) * asked).clamp_(LEAST_SHOWN, 1)
+        weight = (there(one.shown, one.grid) * asked).clamp_(LEAST_SHOWN, 1).mul_(counted)
         total += weight
         for place, values in enumerate(known.classes):
             chance = there(values[None], known.grid)
@@ -182,55 +223,6 @@ def _known(made: Sequence[Made], grid: Grid) -> Posteriors:
     return Posteriors(
         classes, right.div_(total), coarse, brain, lesion=lesion if bool(lesion.any()) else None
     )
-
-
-def weighted(
-    images: Sequence[Float[Tensor, "1 x y z"]],
-    errors: Sequence[Float[Tensor, "1 x y z"]],
-    weights: Float[Tensor, "c x y z"],
-) -> tuple[Float[Tensor, "1 x y z"], Float[Tensor, "1 x y z"]]:
-    """The mean of images, each weighted by the inverse square of its error, where its scan shows something.
-
-    Args:
-        images: On one grid.
-        errors: That are to be expected.
-        weights: How much each scan shows, from next to nothing to 1.
-
-    Returns:
-        The mean and its error: errors of images of one head are alike, so nothing is gained for being several.
-    """
-    shares = [
-        error.clamp_min(LEAST_ERROR).pow(-2) * weight for error, weight in zip(errors, weights, strict=True)
-    ]
-    total = torch.stack(shares).sum(0)
-    mean, error = torch.zeros_like(total), torch.zeros_like(total)
-    for image, doubt, share in zip(images, errors, shares, strict=True):
-        mean += share * image
-        error += share * doubt
-    return mean.div_(total), error.div_(total)
-
-
-def apart(
-    made: Sequence[Made], grid: Grid, weights: Float[Tensor, "c x y z"]
-) -> tuple[Float[Tensor, "1 x y z"], Float[Tensor, "1 x y z"]]:
-    """The plain mean of images that were made of each scan alone, where the scans show something.
-
-    Args:
-        made: Images, in one space.
-        grid: Where they are wanted.
-        weights: How much each scan shows there, from next to nothing to 1.
-
-    Returns:
-        The mean and that of their errors.
-    """
-    means = []
-    for name, order in (("image", 3), ("error", 1)):
-        total = torch.zeros(1, *grid.shape)
-        for one, weight in zip(made, weights, strict=True):
-            there = resample.to_grid(Volume(getattr(one, name), one.grid), grid, order=order).data
-            total.addcmul_(there, weight[None])
-        means.append(total.div_(weights.sum(0)))
-    return means[0], means[1]
 
 
 def _moved(one: Made, motion: registration.Rigid) -> Made:

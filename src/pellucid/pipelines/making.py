@@ -12,8 +12,9 @@ from pellucid.inference.predictor import fitting, predict
 from pellucid.io.volume import Grid, Volume
 from pellucid.models import Synthesizer
 from pellucid.pipelines.calibration import SYNTHESIS
-from pellucid.pipelines.fusion import Made, apart, together, weighted
+from pellucid.pipelines.fusion import Made, together
 from pellucid.pipelines.look import Look, Networks, follow_scan, look, seen_as
+from pellucid.pipelines.means import apart, weighted
 from pellucid.pipelines.options import SynthesizeOptions
 from pellucid.pipelines.volumes import of_lesions
 from pellucid.types import Batch
@@ -79,9 +80,9 @@ def make_together(made: Sequence[Made], networks: Networks, options: SynthesizeO
     Returns:
         The image around the head.
     """
-    known, scans, weights, grid = together(made, target)
-    rows, shown = networks.synthesizer.guide_weights(), weights.amax(0) > 0.5
-    all_seen = seen_as(rows, known, scans, grid, shown, weights=weights)
+    known, scans, shown, weights, grid = together(made, target)
+    rows = networks.synthesizer.guide_weights()
+    all_seen = seen_as(rows, known, scans, grid, shown.amax(0) > 0.5, weights=shown)
     seen = all_seen.seen
     images, errors = [], []
     for scan in scans:
