@@ -80,6 +80,7 @@ def test_several_scans_become_one_where_the_first_is(networks) -> None:
     moved = Volume(second.data, Grid(second.grid.shape, away))
     result = run(networks, first, moved)
     notes = result.record["fusion"]
+    assert len(notes["counts"]) == 2 and max(notes["counts"]) == 1
     assert notes["images"] == 2
     assert notes["moved"][0]["translation_mm"] == pytest.approx([6, -9, 4], abs=0.3)
     assert notes["moved"][0]["correlation"] > 0.9 and len(result.record["inputs"]) == 2

@@ -168,7 +168,7 @@ def matched(
     return kept, notes
 
 
-def together(made: Sequence[Made], target: Grid) -> Together:
+def together(made: Sequence[Made], counts: Float[Tensor, " c"], target: Grid) -> Together:
     """Everything that is known of one head, on grids along the axes of its first scan.
 
     Each scan is interpolated once. The probabilities of the anatomy network are brought together in its own coarse
@@ -176,13 +176,14 @@ def together(made: Sequence[Made], target: Grid) -> Together:
 
     Args:
         made: Images with their sources, in one space.
+        counts: How much each counts (`standing`).
         target: What is not in it is not needed.
 
     Returns:
         Images and probabilities.
     """
     grid = _covering(made[0].grid, [one.grid for one in made], target)
-    images, weights, counts = [], [], standing(made)
+    images, weights = [], []
     sources = [one.source for one in made if one.source is not None]
     for one, source in zip(made, sources, strict=True):
         images.append(resample.to_grid(source.scan, grid, order=3).data)

@@ -68,11 +68,18 @@ def make(
     return _finished(image, error, seen, options, looked=given or networks.lesions is not None, given=given)
 
 
-def make_together(made: Sequence[Made], networks: Networks, options: SynthesizeOptions, target: Grid) -> Made:
+def make_together(
+    made: Sequence[Made],
+    counts: Float[Tensor, " c"],
+    networks: Networks,
+    options: SynthesizeOptions,
+    target: Grid,
+) -> Made:
     """One image of several scans of one head: by the anatomy that all of them show, and by that of each.
 
     Args:
         made: Images with their sources, in the space of the first.
+        counts: How much each scan counts (`fusion.standing`).
         networks: All of them.
         options: Device, precision, flip and lesions.
         target: Where it will be wanted, along the axes of the first.
@@ -80,7 +87,7 @@ def make_together(made: Sequence[Made], networks: Networks, options: SynthesizeO
     Returns:
         The image around the head.
     """
-    known, scans, shown, weights, grid = together(made, target)
+    known, scans, shown, weights, grid = together(made, counts, target)
     rows = networks.synthesizer.guide_weights()
     all_seen = seen_as(rows, known, scans, grid, shown.amax(0) > 0.5, weights=shown)
     seen = all_seen.seen

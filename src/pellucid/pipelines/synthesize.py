@@ -18,7 +18,7 @@ from pellucid.models import Synthesizer
 from pellucid.pipelines import prepare, space
 from pellucid.pipelines.anatomy import SMALL_ML
 from pellucid.pipelines.calibration import SYNTHESIS, told
-from pellucid.pipelines.fusion import Made, matched
+from pellucid.pipelines.fusion import Made, matched, standing
 from pellucid.pipelines.lesions import lesion_network
 from pellucid.pipelines.look import Networks
 from pellucid.pipelines.making import WHITE_MATTER, make, make_together
@@ -190,7 +190,11 @@ def _fused(
     names = [volume.name for volume in volumes]
     kept, notes = matched(made, names, same_person=options.same_person)
     run.notes["fusion"] = {"images": len(kept), "moved": notes}
-    return make_together(kept, networks, options, target) if len(kept) > 1 else kept[0]
+    if len(kept) == 1:
+        return kept[0]
+    counts = standing(kept)
+    run.notes["fusion"]["counts"] = [round(count, 3) for count in counts.tolist()]
+    return make_together(kept, counts, networks, options, target)
 
 
 def _placed(made: Made, target: Volume) -> tuple[Volume, Volume]:
