@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from shared import CLEAN, dice, paint, stem
 from torch import Tensor
 
 from pellucid import weights
@@ -27,15 +28,12 @@ from pellucid.degradation import DegradationConfig
 from pellucid.io import nifti, resample
 from pellucid.io.volume import Volume
 from pellucid.ops.labels import bounding_box
-from pellucid.ops.random import seeded
 from pellucid.pipelines.calibration import BORDER_TEMPERATURE, TISSUE_TEMPERATURE
 from pellucid.pipelines.options import SegmentOptions
 from pellucid.pipelines.segment import segment_volume
-from pellucid.synthesis import TISSUES, GeneratorConfig, Subject, build, draw, load_table
-from pellucid.synthesis.deformation import DeformationConfig
+from pellucid.synthesis import TISSUES, Subject, load_table
 from pellucid.synthesis.structures import BRAIN, STRUCTURES, Grouping, grouping
 
-STILL = DeformationConfig(rotation_deg=0.0, scaling=0.0, shearing=0.0, warp_mm=0.0, flip=0.0)
 CLASS = {
     number: place
     for place, structure in enumerate(STRUCTURES)
@@ -43,11 +41,6 @@ CLASS = {
     if number is not None
 }
 """FreeSurfer's number, as `segment` writes it -> class."""
-
-
-def dice(ours: Tensor, theirs: Tensor) -> float:
-    """Dice of two masks."""
-    return float(2 * (ours & theirs).sum() / (ours.sum() + theirs.sum()).clamp_min(1))
 
 
 def compare(found: Tensor, labels: Tensor, table_name: str) -> dict[str, float]:
@@ -95,24 +88,17 @@ def painted(path: Path, contrasts: int, *, corrupted: bool) -> Iterator[tuple[st
     degradation = DegradationConfig(
         clean=0.0, motion=0.15, blur=0.2, thick=0.3, noise=0.5, noise_std=(0.01, 0.08)
     )
-    config = GeneratorConfig(
-        patch=tuple(labels.shape),
-        spacing_mm=(volume.grid.spacing[0],) * 2,
-        strip=0.0,
-        crop=0.0,
-        receive_strength=(0.05, 0.3),
-        deformation=STILL,
-        degradation=degradation if corrupted else DegradationConfig(clean=1.0),
-    )
     affine = volume.grid.affine.copy()
     grid = dataclasses.replace(volume.grid, shape=tuple(labels.shape), affine=affine)
     for seed in range(contrasts):
-        likely = dataclasses.replace(config.contrast, plausible=float(seed % 2 == 0))
-        record = draw(dataclasses.replace(config, contrast=likely), subject, seeded(7000 + seed))
-        record["lesions"] = {"blobs": [], "seed": 0}
-        example = build(subject, record)
-        kind = record["contrast"]["kind"]
-        yield f"{path.name.split('.')[0]} {kind}", Volume(example.input, grid), example.labels, "freesurfer"
+        made = paint(
+            subject,
+            grid,
+            [7000 + seed],
+            plausible=seed % 2 == 0,
+            degradation=degradation if corrupted else CLEAN,
+        )
+        yield f"{stem(path)} {made.kind}", made.scan, made.labels, "freesurfer"
 
 
 def pair(text: str) -> tuple[str, Volume, Tensor, str]:
@@ -121,7 +107,7 @@ def pair(text: str) -> tuple[str, Volume, Tensor, str]:
     volume = resample.to_canonical(nifti.load(Path(scan)))
     truth = resample.to_canonical(resample.to_grid(nifti.load_mask(Path(labels)), volume.grid, order=0))
     return (
-        Path(scan).name.split(".")[0],
+        stem(Path(scan)),
         volume,
         truth.data[0].round().to(torch.int16),
         (table or ["freesurfer"])[0],

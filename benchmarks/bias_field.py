@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 import torch
+from shared import stem
 from torch import Tensor
 
 from pellucid import weights
@@ -67,7 +68,7 @@ def n4(scan: Volume, run: Run) -> Tensor:
 METHODS = {"ours": ours, "N4": n4}
 
 
-def painted(path: Path) -> Volume:
+def even_head(path: Path) -> Volume:
     """A T1w head without a field from a label map."""
     labels = resample.to_canonical(nifti.load(path))
     numbers = labels.data[0].round().long()
@@ -125,9 +126,9 @@ def main() -> None:
     )
     strengths = sorted({0.0, *given.strengths})
     for path in given.scans:
-        rows(nifti.load(path), path.name.split(".")[0], strengths, given.methods)
+        rows(nifti.load(path), stem(path), strengths, given.methods)
     for path in given.labels:
-        rows(painted(path), f"{path.name.split('.')[0]}, painted", strengths, given.methods)
+        rows(even_head(path), f"{stem(path)}, painted", strengths, given.methods)
 
 
 if __name__ == "__main__":

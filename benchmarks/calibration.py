@@ -20,6 +20,7 @@ from typing import NamedTuple, cast
 import numpy as np
 import torch
 from scipy.optimize import nnls
+from shared import stem
 from torch import Tensor
 
 import pellucid
@@ -153,7 +154,7 @@ def pairs(truth: Path, scans: list[Path]) -> Iterator[Case]:
         there, made = resample.to_grid(real, image.grid, order=1).data, image.data
         slope, offset = np.polyfit(there[inside].double().numpy(), made[inside].double().numpy(), 1)
         error = (there * slope + offset - made).abs()
-        yield sampled(path.name.split(".")[0], [doubt.data / SYNTHESIS.weights[0]], error, inside)
+        yield sampled(stem(path), [doubt.data / SYNTHESIS.weights[0]], error, inside)
 
 
 def fitted(cases: list[Case]) -> tuple[np.ndarray, np.ndarray]:
@@ -235,7 +236,7 @@ def main() -> None:
     for path in given.judge_gaps:
         scan = resample.to_canonical(nifti.load(path))
         image = robust_range(scan.data).scale(scan.data).clamp_min(0)
-        judged += gaps(path.name.split(".")[0], image, scan.grid.spacing)
+        judged += gaps(stem(path), image, scan.grid.spacing)
     if judged:
         report(judged, (1.0, 0.0), GAPS.weights, np.array(GAPS.deciles))
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
+from shared import stem
 from torch import Tensor
 
 from pellucid import degradation, weights
@@ -127,7 +128,7 @@ def main() -> None:
         for name, found in cases(path):
             row = [found[key] for key in COLUMNS]
             words = ["n/a" if v is None else str(v) if isinstance(v, bool) else f"{v:.3f}" for v in row]
-            print(f"| {path.name.split('.')[0]} | {name} | {' | '.join(words)} |", flush=True)
+            print(f"| {stem(path)} | {name} | {' | '.join(words)} |", flush=True)
 
 
 if __name__ == "__main__":

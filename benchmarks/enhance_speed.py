@@ -13,7 +13,6 @@ import os
 import platform
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import shared
 from numpy.typing import NDArray
 
 from pellucid import runtime
@@ -50,27 +50,13 @@ def once(source: Path, options: list[str]) -> dict[str, Any]:
     """One run: seconds from the start of the process until the output is read back, and the record's steps."""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "clear.nii.gz"
-        command = [
-            sys.executable,
-            "-m",
-            "pellucid",
-            "enhance",
-            str(source),
-            "-o",
-            str(target),
-            "-q",
-            *options,
-        ]
-        # As installed: packages come with their modules compiled, or compile them once.
-        environment = {key: os.environ[key] for key in os.environ if key != "PYTHONDONTWRITEBYTECODE"}
+        process = shared.run("enhance", [source], target, *options)
         start = time.perf_counter()
-        subprocess.run(command, check=True, env=environment)
-        finished = time.perf_counter()
         values = np.asarray(nib.load(target).dataobj)
-        end = time.perf_counter()
+        seconds = process + time.perf_counter() - start
         record = json.loads((Path(folder) / "clear.json").read_text(encoding="utf-8"))
     assert np.isfinite(values).all()
-    return {"seconds": end - start, "process": finished - start, "steps": record["seconds"]}
+    return {"seconds": seconds, "process": process, "steps": record["seconds"]}
 
 
 def measure(scan: Path | None, runs: int, options: list[str]) -> dict[str, Any]:
@@ -79,10 +65,10 @@ def measure(scan: Path | None, runs: int, options: list[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         source, writing = scan, 0.0
         if source is None:
-            image = nib.Nifti1Image(head(), np.diag([-1.0, 1.0, 1.0, 1.0]))
+            image = head()
             source = Path(folder) / "head.nii.gz"
             start = time.perf_counter()
-            nib.save(image, source)
+            shared.save(image, source)
             writing = time.perf_counter() - start
         shape = nib.load(source).shape
         results = [once(source, options) for _ in range(runs)]

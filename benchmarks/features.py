@@ -12,7 +12,6 @@ Gaussian derivatives (the image; at 1, 2 and 4 mm the blurred image, its gradien
 """
 
 import argparse
-import dataclasses
 import itertools
 import statistics
 from pathlib import Path
@@ -20,23 +19,21 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from anatomy import STILL
+from shared import dice, paint, stem
 from torch import Tensor
 
-from pellucid.degradation import DegradationConfig
 from pellucid.io import nifti, resample
 from pellucid.io.volume import Volume
 from pellucid.ops.filters import gaussian_blur
 from pellucid.ops.head import Box
 from pellucid.ops.intensity import robust_range
 from pellucid.ops.labels import bounding_box
-from pellucid.ops.random import seeded
 from pellucid.ops.regression import Linear, Ridge, logistic
 from pellucid.pipelines import space
 from pellucid.pipelines.feature_map import Features, compute, load_networks
 from pellucid.pipelines.feature_options import FeaturesOptions
 from pellucid.pipelines.learners import LEAST_STD
-from pellucid.synthesis import GeneratorConfig, Subject, build, draw, load_table
+from pellucid.synthesis import Subject, load_table
 from pellucid.synthesis.structures import BRAIN, STRUCTURES, grouping
 
 OPTIONS = FeaturesOptions()
@@ -127,7 +124,7 @@ def agreement(paths: list[Path], others: list[Path], scans: Scans) -> None:
     groups |= {kind: [i for i, one in enumerate(kinds) if one == kind] for kind in dict.fromkeys(kinds)}
     pairs = [*itertools.combinations(range(len(paths)), 2)]
     pairs += [(place, len(paths) + place) for place in range(len(others))]
-    title = [path.name.split(".")[0].removeprefix("openms_") for path in [*paths, *others]]
+    title = [stem(path).removeprefix("openms_") for path in [*paths, *others]]
     print(
         f"{len(rows[0])} voxels; mean over channels of the correlation / of the difference (std of the channel)\n"
     )
@@ -180,8 +177,8 @@ def contrast(learn: list[tuple[Path, Path]], test: list[tuple[Path, Path]], scan
             said = (inputs(scans(source), image=True)[name] @ layer.weight.T + layer.bias)[:, 0]
             explained = 1 - float((said - y).square().mean() / y.var())
             value = float(correlations(said[:, None], y[:, None])[0])
-            pair = " to ".join(path.name.split(".")[0].removeprefix("openms_") for path in (source, target))
-            origin = learn[0][0].name.split(".")[0].removeprefix("openms_")
+            pair = " to ".join(stem(path).removeprefix("openms_") for path in (source, target))
+            origin = stem(learn[0][0]).removeprefix("openms_")
             error = float((said - y).abs().mean())
             print(f"| {name} | {origin} | {pair} | {value:.3f} | {error:.3f} | {explained:.2f} |", flush=True)
 
@@ -195,23 +192,9 @@ def painted(path: Path, kind: str, seed: int) -> tuple[Volume, Tensor]:
     labels = labels[near]
     start, stop = ([getattr(span, end) for span in near] for end in ("start", "stop"))
     grid = space.crop_grid(volume.grid, Box(tuple(start), tuple(stop)))
-    config = GeneratorConfig(
-        patch=tuple(labels.shape),
-        spacing_mm=(grid.spacing[0],) * 2,
-        strip=0.0,
-        crop=0.0,
-        receive_strength=(0.05, 0.3),
-        deformation=STILL,
-        degradation=DegradationConfig(clean=1.0),
-    )
-    look = dataclasses.replace(config.contrast, plausible=float(kind != "random"))
-    config = dataclasses.replace(config, contrast=look)
     subject = Subject(path.name, grid.spacing, {}, labels)
-    drawn = (draw(config, subject, seeded(number)) for number in itertools.count(seed))
-    record = next(one for one in drawn if one["contrast"]["kind"] == kind)
-    record["lesions"] = {"blobs": [], "seed": 0}
-    example = build(subject, record)
-    return Volume(example.input, grid), example.labels
+    made = paint(subject, grid, itertools.count(seed), plausible=kind != "random", kind=kind)
+    return made.scan, made.labels
 
 
 def maps(cases: list[tuple[Path, str]], scans: Scans) -> None:
@@ -234,7 +217,7 @@ def maps(cases: list[tuple[Path, str]], scans: Scans) -> None:
         numbers = truth[x, y, z].reshape(-1, 1, 1)
         tissue = table.tissue_map(numbers).flatten().long()
         structure = first_of_row[grouping(table).row_map(numbers).flatten().long().clamp(min=0)]
-        name = f"{path.name.split('.')[0]} as {kind}"
+        name = f"{stem(path)} as {kind}"
         for task, target, count, first in (
             ("CSF, GM, WM", tissue, 4, 1),
             ("structures", structure, len(STRUCTURES), BRAIN),
@@ -264,10 +247,7 @@ def maps(cases: list[tuple[Path, str]], scans: Scans) -> None:
 def mean_dice(said: Tensor, truth: Tensor, classes: range) -> float:
     """Mean over classes that are there."""
     there = [one for one in classes if bool((truth == one).any())]
-    return statistics.mean(
-        float(2 * ((said == one) & (truth == one)).sum() / ((said == one).sum() + (truth == one).sum()))
-        for one in there
-    )
+    return statistics.mean(dice(said == one, truth == one) for one in there)
 
 
 def pair(text: str) -> tuple[Path, Path]:

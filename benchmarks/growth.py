@@ -11,16 +11,12 @@ the output, leaving) is in a column of its own, so that seconds per megavoxel ar
 import argparse
 import json
 import math
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import NamedTuple
 
 import enhance_speed
-import nibabel as nib
-import numpy as np
+import shared
 
 COMMANDS = ("enhance", "segment", "synthesize")
 SIDES = (96, 128, 160, 192, 224, 256, 320)
@@ -50,23 +46,11 @@ def taken(command: str, shape: tuple[int, int, int], scans: int = 1) -> Taken:
     """One command on copies of a head, in a new process."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        image = nib.Nifti1Image(enhance_speed.head(shape), np.diag([-1.0, 1.0, 1.0, 1.0]))
+        image = enhance_speed.head(shape)
         sources = [folder / f"head{number}.nii.gz" for number in range(scans)]
         for source in sources:
-            nib.save(image, source)
-        words = [
-            sys.executable,
-            "-m",
-            "pellucid",
-            command,
-            *map(str, sources),
-            "-o",
-            str(folder / "out"),
-            "-q",
-        ]
-        start = time.perf_counter()
-        subprocess.run(words, check=True)
-        seconds = time.perf_counter() - start
+            shared.save(image, source)
+        seconds = shared.run(command, sources, folder / "out")
         records = [json.loads(file.read_text(encoding="utf-8")) for file in (folder / "out").glob("*.json")]
     assert len(records) == scans
     work = sum(record["seconds"]["total"] for record in records)

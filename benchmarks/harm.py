@@ -20,12 +20,14 @@ import statistics
 from pathlib import Path
 
 import torch
+from shared import stem
 from torch import Tensor
 
 import pellucid
 from pellucid.errors import PellucidError
 from pellucid.io import nifti, resample
 from pellucid.io.volume import Volume
+from pellucid.metrics.residual import correlation
 from pellucid.metrics.tissue import tct
 from pellucid.ops.intensity import robust_range
 from pellucid.pipelines.registration import Image, rigid
@@ -47,11 +49,6 @@ def volumes(found: Result) -> dict[str, float]:
 def change(after: float, before: float) -> float:
     """In percent."""
     return 100 * (after / max(before, 1e-6) - 1)
-
-
-def correlation(one: Tensor, other: Tensor) -> float:
-    """Of intensities, Pearson's."""
-    return float(torch.corrcoef(torch.stack([one.double(), other.double()]))[0, 1])
 
 
 def jump(difference: Tensor, head: Tensor) -> float:
@@ -92,7 +89,10 @@ def as_it_is(scan: Volume, bias: str) -> str:
         (enhanced.data - scan.data)[0], (scan.data[0] - levels.low) > 0.05 * (levels.high - levels.low)
     )
     inside = mask > 0
-    alike = [correlation(enhanced.data[inside], one[inside]) for one in (scan.data, scan.data.flip(1))]
+    alike = [
+        correlation(enhanced.data[inside].double(), one[inside].double())
+        for one in (scan.data, scan.data.flip(1))
+    ]
     one, other = volumes(before), volumes(after)
     noise = result.record["noise"]
     cells = [
@@ -116,7 +116,7 @@ def made_poor(path: Path, truth: dict[str, float], preset: str) -> list[float]:
     changes = [change(one[name], truth[name]) for name in truth for one in both]
     cells = " | ".join(f"{value:+.1f}" for value in changes)
     milliliters = " | ".join(f"{truth[name]:.0f}" for name in truth)
-    print(f"| {preset} | {path.name.split('.')[0]} | {milliliters} | {cells} |", flush=True)
+    print(f"| {preset} | {stem(path)} | {milliliters} | {cells} |", flush=True)
     return changes
 
 
@@ -127,7 +127,7 @@ def tiled(path: Path, scan: Volume) -> None:
     away = (parts - whole).abs().div_(levels.high - levels.low)
     changed = float((whole - scan.data).abs().div_(levels.high - levels.low).max())
     print(
-        f"| {path.name.split('.')[0]} | {100 * changed:.2f} | {100 * float(away.mean()):.4f} | "
+        f"| {stem(path)} | {100 * changed:.2f} | {100 * float(away.mean()):.4f} | "
         f"{100 * float(away.max()):.2f} |",
         flush=True,
     )
@@ -162,7 +162,7 @@ def main() -> None:
             row = as_it_is(read(path), given.bias)
         except PellucidError as problem:
             row = str(problem)
-        print(f"| {path.name.split('.')[0]} | {row} |", flush=True)
+        print(f"| {stem(path)} | {row} |", flush=True)
 
 
 def poor(paths: list[Path], presets: list[str]) -> None:

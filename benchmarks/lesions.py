@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from scipy import ndimage
+from shared import stem
 from torch import Tensor
 
 import pellucid
@@ -63,7 +64,7 @@ def main() -> None:
         made = [*map(pellucid.enhance, (scan, noisy)), pellucid.enhance(scan, lesions="inpaint", **mask)]
         after = [contrast(one.volume, lesions, around, grid) for one in made]
         changes = " | ".join(f"{100 * (value / first - 1):+.1f} %" for value in after)
-        print(f"| {path.name.split('.')[0]} | {first:+.3f} | {changes} |", flush=True)
+        print(f"| {stem(path)} | {first:+.3f} | {changes} |", flush=True)
     real = own[given.scans[0].name]
     print(
         "\n| T1w from | contrast, inpaint | less than in the real T1w by | contrast, keep | of the real one |"
@@ -81,7 +82,7 @@ def main() -> None:
             values.append(contrast(pellucid.synthesize(scan, **options).volume, lesions, around, grid))
         shares = [100 * value / real for value in values]
         print(
-            f"| {path.name.split('.')[0]} | {values[0]:+.3f} | {100 - shares[0]:.0f} % | "
+            f"| {stem(path)} | {values[0]:+.3f} | {100 - shares[0]:.0f} % | "
             f"{values[1]:+.3f} | {shares[1]:.0f} % |",
             flush=True,
         )

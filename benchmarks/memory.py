@@ -10,8 +10,6 @@ depends on what else the machine does, unlike the seconds, which are printed to 
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from typing import Any
 import enhance_speed
 import nibabel as nib
 import numpy as np
+import shared
 from numpy.typing import NDArray
 
 from pellucid.io import nifti, resample
@@ -43,16 +42,15 @@ def head(scan: Path | None, side: int) -> NDArray[np.int16]:
 
 def _overlap(size: int, side: int) -> tuple[slice, slice]:
     """Where the middle of a line of `size` voxels goes on one of `side`, and which part of it that is."""
-    shared = min(size, side)
-    to, of = (side - shared) // 2, (size - shared) // 2
-    return slice(to, to + shared), slice(of, of + shared)
+    both = min(size, side)
+    to, of = (side - both) // 2, (size - both) // 2
+    return slice(to, to + both), slice(of, of + both)
 
 
 def once(command: str, source: Path, limit: str | None, out: Path) -> dict[str, Any]:
     """The record of one run; its image is `out`."""
-    words = [sys.executable, "-m", "pellucid", command, str(source), "-o", str(out), "-q", "--force"]
-    subprocess.run([*words, *(["--memory", limit] if limit else [])], check=True)
-    text = out.with_name(out.name.removesuffix(".nii.gz") + ".json").read_text(encoding="utf-8")
+    shared.run(command, [source], out, "--force", *(["--memory", limit] if limit else []))
+    text = out.with_name(f"{shared.stem(out)}.json").read_text(encoding="utf-8")
     record: dict[str, Any] = json.loads(text)
     return record
 
@@ -80,7 +78,7 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         source = folder / "head.nii.gz"
         image = head(given.scan, SMALL if given.small else SIDE)
-        nib.save(nib.Nifti1Image(image, np.diag([-1.0, 1.0, 1.0, 1.0])), source)
+        shared.save(image, source)
         for command in given.only or COMMANDS:
             free, bound = folder / f"{command}.nii.gz", folder / f"{command}_bound.nii.gz"
             for limit, out in ((None, free), (given.memory, bound)):

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import torch
+from shared import stem
 
 from pellucid import runtime, weights
 from pellucid.degradation import apply
@@ -62,7 +63,7 @@ def main() -> None:
             ]
             told = "none | " if found is None else f"{found.evidence:.2f} | {found.upto:.3f}"
             values = " | ".join(f"{before:.4g} -> {after:.4g}" for before, after in rows)
-            words = [path.name.split(".")[0], name, told, "yes" if kept else "no", values, f"{seconds:.0f}"]
+            words = [stem(path), name, told, "yes" if kept else "no", values, f"{seconds:.0f}"]
             print("| " + " | ".join(words) + " |", flush=True)
 
 

@@ -17,12 +17,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from scipy import ndimage
+from shared import dice
 from torch import Tensor
 
 import pellucid
 from pellucid.degradation import apply
 from pellucid.io import nifti, resample, shear
 from pellucid.io.volume import Grid, Volume
+from pellucid.metrics.residual import correlation
 from pellucid.ops.intensity import robust_range
 from pellucid.synthesis import load_table
 
@@ -31,11 +33,6 @@ BONE, SKIN, SOFT = (502, 514, 515, 516), (511,), (506, 507, 508, 509, 512, 530)
 """Numbers of SynthSeg's whole heads, by where they lie."""
 NOISE_HU = 4.0
 TISSUES = {1: "CSF", 2: "GM", 3: "WM"}
-
-
-def dice(ours: Tensor, theirs: Tensor) -> float:
-    """Dice of two masks."""
-    return float(2 * (ours & theirs).sum() / (ours.sum() + theirs.sum()).clamp_min(1))
 
 
 def row(name: str, found: Tensor, truth: Tensor, *more: str) -> None:
@@ -58,7 +55,7 @@ def ratio_image(scan: Volume, brain: Tensor, *, std: float, seed: int = 0) -> Vo
     return Volume(((ratio + 0.5) * 4095).round().clamp(0, 4095)[None], scan.grid)
 
 
-def painted(labels: Volume) -> tuple[Volume, Volume]:
+def painted_ct(labels: Volume) -> tuple[Volume, Volume]:
     """A head in Hounsfield units of 1 mm, with a headrest, and its tissues."""
     numbers = labels.data[0].long()
     tissue = load_table("freesurfer").tissue_map(numbers)
@@ -142,10 +139,10 @@ def ratio(given: argparse.Namespace) -> None:
     print("\n| background | noise that enhance found, % | T1w with the scan: correlation |\n|---|--:|--:|")
     for name, background in (("noise, darkened", "auto"), ("noise", "keep")):
         t1w = pellucid.synthesize(uni, background=background, spacing="native", flip=not given.no_flip)
-        pair = torch.stack([scan.data[inside], t1w.volume.data[inside]])
+        alike = correlation(scan.data[inside], t1w.volume.data[inside])
         clear = pellucid.enhance(uni, background=background)
         found_noise = 100 * clear.record["noise"]["share"]
-        print(f"| {name} | {found_noise:.1f} | {float(torch.corrcoef(pair)[0, 1]):.3f} |", flush=True)
+        print(f"| {name} | {found_noise:.1f} | {alike:.3f} |", flush=True)
         shown |= {f"{name}: enhanced": clear.volume, f"{name}: T1w": t1w.volume}
     if given.pictures:
         window = {name: (0.0, 255.0 if "T1w" in name else 4095.0) for name in shown}
@@ -171,7 +168,7 @@ def bias(given: argparse.Namespace) -> None:
 
 def ct(given: argparse.Namespace) -> None:
     """A painted CT synthesized, and what `segment` finds in the T1w image, against the labels."""
-    head, tissue = painted(resample.to_canonical(nifti.load_mask(given.ct)))
+    head, tissue = painted_ct(resample.to_canonical(nifti.load_mask(given.ct)))
     cases = {
         "1 mm, no tilt": (head, True),
         f"{given.slices:g} mm, no tilt": (scanned(head, tilt_deg=0, slice_mm=given.slices), True),

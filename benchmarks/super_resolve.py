@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from shared import stem
 from torch import Tensor
 
 from pellucid import weights
@@ -175,7 +176,7 @@ def main() -> None:
     print("| scan | made coarse | method | PSNR, dB | SSIM | seconds |\n|---|---|---|--:|--:|--:|")
     for path in given.scans:
         real = truth(path, given.side)
-        short = path.name.split(".")[0]
+        short = stem(path)
         if given.keep:
             given.keep.mkdir(parents=True, exist_ok=True)
             nifti.save(real, given.keep / f"{short}_truth.nii.gz", force=True)
