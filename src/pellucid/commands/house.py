@@ -79,9 +79,8 @@ class Weights(Command):
             fix = "For the place of one file: pellucid weights path NAME."
             raise wrong("weights list", need="no name", got=repr(self.name), fix=fix)
         for entry in weights.available():
-            print(
-                f"{entry.name}\t{entry.description} License: {entry.license}. Card: {entry.card}. SHA-256: {entry.sha256[:8]}"
-            )
+            facts = f"License: {entry.license}. Card: {entry.card}. SHA-256: {entry.sha256[:8]}"
+            print(f"{entry.name}\t{entry.description} {facts}")
         return OK
 
 
