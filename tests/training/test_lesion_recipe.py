@@ -1,6 +1,7 @@
 """The recipe of the lesion network: heads with lesions, the loss, and a run that learns and goes on after a stop."""
 
 import dataclasses
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from pellucid.errors import PellucidError
 from pellucid.models import AnatomyConfig, AnatomyNet, LesionNet, LesionNetConfig
 from pellucid.synthesis.lesions import LesionConfig
 from pellucid.training.anatomy_data import AnatomyDataConfig
+from pellucid.training.lesion_bank import read_bank, write_bank
 from pellucid.training.lesions import (
     LesionHead,
     LesionRecipe,
@@ -102,6 +104,17 @@ def test_real_scans_come_with_their_own_lesions(made: Callable[..., LesionRecipe
     real = stream(made(real=1.0))
     assert real.known is not None and [head.subject.name for head in real.known.heads] == ["one"]
     assert any(bool(real.head(step, 0).lesion.any()) for step in range(4))
+
+
+def test_masks_with_dots_in_their_names_are_all_kept(lesioned: Path, tmp_path: Path) -> None:
+    mask = lesioned.parent / "lesions" / "one_lesion.nii.gz"
+    files = [tmp_path / name for name in ("site.1_lesion.nii.gz", "site.2_lesion.nii.gz")]
+    for file in files:
+        file.write_bytes(mask.read_bytes())
+    with zipfile.ZipFile(tmp_path / "bank.zip", "w") as archive:
+        write_bank(archive, files)
+    with zipfile.ZipFile(tmp_path / "bank.zip") as archive:
+        assert len(read_bank(archive)) == len(set(archive.namelist())) == 2
 
 
 def head(lesion: list[int], brain: list[int]) -> LesionHead:

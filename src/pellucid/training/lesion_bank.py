@@ -11,6 +11,7 @@ from jaxtyping import Int8
 from torch import Tensor
 from torch.nn import functional as F
 
+from pellucid.endings import split_suffix
 from pellucid.errors import wrong
 from pellucid.io.nifti import load_mask
 from pellucid.io.resample import to_grid
@@ -42,7 +43,7 @@ def write_bank(archive: zipfile.ZipFile, files: Sequence[Path]) -> None:
             raise wrong(str(path), need="lesions in the brain of MNI152", got="none", fix=fix)
         buffer = bytes_io.BytesIO()
         np.save(buffer, np.packbits(mask.numpy(), axis=-1))
-        archive.writestr(f"{FOLDER}{path.name.split('.')[0]}.npy", buffer.getvalue())
+        archive.writestr(f"{FOLDER}{split_suffix(path)[0]}.npy", buffer.getvalue())
 
 
 def read_bank(archive: zipfile.ZipFile) -> tuple[Int8[Tensor, "x y z"], ...]:
