@@ -155,7 +155,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(made: Callable[..., AnatomyRecip
         ({"held_back": ("*",)}, "need label maps to learn from, got none"),
         (
             {"out": "checkpoint", "model": AnatomyConfig(channels=(4,))},
-            "model: need .*'channels': .4, 8.*got",
+            "model.channels: need .4, 8.*got .4",
         ),
     ],
 )

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,12 @@ from torch import Tensor
 
 from pellucid.errors import PellucidError
 from pellucid.synthesis import Example, GeneratorConfig, Subject
-from pellucid.training.data import DataConfig, ExampleStream, collate, record_json, seed_of
+from pellucid.training.anatomy_data import AnatomyDataConfig
+from pellucid.training.data import DataConfig, ExampleStream, RarelyConfig, collate, seed_of
 from pellucid.training.pack import unpack
+from pellucid.training.restore_data import RestoreDataConfig
+from pellucid.training.slice_data import SliceDataConfig
+from pellucid.training.synthesis_data import SynthesisDataConfig
 
 CPU = torch.device("cpu")
 GENERATOR = GeneratorConfig(patch=(20, 22, 24))
@@ -43,8 +48,7 @@ def test_a_step_gives_the_same_batch_in_every_run(packed: Path) -> None:
 
 @pytest.mark.parametrize("change", [{"step": 8}, {"rank": 1}, {"seed": 1}])
 def test_other_steps_ranks_and_seeds_give_other_batches(packed: Path, change: dict[str, int]) -> None:
-    other = stream(packed, seed=change.get("seed", 0))
-    other.rank = change.get("rank", 0)
+    other = stream(packed, seed=change.get("seed", 0)).for_rank(change.get("rank", 0))
     batch = other.batch(change.get("step", 7))
     assert not torch.equal(batch.input, stream(packed).batch(7).input)
 
@@ -80,7 +84,7 @@ def test_a_record_in_json_rebuilds_the_example_bit_for_bit(packed: Path) -> None
     for step in range(6):
         for place in (0, 1):
             subject, record = source.record(step, place)
-            again = json.loads(record_json(record))
+            again = json.loads(json.dumps(record))
             assert same(source.example(subject, record), source.example(subject, again))
 
 
@@ -122,3 +126,26 @@ def test_nobody_to_draw_from_is_refused() -> None:
 def test_impossible_mixtures_are_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(PellucidError, match=message):
         DataConfig(**change)
+
+
+RARE = [DataConfig, AnatomyDataConfig, SynthesisDataConfig, SliceDataConfig, RestoreDataConfig]
+
+
+@pytest.mark.parametrize("config", RARE)
+def test_every_recipe_says_alike_who_is_rare(config: type[RarelyConfig]) -> None:
+    assert config(rarely=("two*",)).is_rare("two_1") and not config(rarely=("two*",)).is_rare("one")
+    for share in (0.0, 1.5):
+        with pytest.raises(PellucidError, match="data.rarely_share: need above 0 and at most 1"):
+            config(rarely_share=share)
+    # Runs that are under way hold to these.
+    assert config().rarely_share == (0.4 if config in (AnatomyDataConfig, SynthesisDataConfig) else 0.25)
+
+
+def test_a_stream_for_others_leaves_the_stream_as_it_is(packed: Path) -> None:
+    source = stream(packed)
+    before = source.batch(7)
+    still = replace(GENERATOR.degradation, clean=1.0)
+    other = source.for_rank(1).with_degradation(still)
+    clean = other.batch(7)
+    assert torch.equal(clean.input, clean.clean) and not torch.equal(before.input, before.clean)
+    assert same(source.batch(7), before) and same(source.for_rank(1).for_rank(0).batch(7), before)

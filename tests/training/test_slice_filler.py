@@ -124,7 +124,10 @@ def test_an_untrained_network_is_judged_like_interpolation(packed: Path) -> None
     ("changes", "message"),
     [
         ({"held_back": ("*",)}, "need scans to learn from, got none"),
-        ({"out": "checkpoint", "model": SliceFillerConfig(channels=12)}, "model: need .*'channels': 8.*got"),
+        (
+            {"out": "checkpoint", "model": SliceFillerConfig(channels=12)},
+            "model.channels: need 8, as in .*got 12",
+        ),
     ],
 )
 def test_what_cannot_be_trained_is_one_sentence(

@@ -3,29 +3,29 @@
 Run it with `pellucid train recipes/anatomy.yaml`. It resumes from the last checkpoint in its run folder.
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from pellucid.inference.predictor import autocast
+from pellucid.metrics import dice
 from pellucid.models import AnatomyConfig, AnatomyNet
 from pellucid.synthesis.structures import BRAIN
 from pellucid.training.anatomy_data import AnatomyDataConfig, AnatomyExample, AnatomyStream
 from pellucid.training.heads import FIRST_JUDGED, Beginning, HeadsConfig, HeadsRun
 from pellucid.training.losses import anatomy_loss
 
-log = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
 class AnatomyRecipe(HeadsConfig):
     """Everything that makes a run."""
 
-    task: str = "anatomy"
+    task: Literal["anatomy"] = "anatomy"
     """Tells this recipe from the others."""
     out: str = "runs/anatomy"
     judged: int = 12
@@ -59,8 +59,9 @@ class _Training(HeadsRun[AnatomyNet]):
     """The network in training, and the heads that it is judged by."""
 
     def __init__(self, config: AnatomyRecipe, device: torch.device, heads: Sequence[AnatomyExample]) -> None:
-        self.config, self.heads = config, heads
         super().__init__(config, device, lambda: AnatomyNet(config.model))
+        if heads:
+            self.figures = partial(judge, heads=heads)
 
     def step(self, step: int, batch: list[AnatomyExample]) -> dict[str, float]:
         """One step of the optimizer; returns the parts of the loss."""
@@ -70,11 +71,6 @@ class _Training(HeadsRun[AnatomyNet]):
         loss, parts = anatomy_loss(answer, batch)
         self.descend(step, loss)
         return dict(zip(parts, torch.stack(list(parts.values())).tolist(), strict=True))
-
-    def judge(self, step: int) -> None:
-        """Judge the average when it is time."""
-        if self.heads and step % self.config.judge_every == 0:
-            self.journal.write(step, judge(self.judged, self.heads))
 
 
 @torch.inference_mode()
@@ -96,8 +92,8 @@ def judge(network: AnatomyNet, heads: Sequence[AnatomyExample]) -> dict[str, flo
         grouped = torch.einsum("rk,kxyz->rxyz", head.grouping.matrix.to(chances), chances)
         best, known = grouped.argmax(0), head.rows >= 0
         rows = [row for row in range(BRAIN, len(grouped)) if bool((head.rows == row).any())]
-        found["structures"] += [sum(_dice(best[known] == r, head.rows[known] == r) for r in rows) / len(rows)]
-        found["brain"].append(_dice(best[known] >= BRAIN, head.rows[known] >= BRAIN))
+        found["structures"].append(_dice(best, head.rows, known, labels=rows))
+        found["brain"].append(_dice(best >= BRAIN, head.rows >= BRAIN, known, labels=(1,)))
         sided = head.side >= 0
         if bool(sided.any()):
             right = answer.side[0, 0][sided] > 0
@@ -105,6 +101,7 @@ def judge(network: AnatomyNet, heads: Sequence[AnatomyExample]) -> dict[str, flo
     return {f"val/{name}": sum(values) / len(values) for name, values in found.items() if values}
 
 
-def _dice(ours: Tensor, theirs: Tensor) -> float:
-    """Dice of two masks."""
-    return float(2 * (ours & theirs).sum() / (ours.sum() + theirs.sum()).clamp_min(1))
+def _dice(ours: Tensor, theirs: Tensor, known: Tensor, *, labels: Sequence[int]) -> float:
+    """Mean Dice of labels where they are known."""
+    maps = (part[None, None] for part in (ours, theirs))
+    return float(dice(*maps, mask=known[None, None], labels=labels))

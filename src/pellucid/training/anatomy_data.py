@@ -20,7 +20,7 @@ from pellucid.synthesis.lesions import LesionConfig
 from pellucid.synthesis.stripping import StripConfig, stripped
 from pellucid.synthesis.structures import Grouping, grouping
 from pellucid.training.ahead import Stream
-from pellucid.training.data import is_named, on_device, seed_of
+from pellucid.training.data import RarelyConfig, on_device, seed_of
 
 ADULT_MM = 2.0
 """Voxel size that shows an adult's head; distances of deformations are meant for it."""
@@ -45,26 +45,23 @@ def _generator() -> GeneratorConfig:
 
 
 @dataclass(frozen=True)
-class AnatomyDataConfig:
+class AnatomyDataConfig(RarelyConfig):
     """How examples are made."""
 
     packed: str = "packed/train.zip"
     """Dataset written by `pellucid pack`."""
     batch: int = 1
     """Heads per step."""
-    rarely: tuple[str, ...] = ()
-    """Patterns of subject names that are drawn at `rarely_share` of the others' rate."""
     rarely_share: float = 0.4
-    """Rate of those subjects relative to the others, above 0 and at most 1."""
     zoom: float = 0.16
     """Largest relative change of the voxel size that is right for a head (`ops.head.context_spacing`)."""
     generator: GeneratorConfig = field(default_factory=_generator)
     """How examples are made; its `spacing_mm` is overruled by the size of the head."""
 
     def __post_init__(self) -> None:
-        if self.batch < 1 or not 0 < self.rarely_share <= 1 or not 0 <= self.zoom < 1:
-            need = "batch >= 1, rarely_share in (0, 1], zoom in [0, 1)"
-            raise wrong("data", need=need, got=f"{self.batch}, {self.rarely_share} and {self.zoom}")
+        super().__post_init__()
+        if self.batch < 1 or not 0 <= self.zoom < 1:
+            raise wrong("data", need="batch >= 1 and zoom in [0, 1)", got=f"{self.batch} and {self.zoom}")
 
 
 class AnatomyExample(NamedTuple):
@@ -127,9 +124,7 @@ class AnatomyStream(Stream[tuple[int, int], AnatomyExample, list[AnatomyExample]
         """The example at a step and place."""
         generator = seeded(seed_of(self.seed, step, place))
         dice, config = Dice(generator), self.config
-        head = dice.seldom(
-            self.heads, lambda one: is_named(one.subject.name, config.rarely), config.rarely_share
-        )
+        head = dice.seldom(self.heads, lambda one: config.is_rare(one.subject.name), config.rarely_share)
         bare = dice.happens(config.generator.strip)
         cerebrum = bare and dice.happens(config.generator.stripping.cerebrum)
         extent = head.cerebrum if cerebrum else head.brain if bare else head.whole

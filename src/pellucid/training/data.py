@@ -4,9 +4,9 @@ Every example is a function of (seed, step, place in the batch), so a run that r
 what an uninterrupted run would have seen, on any number of devices.
 """
 
+import copy
 import fnmatch
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pellucid.degradation import DegradationConfig
 from pellucid.errors import wrong
 from pellucid.ops.random import Dice, seeded
 from pellucid.synthesis import Example, GeneratorConfig, Record, Subject, build, draw
@@ -21,7 +22,25 @@ from pellucid.training.ahead import Stream
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class RarelyConfig:
+    """Who is drawn less often than the others: a group that is large only because it was easy to get."""
+
+    rarely: tuple[str, ...] = ()
+    """Patterns of subject names that are drawn at `rarely_share` of the others' rate."""
+    rarely_share: float = 0.25
+    """Rate of those subjects relative to the others, above 0 and at most 1."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.rarely_share <= 1:
+            raise wrong("data.rarely_share", need="above 0 and at most 1", got=str(self.rarely_share))
+
+    def is_rare(self, name: str) -> bool:
+        """Whether a subject is one of them, by its name."""
+        return is_named(name, self.rarely)
+
+
+@dataclass(frozen=True)
+class DataConfig(RarelyConfig):
     """What a batch is made of."""
 
     packed: str = "packed/train.zip"
@@ -34,21 +53,15 @@ class DataConfig:
     scans: float = 0.5
     """Share of examples from real scans; the others are painted from label maps. Each batch holds to it as
     nearly as it can."""
-    rarely: tuple[str, ...] = ()
-    """Patterns of subject names that are drawn at `rarely_share` of the others' rate: a group that is large only
-    because it was easy to get."""
-    rarely_share: float = 0.25
-    """Rate of those subjects relative to the others, above 0 and at most 1."""
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     """How examples are made; its `synthetic` is overruled by `scans`."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.batch < 1:
             raise wrong("data.batch", need="at least 1", got=str(self.batch))
         if not 0 <= self.scans <= 1:
             raise wrong("data.scans", need="a number from 0 to 1", got=str(self.scans))
-        if not 0 < self.rarely_share <= 1:
-            raise wrong("data.rarely_share", need="above 0 and at most 1", got=str(self.rarely_share))
         patch = self.generator.patch
         if min(self.crop) < 16 or any(c > p for c, p in zip(self.crop, patch, strict=True)):
             raise wrong("data.crop", need=f"16 to the generator's patch {patch} voxels", got=str(self.crop))
@@ -83,7 +96,7 @@ class ExampleStream(Stream[tuple[int, int], Example, TrainingBatch]):
         self, subjects: Sequence[Subject], config: DataConfig, *, seed: int, device: torch.device
     ) -> None:
         self.config, self.seed, self.device = config, seed, device
-        self.rank = 0  # of the process that learns from it: each sees batches of its own
+        self.rank = 0
         moved = on_device(subjects, device)
         self.scans = [s for s in moved if s.images]
         # Made once, so that what a subject knows about its labels is worked out once.
@@ -93,6 +106,33 @@ class ExampleStream(Stream[tuple[int, int], Example, TrainingBatch]):
         if not self.scans and not self.maps:
             raise wrong("training data", need="at least one subject", got="none")
 
+    def for_rank(self, rank: int) -> "ExampleStream":
+        """The same for one of several processes, which see batches of their own.
+
+        Args:
+            rank: Of the process that learns; 0 if it is the only one.
+
+        Returns:
+            Another stream over the same subjects.
+        """
+        other = copy.copy(self)
+        other.rank = rank
+        return other
+
+    def with_degradation(self, degradation: DegradationConfig) -> "ExampleStream":
+        """The same with other corruptions.
+
+        Args:
+            degradation: Instead of the config's.
+
+        Returns:
+            Another stream over the same subjects.
+        """
+        other = copy.copy(self)
+        other.read = replace(self.read, degradation=degradation)
+        other.painted = replace(self.painted, degradation=degradation)
+        return other
+
     def record(self, step: int, place: int) -> tuple[Subject, Record]:
         """Whom and what the example at a step and place is made of."""
         generator = seeded(seed_of(self.seed, step, place, self.rank))
@@ -101,7 +141,7 @@ class ExampleStream(Stream[tuple[int, int], Example, TrainingBatch]):
         wants_scan = (place + dice.uniform(0.0, 1.0)) / self.config.batch < self.config.scans
         read = (wants_scan and bool(self.scans)) or not self.maps
         pool, config = self.scans if read else self.maps, self.config
-        subject = dice.seldom(pool, lambda one: is_named(one.name, config.rarely), config.rarely_share)
+        subject = dice.seldom(pool, lambda one: config.is_rare(one.name), config.rarely_share)
         record = draw(self.read if read else self.painted, subject, generator)
         record["crop"] = [
             dice.integer(0, max(0, p - c)) for p, c in zip(record["patch"], self.config.crop, strict=True)
@@ -159,11 +199,6 @@ def collate(examples: Sequence[Example]) -> TrainingBatch:
         torch.tensor([float(e.t1w is not None) for e in examples], device=first.device).view(-1, 1, 1, 1, 1),
         torch.stack([unknown if e.tissue is None else e.tissue.long() for e in examples]),
     )
-
-
-def record_json(record: Record) -> str:
-    """A record as JSON; reading it back and building gives the same example."""
-    return json.dumps(record)
 
 
 def on_device(subjects: Sequence[Subject], device: torch.device | str) -> list[Subject]:

@@ -3,8 +3,6 @@
 Run it with `pellucid train recipes/enhance.yaml`. It resumes from the last checkpoint in its run folder.
 """
 
-import json
-import logging
 import math
 import time
 from collections.abc import Mapping
@@ -16,34 +14,29 @@ import torch
 from torch import Tensor
 
 from pellucid import models, runtime
-from pellucid.config import from_dict, to_dict
+from pellucid.config import to_dict
 from pellucid.errors import wrong
 from pellucid.models import TwoStage, TwoStageConfig
 from pellucid.training import scene, wiener
 from pellucid.training.ahead import Batches
 from pellucid.training.data import DataConfig, ExampleStream, TrainingBatch, seed_of
 from pellucid.training.devices import any_of, launch
-from pellucid.training.loop import (
-    Average,
-    Deadline,
-    Journal,
-    git_revision,
-    load_state,
-)
+from pellucid.training.loop import Average, Deadline, Journal, git_revision
 from pellucid.training.losses import LossConfig, enhancer_loss
 from pellucid.training.optimizer import Muon, freeze
 from pellucid.training.pack import unpack
-from pellucid.training.run import CHECKPOINT, WEIGHTS, RunConfig, channels_last, restore, run_steps, save_run
+from pellucid.training.resuming import WEIGHTS, resume, save_run
+from pellucid.training.run import RunConfig, channels_last, run_steps
 from pellucid.training.scene import SceneConfig
 from pellucid.training.validation import ValidationConfig, held_back, save_picture, validate
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class RecipeConfig(RunConfig):
     """Everything that makes a run."""
 
+    task: Literal["enhancer"] = "enhancer"
+    """Tells this recipe from the others; a file may leave it out."""
     out: str = "runs/enhance"
     devices: int = 1
     """Number of devices, one process for each; every device sees a batch of its own at every step."""
@@ -98,13 +91,13 @@ def fit(config: RecipeConfig) -> Path:
     ):
         training.fit_scene(stream)
 
-    stream.rank = fabric.global_rank  # not before: all processes fit the same filters
-
     def agreed(over: bool) -> bool:
         return any_of(fabric, over)  # one clock decides for all processes
 
     steps, workers = config.schedule.steps, config.workers
-    with Batches(stream, workers=workers, steps=steps, device=fabric.device) as batches:
+    # Filters were fitted to the stream itself, so that they are the same in all processes.
+    own = stream.for_rank(fabric.global_rank)
+    with Batches(own, workers=workers, steps=steps, device=fabric.device) as batches:
         run_steps(config, training, batches, deadline=deadline, agreed=agreed)
     return training.folder / WEIGHTS
 
@@ -127,13 +120,9 @@ class _Training:
         self.average = Average(self.model, config.average)
         self.first, self.hours, self.begun = 0, 0.0, time.monotonic()
         self.revision = git_revision()  # of the code that runs, not of the checkout hours later
-        state = load_state(self.folder / CHECKPOINT, fabric.device)
-        if state is not None:
-            _check_same_network(self.folder / CHECKPOINT, state, config)
-            self.first, self.hours = restore(
-                state, model=self.model, average=self.average, optimizer=optimizer
-            )
-            log.info("resuming at step %d after %.2f hours", self.first, self.hours)
+        done = resume(self.folder, model=self.model, average=self.average, optimizer=optimizer)
+        if done is not None:
+            self.first, self.hours = done
         self.wrapped, self.optimizer = fabric.setup(self.model, optimizer)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.journal = Journal(self.folder, self.first) if fabric.is_global_zero else None
@@ -211,20 +200,6 @@ class _Training:
         """Write what the log still holds back."""
         if self.journal is not None:
             self.journal.close()
-
-
-def _check_same_network(path: Path, state: Mapping[str, Any], config: RecipeConfig) -> None:
-    """Refuse to go on with a network other than the checkpoint's."""
-    try:
-        facts = json.loads(state["facts"])
-        theirs = from_dict(TwoStageConfig, facts["recipe"]["model"], f"{path}: model")
-    except (KeyError, TypeError, ValueError) as error:
-        raise wrong(str(path), need="a checkpoint of this recipe", got="facts that cannot be read") from error
-    if theirs != config.model:
-        ours, old = to_dict(config.model), to_dict(theirs)
-        name = next(name for name in ours if ours[name] != old[name])
-        fix = "Restore it, or give the run another folder: out=FOLDER."
-        raise wrong(f"model.{name}", need=f"{old[name]}, as in {path}", got=str(ours[name]), fix=fix)
 
 
 def _first_model(config: RecipeConfig) -> TwoStage:

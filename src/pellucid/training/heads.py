@@ -16,7 +16,8 @@ from pellucid.training.data import parted
 from pellucid.training.loop import Deadline
 from pellucid.training.optimizer import Muon
 from pellucid.training.pack import unpack
-from pellucid.training.run import WEIGHTS, RunConfig, SingleRun, Training, channels_last, run_steps
+from pellucid.training.resuming import WEIGHTS
+from pellucid.training.run import RunConfig, SingleRun, Training, channels_last, run_steps
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -102,7 +103,29 @@ def _has(subject: Subject, what: str) -> bool:
     return there[what]
 
 
-class HeadsRun(SingleRun[Net]):
+class JudgedRun(SingleRun[Net]):
+    """A network in training that is judged by what was held back.
+
+    Args:
+        config: The recipe.
+        model: Its network, with `config`, on its device.
+        optimizer: Of the network.
+    """
+
+    figures: Callable[[Net], dict[str, float]] | None = None
+    """What is to be said of a network by what was held back; without it, nothing is judged."""
+
+    def __init__(self, config: JudgedConfig, model: Net, optimizer: torch.optim.Optimizer) -> None:
+        self.judge_every = config.judge_every
+        super().__init__(config, model, optimizer)
+
+    def judge(self, step: int) -> None:
+        """Judge the moving average when it is time."""
+        if self.figures is not None and step % self.judge_every == 0:
+            self.write(step, self.figures(self.judged))
+
+
+class HeadsRun(JudgedRun[Net]):
     """A network in training with Muon.
 
     Args:

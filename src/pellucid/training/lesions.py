@@ -5,8 +5,9 @@ Run it with `pellucid train recipes/lesions.yaml`. It resumes from the last chec
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Literal, NamedTuple, cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -43,7 +44,7 @@ def _data() -> AnatomyDataConfig:
 class LesionRecipe(HeadsConfig):
     """Everything that makes a run."""
 
-    task: str = "lesions"
+    task: Literal["lesions"] = "lesions"
     """Tells this recipe from the others."""
     out: str = "runs/lesions"
     anatomy: str = "anatomy"
@@ -153,16 +154,15 @@ def fit(config: LesionRecipe) -> Path:
     stream = LesionStream(start.learnt, config, anatomy, training.model, start.device)
     if start.judged:
         others = LesionStream(start.judged, config, anatomy, training.model, start.device)
-        training.heads = [others.head(FIRST_JUDGED, place) for place in range(config.judged)]
+        heads = [others.head(FIRST_JUDGED, place) for place in range(config.judged)]
+        training.figures = partial(judge, heads=heads)
     return start.train(training, stream)
 
 
 class _Training(HeadsRun[LesionNet]):
-    """The network in training, and the heads that it is judged by."""
+    """The network in training."""
 
     def __init__(self, config: LesionRecipe, device: torch.device) -> None:
-        self.config = config
-        self.heads: list[LesionHead] = []
         super().__init__(config, device, lambda: LesionNet(config.model))
 
     def step(self, step: int, batch: list[LesionHead]) -> dict[str, float]:
@@ -176,11 +176,6 @@ class _Training(HeadsRun[LesionNet]):
         loss = torch.stack(losses).mean()
         self.descend(step, loss)
         return {"loss": float(loss.detach())}
-
-    def judge(self, step: int) -> None:
-        """Judge the average when it is time."""
-        if self.heads and step % self.config.judge_every == 0:
-            self.journal.write(step, judge(self.judged, self.heads))
 
 
 def lesion_loss(logits: Float[Tensor, "x y z"], head: LesionHead) -> Float[Tensor, ""]:

@@ -17,6 +17,9 @@ from pellucid.training.data import TrainingBatch
 from pellucid.training.synthesis_data import SynthesisBatch
 from pellucid.types import Batch
 
+SMOOTH = 1e-3
+"""Below this an absolute error is a square: at 0 its slope would jump."""
+
 
 @dataclass(frozen=True)
 class LossConfig:
@@ -170,9 +173,24 @@ def _detached(loss: Tensor, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: part.detach() for name, part in ({"loss": loss} | dict(parts)).items()}
 
 
+def charbonnier(error: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    """Absolute value with a smooth minimum, `√(error² + SMOOTH²)`.
+
+    Args:
+        error: Any numbers.
+
+    Returns:
+        Numbers of at least `SMOOTH`.
+
+    Reference:
+        Charbonnier et al. 1994, ICIP 2:168.
+    """
+    return (error.square() + SMOOTH**2).sqrt()
+
+
 def _soft_absolute(error: Tensor) -> Tensor:
-    """Absolute value with a smooth minimum of 0."""
-    return (error.square() + 1e-6).sqrt() - 1e-3
+    """The same with a minimum of 0, so that voxels without weight add nothing."""
+    return charbonnier(error) - SMOOTH
 
 
 def image_loss(

@@ -25,10 +25,9 @@ from pellucid.ops.random import Dice, seeded
 from pellucid.ops.resize import apply_along, box_matrix, interpolation_matrix
 from pellucid.synthesis import Subject
 from pellucid.training.ahead import Stream
-from pellucid.training.data import is_named, seed_of
+from pellucid.training.crops import in_another_look, place_of_crop
+from pellucid.training.data import RarelyConfig, seed_of
 
-TRIES = 6
-"""Places that are drawn before one with little tissue is taken."""
 VISIBLE = 0.01
 """Noise below this share of the range is not taken away in use either."""
 FINEST_MM = 0.8
@@ -36,7 +35,7 @@ FINEST_MM = 0.8
 
 
 @dataclass(frozen=True)
-class RestoreDataConfig:
+class RestoreDataConfig(RarelyConfig):
     """How examples are made."""
 
     packed: str = "packed/native.zip"
@@ -53,10 +52,6 @@ class RestoreDataConfig:
     """Heads are cut to at most this size, in voxels."""
     quiet: float = 0.012
     """Scans with more noise of their own, as a share of their range, are denoised first."""
-    rarely: tuple[str, ...] = ()
-    """Patterns of subject names that are drawn at `rarely_share` of the others' rate."""
-    rarely_share: float = 0.25
-    """Rate of those subjects relative to the others."""
     zoom: float = 1.4
     """Largest factor by which a scan is made coarser."""
     log_gamma: float = 0.5
@@ -85,6 +80,7 @@ class RestoreDataConfig:
     """Range of the noise's standard deviation, as a share of the range."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.batch < 1 or self.side < 16 or self.side % 16 or min(self.largest) < self.side:
             need = "batch >= 1, side a multiple of 16, and heads at least as large"
             raise wrong("data", need=need, got=f"{self.batch}, {self.side}, {self.largest}")
@@ -128,7 +124,7 @@ class RestoreStream(Stream[int, Head, RestoreBatch]):
         self.config, self.seed = config, seed
         self.filler = filler
         self.scans = [
-            (quieted(image, config.quiet), subject.spacing[0], is_named(subject.name, config.rarely))
+            (quieted(image, config.quiet), subject.spacing[0], config.is_rare(subject.name))
             for subject in subjects
             for image in subject.images.values()
         ]
@@ -189,10 +185,8 @@ class RestoreStream(Stream[int, Head, RestoreBatch]):
                 side = math.floor(span / zoom)
                 centers = (torch.arange(side, dtype=torch.float64) + 0.5) * zoom - 0.5
                 image = apply_along(image, box_matrix(span, centers, width=zoom), axis)
-        image = image.clamp_min(0) ** math.exp(dice.uniform(-config.log_gamma, config.log_gamma))
-        if dice.happens(config.inverted):
-            image = torch.where(image > 0.05, (1.15 - image).clamp_min(0.05), image)
-        return image * dice.uniform(0.8, 1.1), spacing * zoom
+        look = in_another_look(image, dice, log_gamma=config.log_gamma, inverted=config.inverted)
+        return look, spacing * zoom
 
     def _thick(
         self, image: Tensor, ratio: float, axis: int, std: float, generator: torch.Generator
@@ -218,12 +212,7 @@ class RestoreStream(Stream[int, Head, RestoreBatch]):
         dice = Dice(seeded(seed_of(self.seed, step, place)))
         head = dice.choice(heads)
         side = self.config.side
-        sides = torch.tensor(head.truth.shape[1:])
-        for _ in range(TRIES):
-            starts = [dice.integer(0, max(0, size - side)) for size in sides.tolist()]
-            box = (slice(None), *(slice(start, start + side) for start in starts))
-            if float((head.truth[box] > 0.1).float().mean()) > 0.25:
-                break
+        box = (slice(None), *place_of_crop(head.truth[0], (side, side, side), dice))
         more = [edge for axis in (3, 2, 1) for edge in (0, side - head.truth[box].shape[axis])]
         image, truth = (torch.nn.functional.pad(part[box], more) for part in head)
         return image, truth

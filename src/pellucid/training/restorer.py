@@ -3,11 +3,11 @@
 Run it with `pellucid train recipes/restore.yaml`. It resumes from the last checkpoint in its run folder.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
@@ -15,12 +15,15 @@ from torch import Tensor
 from pellucid import weights
 from pellucid.inference.predictor import Precision, autocast
 from pellucid.models import Restoration, Restorer, RestorerConfig, SliceFiller
+from pellucid.training.crops import tissue_psnr
 from pellucid.training.heads import FIRST_JUDGED, Beginning, HeadsConfig, HeadsRun
 from pellucid.training.losses import LossConfig, image_loss
 from pellucid.training.restore_data import Head, RestoreBatch, RestoreDataConfig, RestoreStream
 
 CLEAN_DB = 45.0
 """A head that is this near to its truth was not corrupted: nothing can be gained on it."""
+MOST_DB = 100.0
+"""More counts as this much: an answer that is the truth would make means infinite."""
 SCALE = 0.1
 """Weight of the error's scale beside the image: its gradient reaches the scale alone."""
 
@@ -29,7 +32,7 @@ SCALE = 0.1
 class RestorerRecipe(HeadsConfig):
     """Everything that makes a run."""
 
-    task: str = "restore"
+    task: Literal["restore"] = "restore"
     """Tells this recipe from the others."""
     out: str = "runs/restore"
     precision: Precision = "auto"
@@ -69,8 +72,10 @@ class _Training(HeadsRun[Restorer]):
     """The network in training, and the heads that it is judged by."""
 
     def __init__(self, config: RestorerRecipe, device: torch.device, heads: Sequence[Head]) -> None:
-        self.config, self.heads = config, heads
+        self.config = config
         super().__init__(config, device, lambda: Restorer(config.model))
+        if heads:
+            self.figures = partial(judge, heads=heads)
 
     def step(self, step: int, batch: RestoreBatch) -> dict[str, float]:
         """One step of the optimizer; returns the parts of the loss, and that of what the network was given."""
@@ -83,11 +88,6 @@ class _Training(HeadsRun[Restorer]):
         self.descend(step, loss)
         values = torch.stack([loss.detach(), same.detach(), before, scale.detach()]).tolist()
         return dict(zip(("loss", "same", "same_of_input", "scale"), values, strict=True))
-
-    def judge(self, step: int) -> None:
-        """Judge the moving average when it is time."""
-        if self.heads and step % self.config.judge_every == 0:
-            self.journal.write(step, judge(self.judged, self.heads))
 
 
 def scale_loss(answer: Restoration, truth: Tensor) -> Tensor:
@@ -123,14 +123,8 @@ def judge(network: Restorer, heads: Sequence[Head]) -> dict[str, float]:
     for head in heads:
         with torch.inference_mode(), autocast(device, "auto"):
             made = network(head.image[None].to(device)).image[0].float().cpu()
-        given, answer = (_decibels(image, head.truth) for image in (head.image[:1], made))
+        given, answer = (min(MOST_DB, tissue_psnr(image, head.truth)) for image in (head.image[:1], made))
         if given < CLEAN_DB:
             found.setdefault("val/psnr_input", []).append(given)
         found.setdefault("val/psnr_output" if given < CLEAN_DB else "val/psnr_clean", []).append(answer)
     return {name: sum(values) / len(values) for name, values in found.items()}
-
-
-def _decibels(image: Tensor, truth: Tensor) -> float:
-    """PSNR in tissue."""
-    error = float((image - truth)[truth > 0.05].square().mean())
-    return -10 * math.log10(max(error, 1e-10))

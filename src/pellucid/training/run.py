@@ -1,13 +1,12 @@
-"""What every recipe has: settings of a run, the loop over its steps, and a folder that it goes on from."""
+"""What every recipe has: settings of a run, the loop over its steps, and a network that it goes on with."""
 
-import json
 import logging
 import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar, cast, runtime_checkable
+from typing import Generic, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -15,24 +14,14 @@ from torch import Tensor, nn
 from pellucid import models
 from pellucid.config import to_dict
 from pellucid.errors import wrong
-from pellucid.training.loop import (
-    Average,
-    Deadline,
-    Journal,
-    Pace,
-    ScheduleConfig,
-    git_revision,
-    load_state,
-    save_state,
-)
+from pellucid.training.loop import Average, Deadline, Journal, Pace, ScheduleConfig, git_revision
+from pellucid.training.resuming import resume, save_run
 
 log = logging.getLogger(__name__)
 
 Batch = TypeVar("Batch", contravariant=True)
 Net = TypeVar("Net", bound=nn.Module)
 
-CHECKPOINT, WEIGHTS = "checkpoint.pt", "weights.safetensors"
-"""Files of a run's folder."""
 MOST_WORKERS = 64
 """More threads than this would wait for each other."""
 
@@ -155,15 +144,9 @@ class SingleRun(Generic[Net]):
         self.folder = Path(config.out)
         self.first, self.hours, self.begun = 0, 0.0, time.monotonic()
         self.revision = git_revision()  # of the code that runs, not of the checkout hours later
-        path, ours = self.folder / CHECKPOINT, to_dict(model.config)
-        state = load_state(path, next(model.parameters()).device)
-        if state is not None:
-            theirs = json.loads(state["facts"])["recipe"].get("model")
-            if theirs != ours:
-                fix = "Restore it, or give the run another folder: out=FOLDER."
-                raise wrong("model", need=f"{theirs}, as in {path}", got=str(ours), fix=fix)
-            self.first, self.hours = restore(state, model=model, average=self.average, optimizer=optimizer)
-            log.info("resuming at step %d after %.2f hours", self.first, self.hours)
+        done = resume(self.folder, model=model, average=self.average, optimizer=optimizer)
+        if done is not None:
+            self.first, self.hours = done
         elif config.start_from:
             begin_with(model, config.start_from)
             self.average.model.load_state_dict(model.state_dict())
@@ -237,55 +220,3 @@ def channels_last(model: nn.Module) -> None:
     for weights in model.parameters():
         if weights.dim() == 5:
             weights.data = weights.data.contiguous(memory_format=torch.channels_last_3d)
-
-
-def restore(
-    state: Mapping[str, Any], *, model: nn.Module, average: Average, optimizer: torch.optim.Optimizer
-) -> tuple[int, float]:
-    """Put a checkpoint's state into what is trained.
-
-    Args:
-        state: From `loop.load_state`, of this network.
-        model: Is filled in.
-        average: Is filled in.
-        optimizer: Is filled in.
-
-    Returns:
-        Steps that are done, and the hours that they took.
-    """
-    model.load_state_dict(state["model"])
-    average.model.load_state_dict(state["average"])
-    optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"]), float(state["hours"])
-
-
-def save_run(
-    folder: Path,
-    *,
-    model: nn.Module,
-    average: Average,
-    optimizer: torch.optim.Optimizer,
-    facts: Mapping[str, Any],
-    hours: float,
-) -> None:
-    """Save everything needed to go on, and the average as weights to use, in 16 bits.
-
-    Args:
-        folder: Of the run.
-        model: What is trained.
-        average: Its moving average.
-        optimizer: Its optimizer.
-        facts: `step`, `revision` and `recipe`; kept in both files, with the hours.
-        hours: That all steps took.
-    """
-    facts = {"step": facts["step"], "hours": round(hours, 3), **facts}
-    state = {
-        "model": model.state_dict(),
-        "average": average.model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "step": facts["step"],
-        "hours": hours,
-        "facts": json.dumps(facts),
-    }
-    save_state(folder / CHECKPOINT, state)
-    models.save(average.model, folder / WEIGHTS, metadata=facts, dtype=torch.float16)

@@ -17,14 +17,12 @@ from pellucid.ops.resize import apply_along, box_matrix
 from pellucid.ops.slices import smooth_inverse
 from pellucid.synthesis import Subject
 from pellucid.training.ahead import Stream
-from pellucid.training.data import is_named, seed_of
-
-TRIES = 6
-"""Places that are drawn before one with little tissue is taken."""
+from pellucid.training.crops import in_another_look, place_of_crop
+from pellucid.training.data import RarelyConfig, seed_of
 
 
 @dataclass(frozen=True)
-class SliceDataConfig:
+class SliceDataConfig(RarelyConfig):
     """How examples are made."""
 
     packed: str = "packed/train.zip"
@@ -49,17 +47,12 @@ class SliceDataConfig:
     """Share of groups with voxels of twice the size along both other axes."""
     partitions: float = 0.2
     """Share of groups without frequencies beyond half a wave per slice, as 3-D encoding leaves thick partitions."""
-    rarely: tuple[str, ...] = ()
-    """Patterns of subject names that are drawn at `rarely_share` of the others' rate."""
-    rarely_share: float = 0.25
-    """Rate of those subjects relative to the others."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.batch < 1 or self.alike < 1 or self.batch % self.alike or self.side < 32:
             need = "batch a multiple of alike, and side >= 32"
             raise wrong("data", need=need, got=f"{self.batch}, {self.alike} and {self.side}")
-        if not 0 < self.rarely_share <= 1:
-            raise wrong("data", need="rarely_share in (0, 1]", got=f"{self.rarely_share}")
         if not 0 < self.distance_mm[0] <= self.distance_mm[1] or not 0 < self.thinnest <= 1:
             need = "distances that increase from above 0, and thinnest in (0, 1]"
             raise wrong("data", need=need, got=f"{self.distance_mm} and {self.thinnest}")
@@ -91,7 +84,7 @@ class PlaneStream(Stream[tuple[int, int], PlaneBatch, PlaneBatch]):
     ) -> None:
         self.config, self.neighbors, self.seed = config, neighbors, seed
         self.scans = [
-            (image[0], min(subject.spacing), is_named(subject.name, config.rarely))
+            (image[0], min(subject.spacing), config.is_rare(subject.name))
             for subject in subjects
             for image in subject.images.values()
         ]
@@ -137,26 +130,14 @@ class PlaneStream(Stream[tuple[int, int], PlaneBatch, PlaneBatch]):
 
     def _stack(self, image: Float[Tensor, "x y z"], dice: Dice, coarse: int) -> Float[Tensor, "p u v"]:
         """A plane and its neighbors somewhere in a scan, in another contrast; coarse: voxels that become one."""
-        high, count = coarse * self.config.side, coarse * (2 * self.neighbors + 1)
-        wide = self.config.side
-        for _ in range(TRIES):
-            first = dice.integer(0, max(0, image.shape[0] - count))
-            u, v = (
-                dice.integer(0, max(0, n - m)) for n, m in zip(image.shape[1:], (high, wide), strict=True)
-            )
-            cut = image[first : first + count, u : u + high, v : v + wide]
-            if float((cut > 0.1).float().mean()) > 0.25:
-                break
+        config, wide = self.config, self.config.side
+        high, count = coarse * wide, coarse * (2 * self.neighbors + 1)
+        cut = image[place_of_crop(image, (count, high, wide), dice)]
         cut = F.pad(cut, (0, wide - cut.shape[2], 0, high - cut.shape[1], 0, count - cut.shape[0]))
         if coarse > 1:
             cut = F.avg_pool3d(cut[None, None], (coarse, coarse, 1))[0, 0]
         flips = [axis for axis in (1, 2) if dice.happens(0.5)]
-        cut = cut.flip(flips).clamp_min(0) ** math.exp(
-            dice.uniform(-self.config.log_gamma, self.config.log_gamma)
-        )
-        if dice.happens(self.config.inverted):
-            cut = torch.where(cut > 0.05, (1.15 - cut).clamp_min(0.05), cut)
-        return cut * dice.uniform(0.8, 1.1)
+        return in_another_look(cut.flip(flips), dice, log_gamma=config.log_gamma, inverted=config.inverted)
 
 
 def cut_off(image: Float[Tensor, "*b v"], frequency: float) -> Float[Tensor, "*b v"]:

@@ -3,14 +3,13 @@
 Run it with `pellucid train recipes/slices.yaml`. It resumes from the last checkpoint in its run folder.
 """
 
-import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
-from torch import Tensor
 
 from pellucid.inference.planes import fill
 from pellucid.inference.predictor import autocast
@@ -18,19 +17,18 @@ from pellucid.models import SliceFiller, SliceFillerConfig
 from pellucid.ops.resize import apply_along, box_matrix
 from pellucid.ops.slices import smooth_inverse
 from pellucid.synthesis import Subject
-from pellucid.training.heads import Beginning, JudgedConfig
-from pellucid.training.run import SingleRun
+from pellucid.training.crops import tissue_psnr
+from pellucid.training.heads import Beginning, JudgedConfig, JudgedRun
+from pellucid.training.losses import charbonnier
 from pellucid.training.slice_data import PlaneBatch, PlaneStream, SliceDataConfig
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class SlicesRecipe(JudgedConfig):
     """Everything that makes a run."""
 
-    task: str = "slices"
-    """Tells this recipe from the enhancer's."""
+    task: Literal["slices"] = "slices"
+    """Tells this recipe from the others."""
     out: str = "runs/slices"
     distances_mm: tuple[float, ...] = (3.0, 5.0)
     """Distances of slices that are judged, axial ones."""
@@ -55,15 +53,17 @@ def fit(config: SlicesRecipe) -> Path:
     return start.train(_Training(config, start.device, start.judged), stream)
 
 
-class _Training(SingleRun[SliceFiller]):
+class _Training(JudgedRun[SliceFiller]):
     """The network in training, and the subjects that it is judged by."""
 
     def __init__(self, config: SlicesRecipe, device: torch.device, subjects: Sequence[Subject]) -> None:
-        self.config, self.device, self.subjects = config, device, subjects
+        self.config, self.device = config, device
         torch.manual_seed(config.seed)
         model = SliceFiller(config.model).to(device)
         optimizer = torch.optim.Adam(model.parameters(), lr=config.schedule.learning_rate, betas=(0.9, 0.99))
         super().__init__(config, model, optimizer)
+        if subjects:
+            self.figures = partial(judge, subjects=subjects, distances_mm=config.distances_mm)
 
     def step(self, step: int, batch: PlaneBatch) -> dict[str, float]:
         """One step of the optimizer; returns the loss, and the same of what the network was given."""
@@ -71,15 +71,10 @@ class _Training(SingleRun[SliceFiller]):
         middle = self.config.model.neighbors
         with autocast(self.device, "auto"):
             made = self.model.planes(stacks, geometry)
-        loss = _absolute(made.float() - truth)
-        before = _absolute(stacks[:, middle : middle + 1] - truth)
+        loss = charbonnier(made.float() - truth).mean()
+        before = charbonnier(stacks[:, middle : middle + 1] - truth).mean()
         self.descend(step, loss)
         return {"loss": loss.item(), "loss_of_input": before.item()}
-
-    def judge(self, step: int) -> None:
-        """Judge the moving average when it is time."""
-        if self.subjects and step % self.config.judge_every == 0:
-            self.journal.write(step, judge(self.judged, self.subjects, self.config.distances_mm))
 
 
 def judge(
@@ -108,12 +103,6 @@ def judge(
                 smooth = apply_along(slices, smooth_inverse(means), 3)
                 made = fill(network, slices, centers, ratio=ratio, size=size, axis=2)
                 for who, answer in (("smooth", smooth), ("output", made)):
-                    error = (answer - truth)[truth > 0.05].square().mean()
                     key = f"val/slices-{distance:g}mm/psnr_{who}"
-                    sums.setdefault(key, []).append(-10 * math.log10(float(error)))
+                    sums.setdefault(key, []).append(tissue_psnr(answer, truth))
     return {name: sum(values) / len(values) for name, values in sums.items()}
-
-
-def _absolute(error: Tensor) -> Tensor:
-    """Mean absolute error with a smooth minimum (Charbonnier et al. 1994, ICIP 2:168)."""
-    return (error.square() + 1e-6).sqrt().mean()

@@ -5,8 +5,9 @@ Run it with `pellucid train recipes/synthesize.yaml`. It resumes from the last c
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import torch
 
@@ -28,7 +29,7 @@ from pellucid.training.synthesis_data import (
 class SynthesisRecipe(HeadsConfig):
     """Everything that makes a run."""
 
-    task: str = "synthesize"
+    task: Literal["synthesize"] = "synthesize"
     """Tells this recipe from the others."""
     out: str = "runs/synthesize"
     anatomy: str = "anatomy"
@@ -81,8 +82,9 @@ class _Training(HeadsRun[Synthesizer]):
     def __init__(
         self, config: SynthesisRecipe, device: torch.device, batches: Sequence[SynthesisBatch]
     ) -> None:
-        self.config, self.batches = config, batches
         super().__init__(config, device, lambda: first_network(config.model))
+        if batches:
+            self.figures = partial(judge, batches=batches)
 
     def step(self, step: int, batch: SynthesisBatch) -> dict[str, float]:
         """One step of the optimizer; returns the parts of the loss."""
@@ -91,11 +93,6 @@ class _Training(HeadsRun[Synthesizer]):
         loss, parts = synthesis_loss(answer, batch)
         self.descend(step, loss)
         return dict(zip(parts, torch.stack(list(parts.values())).tolist(), strict=True))
-
-    def judge(self, step: int) -> None:
-        """Judge the average when it is time."""
-        if self.batches and step % self.config.judge_every == 0:
-            self.journal.write(step, judge(self.judged, self.batches))
 
 
 @torch.inference_mode()

@@ -24,6 +24,7 @@ from pellucid.synthesis.stripping import StripConfig
 from pellucid.synthesis.structures import BRAIN, GROUPS, UNKNOWN
 from pellucid.training.ahead import Stream
 from pellucid.training.anatomy_data import AnatomyDataConfig, AnatomyExample, AnatomyStream
+from pellucid.training.data import RarelyConfig
 
 WHITE = 0.9
 """White matter in a T1w image that is learnt from; the brightest tissue is then about 1."""
@@ -49,7 +50,7 @@ PLACES = 4096
 
 
 @dataclass(frozen=True)
-class SynthesisDataConfig:
+class SynthesisDataConfig(RarelyConfig):
     """How examples are made."""
 
     packed: str = "packed/synthesis.zip"
@@ -64,8 +65,7 @@ class SynthesisDataConfig:
     """Steps after which the oldest of them gives way to a new one."""
     real: float = 0.5
     """Share of heads that have a real T1w scan."""
-    rarely: tuple[str, ...] = ()
-    """Patterns of subject names that are drawn at `rarely_share` of the others' rate."""
+    rarely_share: float = 0.4
     generator: GeneratorConfig = field(
         default_factory=lambda: GeneratorConfig(
             patch=(160, 192, 160),
@@ -82,6 +82,7 @@ class SynthesisDataConfig:
     """How examples are made; its `spacing_mm` is half of the anatomy network's."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         side, patch = self.crop, min(self.generator.patch)
         if self.crops < 1 or side % 2 or not 16 <= side <= patch or not 0 <= self.real <= 1:
             need = f"crops >= 1, an even crop from 16 to {patch} (the generator's patch), real from 0 to 1"
@@ -141,7 +142,12 @@ class SynthesisStream(Stream[int, Ready, SynthesisBatch]):
         device: torch.device | str = "cpu",
     ) -> None:
         self.config, self.seed, self.anatomy = config, seed, anatomy
-        heads = AnatomyDataConfig(packed=config.packed, rarely=config.rarely, generator=config.generator)
+        heads = AnatomyDataConfig(
+            packed=config.packed,
+            rarely=config.rarely,
+            rarely_share=config.rarely_share,
+            generator=config.generator,
+        )
         labelled = [_evened(subject) for subject in subjects if subject.labels is not None]
         # A person with several contrasts comes up for each of them.
         self.real = [one for one in labelled if "T1w" in one.images for _ in one.images]

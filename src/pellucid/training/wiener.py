@@ -65,17 +65,15 @@ def fit(
         Wiener 1949; by least squares over examples as in Romano et al. 2017 (RAISR).
     """
     found = []
-    kept = stream.read, stream.painted
     for number, (name, values) in enumerate((kinds or KINDS).items()):
         degradation = replace(config.generator.degradation, **(_ALONE | dict(values)))  # type: ignore[arg-type]
-        stream.read = replace(stream.read, degradation=degradation)
-        stream.painted = replace(stream.painted, degradation=degradation)
+        source = stream.with_degradation(degradation)
         size = 8 * WIDTH**3
         square = torch.zeros(size, size, dtype=torch.float64)
         cross = torch.zeros(size, 8, dtype=torch.float64)
         before = 0.0
         for step in range(batches):
-            batch = stream.batch(1_000_000 * (number + 1) + step)
+            batch = source.batch(1_000_000 * (number + 1) + step)
             seen, wanted = (x.cpu() for x in _samples(batch.input, batch.clean, seed=step))
             square += (seen.T @ seen).double()
             cross += (seen.T @ wanted).double()
@@ -88,7 +86,6 @@ def fit(
         found.append(weights.T.float().reshape(8, 8, WIDTH, WIDTH, WIDTH))
         left = _rest(square, cross, weights) - _rest(square, cross, start)
         log.info("%s: squared error %.3f of the input's", name, 1 + left / before)
-    stream.read, stream.painted = kept
     return torch.cat(found)
 
 
