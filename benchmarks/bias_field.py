@@ -33,8 +33,9 @@ from pellucid.pipelines.record import Run
 from pellucid.synthesis.structures import STRUCTURES, grouping
 from pellucid.synthesis.tables import load_table
 from pellucid.training.synthesis_data import MEANS
+from pellucid.types import Group
 
-WHITE = [place for place, one in enumerate(STRUCTURES) if one.group == bias.WHITE_GROUP]
+WHITE = [place for place, one in enumerate(STRUCTURES) if one.group == Group.WHITE]
 MATTER = [place for place, one in enumerate(STRUCTURES) if one.group > 1]
 
 

@@ -37,7 +37,7 @@ from pellucid.pipelines.calibration import GAPS, SYNTHESIS
 from pellucid.pipelines.doubt import finer_by
 from pellucid.pipelines.enhance import KINDS, enhance_volume
 from pellucid.pipelines.look import Networks
-from pellucid.pipelines.making import WHITE_MATTER
+from pellucid.pipelines.making import WHITE_LEVEL
 from pellucid.pipelines.options import EnhanceOptions, SynthesizeOptions
 from pellucid.pipelines.superres import super_resolve_volume
 from pellucid.pipelines.superres_options import SuperResolveOptions
@@ -137,7 +137,7 @@ def synthesis(path: Path, people: list[str], heads: int) -> Iterator[Case]:
         options = SynthesizeOptions(spacing="native", flip=True, save=("uncertainty",))
         result = synthesize_volumes([Volume(head.image, grid)], Networks(anatomy, network), options)
         inside = (head.rows >= BRAIN)[None]
-        real, made = (head.t1w * WHITE_MATTER / WHITE), result.volume.data
+        real, made = (head.t1w * WHITE_LEVEL / WHITE), result.volume.data
         slope, offset = np.polyfit(real[inside].double().numpy(), made[inside].double().numpy(), 1)
         error = (real * slope + offset - made).abs()
         yield sampled(f"head {step}", [result.uncertainty.data / SYNTHESIS.weights[0]], error, inside)

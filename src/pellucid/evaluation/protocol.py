@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from pellucid import endings, runtime
 from pellucid.errors import PellucidError, wrong
 from pellucid.evaluation.options import MethodOptions, check_methods, describe_ours
-from pellucid.evaluation.rows import Row, read_rows, write_rows
+from pellucid.evaluation.rows import Row, UnfinishedError, read_rows, write_rows
 from pellucid.io.disk import check_folder, check_readable, make_folder, replacing
 from pellucid.weights import file_digest
 
@@ -25,23 +25,6 @@ ROWS = "rows.tsv"
 KINDS = ("robustness", "bias")
 """Protocols with rows: each wants a folder of its own."""
 ANEW = "Choose another folder, or replace the results with --force."
-
-
-class UnfinishedError(PellucidError):
-    """Some methods of a unit failed.
-
-    Args:
-        failed: What went wrong, one sentence a method.
-        rows: Of the others.
-    """
-
-    def __init__(self, failed: list[PellucidError], rows: list[Row]) -> None:
-        super().__init__(" ".join(map(str, failed)))
-        self.failed, self.rows = failed, rows
-
-    def __reduce__(self) -> Any:
-        """Errors travel between processes."""
-        return type(self), (self.failed, self.rows)
 
 
 class Case(NamedTuple):

@@ -4,8 +4,9 @@ import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-from pellucid.errors import wrong
+from pellucid.errors import PellucidError, wrong
 from pellucid.io.disk import replacing
 
 MISSING = "n/a"
@@ -92,3 +93,20 @@ def _written(value: object) -> str:
     if isinstance(value, float):
         return MISSING if math.isnan(value) else f"{value:.7g}"
     return MISSING if value is None else str(value)
+
+
+class UnfinishedError(PellucidError):
+    """Some methods of a unit failed.
+
+    Args:
+        failed: What went wrong, one sentence a method.
+        rows: Of the others.
+    """
+
+    def __init__(self, failed: list[PellucidError], rows: list[Row]) -> None:
+        super().__init__(" ".join(map(str, failed)))
+        self.failed, self.rows = failed, rows
+
+    def __reduce__(self) -> Any:
+        """Errors travel between processes."""
+        return type(self), (self.failed, self.rows)

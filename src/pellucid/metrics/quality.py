@@ -12,10 +12,10 @@ from torch import Tensor
 
 from pellucid.errors import wrong
 from pellucid.metrics.region import Compared, check, picked
-from pellucid.metrics.tissue import CSF, GRAY_MATTER, WHITE_MATTER, tissue_values
+from pellucid.metrics.tissue import tissue_values
 from pellucid.ops.intensity import in_order
 from pellucid.ops.labels import bounding_box
-from pellucid.types import Batch, Spacing
+from pellucid.types import Batch, Spacing, Tissue
 
 MAD_TO_STD = 1.4826
 """A normal distribution's standard deviation over its median absolute deviation."""
@@ -49,7 +49,7 @@ def cjv(prediction: Batch, reference: Compared, *, mask: Compared | None = None)
         0.593
     """
     scores = []
-    for gray, white in _tissues(prediction, reference, mask, (GRAY_MATTER, WHITE_MATTER), "cjv"):
+    for gray, white in _tissues(prediction, reference, mask, (Tissue.GRAY, Tissue.WHITE), "cjv"):
         contrast = (_middle(white) - _middle(gray)).abs()
         scores.append((_mad(white) + _mad(gray)) / contrast)
     return torch.stack(scores).nan_to_num(nan=math.inf, posinf=math.inf)
@@ -84,7 +84,9 @@ def cnr(prediction: Batch, reference: Compared, *, mask: Compared | None = None)
         3.5355
     """
     scores = []
-    for air, gray, white in _tissues(prediction, reference, mask, (0, GRAY_MATTER, WHITE_MATTER), "cnr"):
+    for air, gray, white in _tissues(
+        prediction, reference, mask, (Tissue.BACKGROUND, Tissue.GRAY, Tissue.WHITE), "cnr"
+    ):
         noise = sum(values.var(correction=0) for values in (air, gray, white)) ** 0.5
         scores.append((white.mean() - gray.mean()).abs() / noise)
     return torch.stack(scores).nan_to_num(nan=0.0, posinf=math.inf)
@@ -121,7 +123,7 @@ def snr(prediction: Batch, reference: Compared, *, mask: Compared | None = None)
     scores = []
     for image, tissue, item in zip(prediction, reference, inside, strict=True):
         parts = []
-        for label in (CSF, GRAY_MATTER, WHITE_MATTER):
+        for label in (Tissue.CSF, Tissue.GRAY, Tissue.WHITE):
             values = picked(image, item & (tissue == label))
             if values.numel() > 1:
                 noise = values.std(correction=0) * math.sqrt(values.numel() / (values.numel() - 1))
@@ -276,7 +278,7 @@ def _tissues(
     prediction: Batch, reference: Tensor, mask: Tensor | None, labels: tuple[int, ...], metric: str
 ) -> list[tuple[Tensor, ...]]:
     """Values of each tissue, for each item."""
-    names = {0: "air (0)", CSF: "CSF (1)", GRAY_MATTER: "gray matter (2)", WHITE_MATTER: "white matter (3)"}
+    names = ("air (0)", "CSF (1)", "gray matter (2)", "white matter (3)")
     inside = check(prediction, reference, mask)
     return [
         tuple(tissue_values(image, item & (tissue == label), names[label], metric) for label in labels)

@@ -6,11 +6,7 @@ from torch import Tensor
 
 from pellucid.errors import wrong
 from pellucid.metrics.region import Compared, check, picked
-from pellucid.types import Batch
-
-CSF = 1
-GRAY_MATTER = 2
-WHITE_MATTER = 3
+from pellucid.types import Batch, Tissue
 
 
 def tct(
@@ -49,8 +45,8 @@ def tct(
     inside = check(prediction, reference, mask)
     scores = []
     for image, tissue, item in zip(prediction, reference, inside, strict=True):
-        gray = tissue_values(image, item & (tissue == GRAY_MATTER), "gray matter (2)", "tct")
-        white = tissue_values(image, item & (tissue == WHITE_MATTER), "white matter (3)", "tct")
+        gray = tissue_values(image, item & (tissue == Tissue.GRAY), "gray matter (2)", "tct")
+        white = tissue_values(image, item & (tissue == Tissue.WHITE), "white matter (3)", "tct")
         spread = (gray.var(correction=0) + white.var(correction=0)).sqrt()
         scores.append((white.mean() - gray.mean()).abs() / spread)
         if bool(scores[-1].isnan()):

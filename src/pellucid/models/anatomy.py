@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from pellucid.models.unet import EfficientUNet, EfficientUNetConfig
 
 CLASS_GROUPS = (0, 0, 1, 3, 2, 1, 1, 3, 2, 4, 4, 4, 4, 1, 1, 5, 2, 2, 4, 5)
-"""Group of each class, for networks that are told groups: see `synthesis.structures.Structure.group`."""
+"""`types.Group` of each class, for networks that are told groups: those of `synthesis.structures.STRUCTURES`."""
 
 
 class Anatomy(NamedTuple):

@@ -9,16 +9,13 @@ from torch import Tensor, nn
 from pellucid.models.anatomy import CLASS_GROUPS
 from pellucid.models.unet import EfficientUNet, EfficientUNetConfig
 from pellucid.ops.mixture import LEAST_STD, expected
-from pellucid.types import Spacing
+from pellucid.types import Group, Spacing
 
 MOST_STD = 5.0
 """Standard deviations from what is expected, beyond which all is equally strange."""
 
 STRANGE, ELSEWHERE = 3.0, -4.0
 """First guess of the logit: in white matter, standard deviations above this number; outside of it."""
-
-WHITE = 3
-"""Group of white matter."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ class LesionNet(nn.Module):
         """
         grouped = torch.einsum("gk,kxyz->gxyz", self.member, classes)
         change = image - expected(image, grouped, spacing=spacing).mean
-        white = change[0][grouped[WHITE] > 0.5]
+        white = change[0][grouped[Group.WHITE] > 0.5]
         # By the median: lesions must not make themselves look usual.
         std = 1.4826 * float((white - white.median()).abs().median()) if white.numel() >= 100 else 0.1
         strange = change.div_(max(std, LEAST_STD)).clamp_(-MOST_STD, MOST_STD).div_(MOST_STD)
@@ -96,7 +93,7 @@ class LesionNet(nn.Module):
         Returns:
             Logit of a voxel being in a lesion.
         """
-        strange, white = MOST_STD * batch[:, 1:2].abs(), batch[:, 2 + WHITE : 3 + WHITE]
+        strange, white = MOST_STD * batch[:, 1:2].abs(), batch[:, 2 + Group.WHITE : 3 + Group.WHITE]
         guess = (strange - STRANGE) * white + ELSEWHERE * (1 - white)
         out: Tensor = guess + self.body(batch).float()
         return out

@@ -11,7 +11,7 @@ from pellucid.errors import wrong
 from pellucid.models.anatomy import CLASS_GROUPS
 from pellucid.models.unet import EfficientUNet, EfficientUNetConfig
 from pellucid.ops.follow import follow
-from pellucid.types import Image, Spacing
+from pellucid.types import Group, Image, Spacing
 
 RESIDUAL = 0.3
 """Unit of the residual, as in `models.two_stage`."""
@@ -19,8 +19,7 @@ RESIDUAL = 0.3
 FIRST_LOG_SCALE = -2.0
 """Logarithm of the error's scale that the network begins with."""
 
-GROUPS = 6
-"""Groups of classes that look alike: see `synthesis.structures.Structure.group`."""
+GROUPS = len(Group)
 
 
 FOLLOWED = 2

@@ -13,10 +13,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.ops.mixture import ROUNDS, every_few, moments, spread
-from pellucid.types import Spacing
+from pellucid.types import Group, Spacing
 
-PAIRS = ((1, 2), (1, 3), (1, 4), (1, 5), (2, 3), (2, 4), (3, 4))
-"""Groups that meet in the brain: see `synthesis.structures.Structure.group`. Air is not among them: in a stripped T2w
+PAIRS = (
+    (Group.CSF, Group.CORTEX),
+    (Group.CSF, Group.WHITE),
+    (Group.CSF, Group.DEEP_GRAY),
+    (Group.CSF, Group.BRAINSTEM),
+    (Group.CORTEX, Group.WHITE),
+    (Group.CORTEX, Group.DEEP_GRAY),
+    (Group.WHITE, Group.DEEP_GRAY),
+)
+"""Groups that meet in the brain. Air is not among them: in a stripped T2w
 half air, half fluid looks like gray matter."""
 PROPORTIONS = (0.25, 0.5, 0.75)
 """Of the first group of a pair, in mixed voxels."""

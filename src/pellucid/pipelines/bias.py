@@ -16,13 +16,9 @@ from pellucid.pipelines.anatomy import Asked
 from pellucid.pipelines.options import EnhanceOptions
 from pellucid.pipelines.record import Run
 from pellucid.synthesis.structures import STRUCTURES
+from pellucid.types import Group
 
 logger = logging.getLogger(__name__)
-
-TISSUES = 6
-"""Groups of classes that look alike; the first one is not brain."""
-
-WHITE_GROUP = 3
 
 LEAST_VOXELS = 500
 """Voxels (of about 2 mm) of white matter that are certain, for its brightness to be measured."""
@@ -83,9 +79,11 @@ def bias_field(
     scan = scan.with_data(levels.scale(scan.data))
     image = space.transfer(scan.data, scan.grid, known.grid, order=3, average=True)
     groups = torch.tensor([structure.group for structure in STRUCTURES])
-    tissues = known.classes.new_zeros(TISSUES, *known.classes.shape[1:]).index_add_(0, groups, known.classes)
+    tissues = known.classes.new_zeros(len(Group), *known.classes.shape[1:]).index_add_(
+        0, groups, known.classes
+    )
     logs = log_field(image, tissues[1:], spacing=known.grid.spacing)
-    white = tissues[WHITE_GROUP, None] > 0.9
+    white = tissues[Group.WHITE, None] > 0.9
     brain = known.brain > 0.5
     if not bool(logs.any()):
         logger.warning("%s: no brain is found in it, so neither is a bias field", volume.name)

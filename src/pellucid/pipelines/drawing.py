@@ -17,10 +17,8 @@ from pellucid.pipelines import space
 from pellucid.pipelines.anatomy import Posteriors
 from pellucid.pipelines.lesions import spread, without
 from pellucid.synthesis.structures import GROUPS
-from pellucid.types import Image
+from pellucid.types import Group, Image
 
-FIRST_TISSUE = 2
-"""Group from which on there are no fluid and no air."""
 LEAST_LESION = 1e-6
 """The network is never so sure that there is no lesion, or nothing else."""
 
@@ -165,11 +163,11 @@ def _beneath(grouped: Float[Tensor, "g x y z"]) -> Iterator[Float[Tensor, "x y z
     One after the other: all of them take as much as the groups themselves, which may change once theirs was given.
     """
     total = torch.zeros_like(grouped[0])
-    for chance in grouped[FIRST_TISSUE:]:
+    for chance in grouped[Group.CORTEX :]:
         total.addcmul_(chance, chance)
     total.clamp_min_(LEAST_LESION)
     for place, chance in enumerate(grouped):
-        yield torch.zeros_like(chance) if place < FIRST_TISSUE else chance.square().div_(total)
+        yield torch.zeros_like(chance) if place < Group.CORTEX else chance.square().div_(total)
 
 
 def healed(found: Drawn, image: Image) -> Image:

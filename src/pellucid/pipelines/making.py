@@ -17,12 +17,10 @@ from pellucid.pipelines.look import Look, Networks, follow_scan, look, seen_as
 from pellucid.pipelines.means import apart, weighted
 from pellucid.pipelines.options import SynthesizeOptions
 from pellucid.pipelines.volumes import of_lesions
-from pellucid.types import Batch
+from pellucid.types import Batch, Group
 
-WHITE_MATTER = 110.0
+WHITE_LEVEL = 110.0
 """Median of white matter in a T1w image, on the 0 to 255 scale FreeSurfer uses."""
-
-WHITE_GROUP = 3
 
 LESION_DEPTH = 0.2
 """By how much lesions are darker than the white matter around them in T1w images: that of the patient with multiple
@@ -122,7 +120,7 @@ class _Answers(nn.Module):
 
     def _answers(self, batch: Batch) -> Float[Tensor, "b 3 x y z"]:
         answer = self.network(batch)
-        white = answer.groups.float().softmax(1)[:, WHITE_GROUP : WHITE_GROUP + 1]
+        white = answer.groups.float().softmax(1)[:, Group.WHITE : Group.WHITE + 1]
         return torch.cat([answer.t1w, answer.log_scale.clamp(-7, 1).exp(), white], dim=1).float()
 
 
@@ -140,7 +138,7 @@ def _image(
         made = predict(answers, seen.seen, most=most, device=where, precision=options.precision)
     answer = made[:, :x, :y, :z]
     white = answer[:1][(answer[2:] > 0.9) & seen.brain]
-    factor = WHITE_MATTER / max(float(white.median()) if white.numel() >= 100 else 0.9, 1e-3)
+    factor = WHITE_LEVEL / max(float(white.median()) if white.numel() >= 100 else 0.9, 1e-3)
     return (answer[:1] * factor).clamp_(0, 255), answer[1:2] * (factor * SYNTHESIS.weights[0])
 
 

@@ -21,7 +21,7 @@ from pellucid.pipelines.calibration import SYNTHESIS, told
 from pellucid.pipelines.fusion import Made, matched, standing
 from pellucid.pipelines.lesions import lesion_network
 from pellucid.pipelines.look import Networks
-from pellucid.pipelines.making import WHITE_MATTER, make, make_together
+from pellucid.pipelines.making import WHITE_LEVEL, make, make_together
 from pellucid.pipelines.options import SynthesizeOptions
 from pellucid.pipelines.record import Run, describe, describe_weights, given_mask, noted_network, read, used
 from pellucid.pipelines.result import Result
@@ -142,7 +142,7 @@ def synthesize_volumes(
         # The header says how the scan looked, and of which sequence it was.
         out = replace(out, header=undisplayed(out.header))
     run.notes |= {
-        "t1w_scale": {"range": [0, 255], "white_matter_median": WHITE_MATTER},
+        "t1w_scale": {"range": [0, 255], "white_matter_median": WHITE_LEVEL},
         "output_grid": describe(out.grid),
         "used": used(options),
     }

@@ -10,9 +10,7 @@ from torch import Tensor
 from pellucid.ops.random import Dice, seeded
 from pellucid.ops.warp import sample_labels, upsample
 from pellucid.synthesis.tables import LESION, LabelTable
-
-GRAY_MATTER, WHITE_MATTER = 2, 3
-"""Tissue classes from which on lesions occur."""
+from pellucid.types import Tissue
 
 BRAIN_BOX_MM = ((-72.0, 72.0), (-106.0, 74.0), (-68.0, 84.0))
 """Box of the brain, its CSF included, along x, y and z of the space MNI152: masks of lesions are stretched from it
@@ -101,7 +99,7 @@ def add_lesions(
         dx, dy, dz = (a.float() - p for a, p in zip(axes, (x, y, z), strict=True))
         distance = (dx.view(-1, 1, 1) ** 2 + dy.view(1, -1, 1) ** 2 + dz.view(1, 1, -1) ** 2).sqrt() * spacing
         inside = distance < radius_mm * outline[box]
-        out[box].masked_fill_(inside & (table.tissue_map(labels[box]) >= GRAY_MATTER), LESION)
+        out[box].masked_fill_(inside & (table.tissue_map(labels[box]) >= Tissue.GRAY), LESION)
     return out
 
 
@@ -136,5 +134,6 @@ def paste_lesions(
         share[0].neg_()
     at = (share + 0.5) * torch.tensor(mask.shape, device=labels.device).view(3, 1, 1, 1) - 0.5
     inside = sample_labels(mask, at) > 0
-    least = WHITE_MATTER if drawn["white"] else GRAY_MATTER
+    # Lesions occur in this tissue, and in those with higher numbers.
+    least = Tissue.WHITE if drawn["white"] else Tissue.GRAY
     return labels.masked_fill(inside & (table.tissue_map(labels) >= least), LESION)

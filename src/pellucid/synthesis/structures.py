@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pellucid.errors import wrong
 from pellucid.synthesis.tables import LabelTable, look_up
+from pellucid.types import Group, Tissue
 
 
 @dataclass(frozen=True)
@@ -26,34 +27,31 @@ class Structure:
     """FreeSurfer's number: of the left one if there are two."""
     right: int | None = None
     """FreeSurfer's number of the right one; none if it lies in the middle or has no sides."""
-    tissue: int = 0
-    """Tissue class 0..3."""
-    group: int = 0
-    """Classes of one group look alike around any place: 0 outside, 1 CSF, 2 cortex, 3 white matter, 4 deep gray matter,
-    5 brainstem."""
+    tissue: Tissue = Tissue.BACKGROUND
+    group: Group = Group.OUTSIDE
 
 
 STRUCTURES = (
     Structure("Background", 0),
     Structure("Extracerebral", 258),
-    Structure("CSF", 24, tissue=1, group=1),
-    Structure("Cerebral-White-Matter", 2, 41, tissue=3, group=3),
-    Structure("Cerebral-Cortex", 3, 42, tissue=2, group=2),
-    Structure("Lateral-Ventricle", 4, 43, tissue=1, group=1),
-    Structure("Inf-Lat-Vent", 5, 44, tissue=1, group=1),
-    Structure("Cerebellum-White-Matter", 7, 46, tissue=3, group=3),
-    Structure("Cerebellum-Cortex", 8, 47, tissue=2, group=2),
-    Structure("Thalamus", 10, 49, tissue=2, group=4),
-    Structure("Caudate", 11, 50, tissue=2, group=4),
-    Structure("Putamen", 12, 51, tissue=2, group=4),
-    Structure("Pallidum", 13, 52, tissue=2, group=4),
-    Structure("3rd-Ventricle", 14, tissue=1, group=1),
-    Structure("4th-Ventricle", 15, tissue=1, group=1),
-    Structure("Brain-Stem", 16, tissue=3, group=5),
-    Structure("Hippocampus", 17, 53, tissue=2, group=2),
-    Structure("Amygdala", 18, 54, tissue=2, group=2),
-    Structure("Accumbens-area", 26, 58, tissue=2, group=4),
-    Structure("VentralDC", 28, 60, tissue=3, group=5),
+    Structure("CSF", 24, tissue=Tissue.CSF, group=Group.CSF),
+    Structure("Cerebral-White-Matter", 2, 41, tissue=Tissue.WHITE, group=Group.WHITE),
+    Structure("Cerebral-Cortex", 3, 42, tissue=Tissue.GRAY, group=Group.CORTEX),
+    Structure("Lateral-Ventricle", 4, 43, tissue=Tissue.CSF, group=Group.CSF),
+    Structure("Inf-Lat-Vent", 5, 44, tissue=Tissue.CSF, group=Group.CSF),
+    Structure("Cerebellum-White-Matter", 7, 46, tissue=Tissue.WHITE, group=Group.WHITE),
+    Structure("Cerebellum-Cortex", 8, 47, tissue=Tissue.GRAY, group=Group.CORTEX),
+    Structure("Thalamus", 10, 49, tissue=Tissue.GRAY, group=Group.DEEP_GRAY),
+    Structure("Caudate", 11, 50, tissue=Tissue.GRAY, group=Group.DEEP_GRAY),
+    Structure("Putamen", 12, 51, tissue=Tissue.GRAY, group=Group.DEEP_GRAY),
+    Structure("Pallidum", 13, 52, tissue=Tissue.GRAY, group=Group.DEEP_GRAY),
+    Structure("3rd-Ventricle", 14, tissue=Tissue.CSF, group=Group.CSF),
+    Structure("4th-Ventricle", 15, tissue=Tissue.CSF, group=Group.CSF),
+    Structure("Brain-Stem", 16, tissue=Tissue.WHITE, group=Group.BRAINSTEM),
+    Structure("Hippocampus", 17, 53, tissue=Tissue.GRAY, group=Group.CORTEX),
+    Structure("Amygdala", 18, 54, tissue=Tissue.GRAY, group=Group.CORTEX),
+    Structure("Accumbens-area", 26, 58, tissue=Tissue.GRAY, group=Group.DEEP_GRAY),
+    Structure("VentralDC", 28, 60, tissue=Tissue.WHITE, group=Group.BRAINSTEM),
 )
 """Classes of the anatomy network in the order of its channels: those of SynthSeg (Billot et al. 2023, Medical Image
 Analysis 86:102789), and what lies outside the brain."""

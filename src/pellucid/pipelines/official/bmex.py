@@ -22,6 +22,7 @@ from pellucid.io.volume import Volume
 from pellucid.pipelines.official.brainmask import given_mask, own_mask
 from pellucid.pipelines.official.made import Made, Task
 from pellucid.pipelines.record import read
+from pellucid.types import Tissue
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,6 @@ N4_ITERATIONS = [50, 50, 30, 20]
 SPACING_MM, FETAL_MM = 0.8, 0.75
 PATCH, STEP, MARGIN = 40, 18, 5
 """Side of a patch, distance of patches, and what is left out at each face of a patch, in voxels."""
-GRAY, WHITE = 2, 3
 
 
 def run(task: Task) -> Made:
@@ -163,11 +163,11 @@ def _starts(shown: NDArray[Any], axis: int) -> range:
 
 def _quality(before: NDArray[Any], after: NDArray[Any], labels: NDArray[Any]) -> float | None:
     """The release's quality index of the scan."""
-    if not (labels == GRAY).any() or not (labels == WHITE).any():
+    if not (labels == Tissue.GRAY).any() or not (labels == Tissue.WHITE).any():
         return None
     scores = []
     for image in (before, after):
-        gray, white = image[labels == GRAY], image[labels == WHITE]
+        gray, white = image[labels == Tissue.GRAY], image[labels == Tissue.WHITE]
         scores.append(abs(gray.mean() - white.mean()) / max(np.hypot(gray.std(), white.std()), 1e-12))
     return round(float(scores[0] / scores[1]), 4) if scores[1] > 0 else None
 
