@@ -42,7 +42,7 @@ UNITS = {
 """What the channels are divided by, in their order: about their standard deviations in a brain, so that 16 bits in a
 file serve all of them. The image is no feature, and only given to layers that ask for it."""
 
-WORKING_MM = 1.0
+FEATURES_MM = 1.0
 """Side of the voxels in which features are worked out, whatever is asked for: layers are fitted in them."""
 
 ANSWERS = 2 + GROUPS
@@ -137,7 +137,7 @@ def compute(
     scan = resample.to_canonical(volume)
     scan = scan.with_data(space.levels_of(volume).scale(scan.data))
     known = coarse(scan, networks.anatomy, options, features=True)
-    spacing = (WORKING_MM,) * 3
+    spacing = (FEATURES_MM,) * 3
     fits = [
         grid for grid in (near, scan.grid) if grid is not None and space.same_spacing(grid.spacing, spacing)
     ]

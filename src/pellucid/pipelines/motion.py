@@ -14,7 +14,7 @@ from pellucid.pipelines.record import Run, describe_weights
 
 logger = logging.getLogger(__name__)
 
-COARSEST_MM = 1.6
+SEARCHED_MM = 1.6
 """Scans with a longer voxel side are left alone: slices that are acquired one by one each have a pose of their own."""
 
 
@@ -32,8 +32,8 @@ def without_motion(scan: Volume, levels: IntensityRange, options: EnhanceOptions
     """
     if options.motion == "keep":
         return scan
-    if max(scan.grid.spacing) > COARSEST_MM:
-        words = f"motion is not looked for in voxels longer than {COARSEST_MM:g} mm"
+    if max(scan.grid.spacing) > SEARCHED_MM:
+        words = f"motion is not looked for in voxels longer than {SEARCHED_MM:g} mm"
         logger.warning("%s: %s; the scan stays as it is", scan.name, words)
         run.notes["motion"] = {"found": False, "reason": words}
         return scan

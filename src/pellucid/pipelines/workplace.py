@@ -14,7 +14,7 @@ from pellucid.pipelines.options import EnhanceOptions
 from pellucid.pipelines.record import Run, describe, noted_network
 from pellucid.types import Image
 
-COARSEST_MM = 3.0
+SHARPENED_MM = 3.0
 """Scans whose finest side is longer are not sharpened: at 4 mm the network made edges half as strong again, and no scan
 came nearer to the head it was of."""
 
@@ -42,7 +42,7 @@ class Workplace(NamedTuple):
     filled: bool
     """Whether a network infers what lies between slices of the output."""
     coarse: bool
-    """Whether all voxel sides are longer than `COARSEST_MM`."""
+    """Whether all voxel sides are longer than `SHARPENED_MM`."""
     removed: Image | None
     """What was taken away as noise, on the grid of `crop`, if there was some and it is wanted."""
 
@@ -101,7 +101,7 @@ def workplace(
             space.Place(work, target, box, average=thick or options.spacing != "native"),
             thick,
             filled=slices.thick_axis(quiet.grid, template.grid) is not None,
-            coarse=min(quiet.grid.spacing) > COARSEST_MM,
+            coarse=min(quiet.grid.spacing) > SHARPENED_MM,
             removed=_removed(scan, quiet, levels, space.crop_grid(work.grid, box)) if with_noise else None,
         )
 
