@@ -13,6 +13,7 @@ from typing import Literal, TypeVar
 
 import torch
 
+from pellucid.cores import cores
 from pellucid.errors import wrong
 
 T = TypeVar("T")
@@ -69,13 +70,13 @@ def set_threads(n: int | None) -> None:
     """Set how many CPU threads torch computes with.
 
     Args:
-        n: At least 1; None leaves torch's choice, one per physical core.
+        n: At least 1; None leaves torch's choice, one per physical core, where this process was given as many.
 
     Raises:
         PellucidError: If `n` is below 1.
     """
     if n is None:
-        return
+        n = min(torch.get_num_threads(), cores())
     if n < 1:
         raise wrong("threads", need="a whole number >= 1", got=str(n))
     torch.set_num_threads(n)

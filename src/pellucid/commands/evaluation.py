@@ -31,7 +31,7 @@ class _Evaluate(Command):
     device: str = "auto"
     """Where to compute: auto, cpu, cuda, cuda:N or mps."""
     threads: int | None = None
-    """CPU threads; torch's choice if not given."""
+    """CPU threads; if not given, as many as cores, or as this process may use."""
     force: bool = False
     """Measure everything anew, replacing what is in the folder."""
 

@@ -24,7 +24,7 @@ class RunOptions:
     """Where to compute: auto, cpu, cuda, cuda:N or mps."""
 
     threads: int | None = None
-    """CPU threads; torch's choice if not given."""
+    """CPU threads; if not given, as many as cores, or as this process may use."""
 
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Arithmetic of the network; auto is bf16 where the machine has it in hardware."""

@@ -20,6 +20,7 @@ from pellucid.apps.bids.scan import Unit
 from pellucid.apps.bids.study import Study
 from pellucid.apps.bids.work import Outcome, do
 from pellucid.apps.executors import obey
+from pellucid.cores import cores
 from pellucid.errors import worded
 
 logger = logging.getLogger(__name__)
@@ -94,8 +95,7 @@ def run_local(units: Sequence[Unit], study: Study, tell: Tell, sent: Sent | None
         One outcome for each unit that was begun.
     """
     options = study.options
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    study = study.with_threads(options.omp_nthreads or max(1, cores // options.nprocs))
+    study = study.with_threads(options.omp_nthreads or max(1, cores() // options.nprocs))
     memory = options.mem_gb or free_gb()
     largest = max(units, key=lambda unit: unit.memory_gb)
     if largest.memory_gb > memory:

@@ -58,7 +58,7 @@ class OfficialOptions:
     """Where to compute: auto, cpu, cuda, cuda:N or mps."""
 
     threads: int | None = None
-    """CPU threads; torch's choice if not given."""
+    """CPU threads; if not given, as many as cores, or as this process may use."""
 
     def __post_init__(self) -> None:
         """Refuse values that no run can obey."""
