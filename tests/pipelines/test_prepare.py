@@ -94,6 +94,7 @@ def test_enhanced_air_is_dark_and_the_head_as_it_was() -> None:
     assert float(made.volume.data[0][radius > RADII[0] + 5].abs().max()) < 30
     inside = radius < RADII[0] - 3
     assert float((made.volume.data[0][inside] - volume.data[0][inside]).abs().mean()) < 0.5
+    assert made.record["consistency"]["agrees"], "what was darkened on purpose is no contradiction"
     kept = enhance_volume(volume, Same(), EnhanceOptions(denoise="never", background="keep"))
     torch.testing.assert_close(kept.volume.data, volume.data, atol=2, rtol=0)
 

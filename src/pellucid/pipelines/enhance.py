@@ -114,7 +114,7 @@ def enhance_volume(
     if grid is None and not isinstance(network, Restorer):
         check_inferred(volume, options)
     with run.listening():
-        scan, measured, given, template, at = _ready(
+        scan, given, template, at = _ready(
             volume, options, run, grid, with_noise=isinstance(network, Restorer)
         )
         changed = not (at.thick or at.coarse) or isinstance(network, Restorer)
@@ -123,7 +123,7 @@ def enhance_volume(
         with run.step("finish"):
             same, error = _same(clear, at, volume), _error(doubt, at, options)
         asked, filled, knows = Asked(scan, given, options, run), None, doubt is not None
-        out = judged(measured, same, given, options, run, asked=asked, own_error=error, knows=knows)
+        out = judged(scan, same, given, options, run, asked=asked, own_error=error, knows=knows)
         if options.lesions == "inpaint":
             # After the check: what is filled in contradicts the scan on purpose.
             with run.step("fill"):
@@ -160,9 +160,8 @@ class _Ready(NamedTuple):
     """A scan, ready to be worked on, in canonical axes until the end: every turn is a copy."""
 
     scan: Volume
-    """Without what no network was made for."""
-    measured: Volume
-    """What the output must not contradict: the scan as it came, unless motion was undone, which does so on purpose."""
+    """Without what no network was made for: a background of noise is dark, motion is undone if that was asked for. The
+    output must not contradict it; the scan as it came it contradicts there on purpose."""
     levels: IntensityRange
     """Values of the scan that become 0 and 1."""
     template: Volume
@@ -182,7 +181,7 @@ def _ready(
     native = template.grid is volume.grid
     wanted = turned.grid if native else resample.canonical_grid(template.grid)
     at = workplace(scan, given, options, run, grid=wanted, with_noise=with_noise)
-    return _Ready(scan, turned if scan is loud else scan, given, template, at)
+    return _Ready(scan, given, template, at)
 
 
 class _Answer(nn.Module):

@@ -113,8 +113,8 @@ def super_resolve_volume(
             image += levels.low
             same = resample.back_to(canonical.with_data(image, grid), quiet)
         with run.step("check"):
-            residual = consistency(volume, same, given, run, wanted="consistency" in options.save)
-            doubt = gap_error(volume, same, given, run, wanted="uncertainty" in options.save)
+            residual = consistency(scan, same, given, run, wanted="consistency" in options.save)
+            doubt = gap_error(scan, same, given, run, wanted="uncertainty" in options.save)
     run.notes |= {
         "intensity": {"zero": levels.low, "one": levels.high},
         "axes": _described(canonical.grid, grid, axes),
