@@ -19,7 +19,7 @@ from pellucid.pipelines.feature_map import FeatureNetworks, compute, identity, l
 from pellucid.pipelines.feature_options import AdaptOptions, Target
 from pellucid.pipelines.heads import Head, as_labels, layer
 from pellucid.pipelines.learners import Labels, Sample, Values
-from pellucid.pipelines.record import Run, digest, read
+from pellucid.pipelines.record import digest, read
 
 logger = logging.getLogger(__name__)
 
@@ -125,9 +125,9 @@ def look(pair: Pair, networks: FeatureNetworks, options: AdaptOptions) -> Sample
         PellucidError: If one cannot be used, or they do not lie in the same place.
     """
     labels = options.target == "labels"
-    volume, run = read(pair[0]), Run("adapt")
+    volume = read(pair[0])
     target = _target(pair[1], options.target)
-    found = compute(volume, networks, options.features, run)
+    found = compute(volume, networks, options.features)
     there = resample.to_grid(target, found.grid, order=0 if labels else 1).data[0]
     if not bool((there != 0)[found.near].any()):
         fix = "Both must be of the same space by their headers; register them first."

@@ -113,8 +113,8 @@ def compute(
     volume: Volume,
     networks: FeatureNetworks,
     options: FeaturesOptions,
-    run: Run,
     *,
+    run: Run | None = None,
     near: Grid | None = None,
 ) -> Features:
     """Features of a scan where they are worked out.
@@ -123,7 +123,7 @@ def compute(
         volume: The scan in its stored orientation, one channel.
         networks: Both networks.
         options: Device, precision, memory, and what becomes of a background of noise.
-        run: Its notebook gets what was odd.
+        run: Its notebook gets what was odd; if absent it is only warned of.
         near: A grid with the axes of the scan, in canonical orientation; its own voxels are taken if they are
             of 1 mm.
 
@@ -133,7 +133,9 @@ def compute(
     Raises:
         PellucidError: If the scan has several channels or is constant.
     """
-    volume = mended(volume, options, run, ct="it seems to be a CT, and features are of MRI")
+    volume = mended(
+        volume, options, run or Run("features"), ct="it seems to be a CT, and features are of MRI"
+    )
     scan = resample.to_canonical(volume)
     scan = scan.with_data(space.levels_of(volume).scale(scan.data))
     known = coarse(scan, networks.anatomy, options, features=True)

@@ -85,7 +85,7 @@ def features_volume(
         template = volume.blank(space.wanted_grid(volume.grid, options.spacing_mm))
         target = resample.to_canonical(template)
         with run.step("predict"):
-            found = compute(volume, networks, options, run, near=target.grid)
+            found = compute(volume, networks, options, run=run, near=target.grid)
         with run.step("place"):
             placed = _features_on(target, found) if head is None else _answer_on(target, found, head)
             # In the same memory: the features of a large head are a GB.
