@@ -20,4 +20,6 @@ def test_a_page_of_results_says_whose_they_are(page: Path) -> None:
     bundled = {entry.name: entry.sha256 for entry in weights.available()}
     for name, digest, superseded in named:
         now = bundled[name].startswith(digest)
-        assert now != bool(superseded), f"{name}: bundled is {bundled[name][:8]}; mark what is not (superseded)"
+        assert now != bool(superseded), (
+            f"{name}: bundled is {bundled[name][:8]}; mark what is not (superseded)"
+        )
