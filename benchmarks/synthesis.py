@@ -25,12 +25,14 @@ import nibabel as nib
 import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
+from shared import stem
 from torch import Tensor
 
 import pellucid
 from pellucid.io import nifti, resample
 from pellucid.io.volume import Grid, Volume
 from pellucid.metrics import ssim
+from pellucid.metrics.residual import correlation
 from pellucid.pipelines import registration
 from pellucid.pipelines.degrade import degrade
 from pellucid.pipelines.result import Result
@@ -58,11 +60,6 @@ def brain(found: Result) -> Volume:
     return found.tissue.with_data(found.tissue.data.clamp(max=2))
 
 
-def correlation(one: Tensor, other: Tensor) -> float:
-    """Pearson's."""
-    return float(torch.corrcoef(torch.stack([one, other]))[0, 1])
-
-
 def thick(scan: Volume, slice_mm: float) -> dict[str, Volume]:
     """A scan as it would be stored in thick slices across each axis, with a little noise."""
     names = ("sagittal", "coronal", "axial")
@@ -84,7 +81,7 @@ def against_truth(given: argparse.Namespace) -> None:
         " errors below expected median, 90 % |"
     )
     print("|---|--:|--:|--:|--:|--:|--:|--:|")
-    sources = {path.name.split(".")[0].split("_")[-1]: path for path in given.scans}
+    sources = {stem(path).split("_")[-1]: path for path in given.scans}
     if given.thick:
         sources |= thick(resample.to_canonical(nifti.load(given.thick)), given.slices)
     sets = [[name] for name in sources]
@@ -138,7 +135,7 @@ def agreement(given: argparse.Namespace) -> None:
     for result, labels in zip(results, found, strict=True):
         volume, mask = resample.to_canonical(result.volume), resample.to_canonical(brain(labels))
         images.append(registration.Image(volume.data, volume.grid, mask.data))
-    names = [path.name.split(".")[0] for path in given.agree]
+    names = [stem(path) for path in given.agree]
     print("| images | moved, mm | turned, degrees | correlation in the brain |\n|---|--:|--:|--:|")
     for (i, one), (j, other) in itertools.combinations(enumerate(images), 2):
         motion = registration.rigid(one, other)
@@ -211,7 +208,7 @@ def low_field(given: argparse.Namespace) -> None:
     inside = resample.to_canonical(brain(pellucid.segment(best.volume, weights=given.anatomy_weights)))
     grid = resample.to_canonical(best.volume).grid
     whole, mask = resample.to_canonical(best.volume).data, inside.data > 0.5
-    names = [path.name.split(".")[0].split("_")[-1] for path in given.low_field]
+    names = [stem(path).split("_")[-1] for path in given.low_field]
     sets = {f"{names[0]}, whole": scans[:1]}
     sets |= {f"{name}, low field": [scan] for name, scan in zip(names, coarse, strict=True)}
     sets |= {"all, low field, fused": coarse} if len(coarse) > 1 else {}

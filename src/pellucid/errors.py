@@ -2,7 +2,6 @@
 
 import difflib
 from collections.abc import Iterable
-from typing import Any
 
 
 class PellucidError(Exception):
@@ -16,10 +15,6 @@ class PellucidError(Exception):
     def __init__(self, words: str, where: str = "") -> None:
         super().__init__(f"{where}: {words}" if where else words)
         self.words, self.where = words, where
-
-    def __reduce__(self) -> Any:
-        """Errors travel between processes."""
-        return type(self), (self.words, self.where)
 
 
 def wrong(where: str, *, need: str, got: str, fix: str = "") -> PellucidError:

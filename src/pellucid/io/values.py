@@ -5,7 +5,7 @@ import torch
 from pellucid.io.finding import Finding, refusal
 from pellucid.io.volume import Grid, Header
 from pellucid.ops.background import loud_background
-from pellucid.ops.intensity import in_order
+from pellucid.ops.intensity import sorted_sample
 from pellucid.types import Image
 
 EXACT = 2**24
@@ -66,8 +66,7 @@ def like_ct(low: float, high: float) -> bool:
 
 def _check_levels(image: Image) -> list[Finding]:
     """A mask or a label map has a few whole numbers only."""
-    sample = image.flatten()[:: max(1, image.numel() // 250_000) | 1]
-    kinds = torch.unique_consecutive(in_order(sample))
+    kinds = torch.unique_consecutive(sorted_sample(image))
     if len(kinds) > FEW_LEVELS or not torch.equal(kinds, kinds.round()):
         return []
     message = f"Only {len(kinds)} different values: it may be a mask or labels, not a scan."

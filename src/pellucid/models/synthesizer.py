@@ -19,9 +19,6 @@ RESIDUAL = 0.3
 FIRST_LOG_SCALE = -2.0
 """Logarithm of the error's scale that the network begins with."""
 
-GROUPS = len(Group)
-
-
 FOLLOWED = 2
 """Channels of `ops.follow`: how far the image agrees with the sketch, and what following it would change."""
 
@@ -53,10 +50,10 @@ class SynthesizerConfig:
     @property
     def in_channels(self) -> int:
         """The image, the sketch, the groups, and what following the image would change in the sketch."""
-        return 2 + GROUPS + FOLLOWED
+        return 2 + len(Group) + FOLLOWED
 
     def __post_init__(self) -> None:
-        if not self.classes or not set(self.classes) <= set(range(GROUPS)):
+        if not self.classes or not set(self.classes) <= set(range(len(Group))):
             raise wrong("SynthesizerConfig: classes", need="groups 0 to 5", got=str(self.classes))
 
 
@@ -76,13 +73,13 @@ class Synthesizer(nn.Module):
     def __init__(self, config: SynthesizerConfig) -> None:
         super().__init__()
         self.config = config
-        member = torch.nn.functional.one_hot(torch.tensor(config.classes), GROUPS).T.float()
+        member = torch.nn.functional.one_hot(torch.tensor(config.classes), len(Group)).T.float()
         self.register_buffer("member", member, persistent=False)
         # Set by the recipe, and kept in the file.
         self.register_buffer("means", torch.full((len(config.classes),), 0.5))
         body = EfficientUNetConfig(
             in_channels=config.in_channels,
-            out_channels=2 + GROUPS,
+            out_channels=2 + len(Group),
             channels=config.channels,
             blocks=config.blocks,
             slope=config.slope,
@@ -150,6 +147,6 @@ def followed(guided: Float[Tensor, "8 x y z"], spacing: Spacing) -> tuple[Image,
 def _named(batch: Float[Tensor, "b 10 x y z"], answer: Float[Tensor, "b 8 x y z"]) -> Synthesis:
     """Add what the network says to what it was told."""
     out = answer.float()
-    sketch, grouped = batch[:, 1:2], batch[:, 2 : 2 + GROUPS]
+    sketch, grouped = batch[:, 1:2], batch[:, 2 : 2 + len(Group)]
     logits = grouped.clamp_min(1e-3).log() + out[:, 2:]
     return Synthesis(sketch + RESIDUAL * out[:, :1], out[:, 1:2] + FIRST_LOG_SCALE, logits)

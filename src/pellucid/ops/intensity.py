@@ -60,7 +60,7 @@ def quantiles(values: Tensor, *shares: float) -> tuple[float, ...]:
         >>> quantiles(torch.arange(101.0), 0.25, 0.995)
         (25.0, 99.5)
     """
-    ordered = _sorted_sample(values)
+    ordered = sorted_sample(values)
     return tuple(float(_quantile(ordered, share)) for share in shares)
 
 
@@ -70,7 +70,7 @@ def foreground(image: Float[Tensor, "c x y z"]) -> Bool[Tensor, "x y z"]:
     Background is taken as the value of the volume's darkest hundredth (0 after skull-stripping, the noise
     floor in a whole head, -1000 in CT).
     """
-    values = _sorted_sample(image[0])
+    values = sorted_sample(image[0])
     low, high = _quantile(values, 0.01), _quantile(values, 0.999)
     return image[0] > low + FOREGROUND * (high - low)
 
@@ -111,7 +111,7 @@ def scaled(
 
 def _limits(volume: Tensor, share: float) -> Float[Tensor, " 2"]:
     """The two values of `robust_range`."""
-    values = _sorted_sample(volume)
+    values = sorted_sample(volume)
     darkest, brightest = _quantile(values, 0.01), _quantile(values, 0.999)
     inside = (values > darkest + FOREGROUND * (brightest - darkest)).sum()
     inside = torch.where(inside > 0, inside, len(values))
@@ -121,9 +121,17 @@ def _limits(volume: Tensor, share: float) -> Float[Tensor, " 2"]:
     return torch.stack([low, torch.where(high > low, high, low + 1)])
 
 
-def _sorted_sample(volume: Tensor) -> Float[Tensor, " n"]:
-    """About `MAX_SAMPLES` evenly spaced values in order; as the step is odd, it rarely divides the length of a row."""
-    return in_order(volume.detach().flatten()[:: volume.numel() // MAX_SAMPLES | 1])
+def sorted_sample(values: Tensor) -> Float[Tensor, " n"]:
+    """About `MAX_SAMPLES` evenly spaced values in order.
+
+    Args:
+        values: Of any shape.
+
+    Returns:
+        From the lowest to the highest, all of them if there are few.
+    """
+    # As the step is odd, it rarely divides the length of a row.
+    return in_order(values.detach().flatten()[:: values.numel() // MAX_SAMPLES | 1])
 
 
 def _quantile(

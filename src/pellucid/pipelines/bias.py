@@ -15,7 +15,7 @@ from pellucid.pipelines import space
 from pellucid.pipelines.anatomy import Asked
 from pellucid.pipelines.options import EnhanceOptions
 from pellucid.pipelines.record import Run
-from pellucid.synthesis.structures import STRUCTURES
+from pellucid.synthesis.structures import GROUPS
 from pellucid.types import Group
 
 logger = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ def bias_field(
     known = (asked or Asked(scan, levels, options, run)).known
     scan = scan.with_data(levels.scale(scan.data))
     image = space.transfer(scan.data, scan.grid, known.grid, order=3, average=True)
-    groups = torch.tensor([structure.group for structure in STRUCTURES])
+    groups = torch.tensor(GROUPS)
     tissues = known.classes.new_zeros(len(Group), *known.classes.shape[1:]).index_add_(
         0, groups, known.classes
     )

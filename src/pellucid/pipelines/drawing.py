@@ -191,7 +191,7 @@ def healed(found: Drawn, image: Image) -> Image:
 
 def _grouped(found: Posteriors, grid: Grid) -> tuple[Float[Tensor, "g x y z"], Float[Tensor, "x y z"]]:
     """Chance of each group on a finer grid before the scan is asked, and the sum that they were divided by."""
-    grouped = torch.zeros(max(GROUPS) + 1, *grid.shape)
+    grouped = torch.zeros(len(Group), *grid.shape)
     for place, group in enumerate(GROUPS):
         grouped[group] += prior_of(found, place, grid)[0]
     total = grouped.sum(0)

@@ -13,7 +13,6 @@ from pellucid.inference.predictor import fitting, predict
 from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
 from pellucid.models import Synthesizer, followed
-from pellucid.models.synthesizer import GROUPS
 from pellucid.ops.labels import bounding_box, grown, largest_component, one_piece
 from pellucid.pipelines import space
 from pellucid.pipelines.anatomy import Posteriors, coarse, overlap
@@ -22,7 +21,7 @@ from pellucid.pipelines.feature_options import FeaturesOptions
 from pellucid.pipelines.prepare import mended
 from pellucid.pipelines.record import Run
 from pellucid.synthesis.structures import STRUCTURES
-from pellucid.types import Batch, Spacing
+from pellucid.types import Batch, Group, Spacing
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +44,7 @@ file serve all of them. The image is no feature, and only given to layers that a
 FEATURES_MM = 1.0
 """Side of the voxels in which features are worked out, whatever is asked for: layers are fitted in them."""
 
-ANSWERS = 2 + GROUPS
+ANSWERS = 2 + len(Group)
 """Of the synthesizer, which follow its features: T1w, error, groups."""
 
 AROUND_MM = 5
@@ -153,7 +152,7 @@ def compute(
     del found
     said = _said(networks.synthesizer, image, classes, part.spacing, options)
     kinds = ["anatomy"] * len(deep) + ["class"] * len(classes) + ["synthesizer"] * (len(said) - ANSWERS)
-    kinds += ["t1w", "error"] + ["group"] * GROUPS + ["right", "image"]
+    kinds += ["t1w", "error"] + ["group"] * len(Group) + ["right", "image"]
     # All channels are a GB in a large head: not before the network is done, which needs as much.
     values = torch.empty(len(kinds), *part.shape)
     for index, channel in enumerate(deep):

@@ -1,7 +1,6 @@
 """From scans of one person, each on a grid of its own, to one picture of them all: who lies where, and is who."""
 
 import logging
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +12,7 @@ from torch import Tensor
 from pellucid.errors import wrong
 from pellucid.io import resample
 from pellucid.io.volume import Grid, Volume
+from pellucid.metrics.residual import correlation
 from pellucid.ops.mixture import LEAST_PRIOR
 from pellucid.pipelines import registration
 from pellucid.pipelines.anatomy import Posteriors
@@ -86,9 +86,7 @@ def standing(made: Sequence[Made]) -> Float[Tensor, " c"]:
             scan = resample.to_grid(one.source.scan, one.grid, order=1).data
             low, high = MATTER
             matter = (one.brain > 0) & (one.shown > 0) & (one.image > low) & (one.image < high)
-            if int(matter.sum()) > 1:
-                r = float(torch.corrcoef(torch.stack([scan[matter], one.image[matter]]))[0, 1])
-        r = min(max(r, 0.0), MOST_ALIKE) if math.isfinite(r) else 0.0
+            r = min(max(correlation(scan[matter], one.image[matter]), 0.0), MOST_ALIKE)
         left.append(1 - r**2 * min(1.0, FULL_DETAIL_MM / side))
     counts = torch.tensor(left).pow(-2)
     return counts / counts.max()
@@ -103,10 +101,8 @@ class Together(NamedTuple):
     """A channel for each scan."""
     shown: Float[Tensor, "c x y z"]
     """1 where a scan shows something, else next to nothing."""
-    weights: Float[Tensor, "c x y z"]
-    """The same, times how much the scan counts (`standing`)."""
     grid: Grid
-    """Of images and weights."""
+    """Of both."""
 
 
 def matched(
@@ -183,16 +179,13 @@ def together(made: Sequence[Made], counts: Float[Tensor, " c"], target: Grid) ->
         Images and probabilities.
     """
     grid = _covering(made[0].grid, [one.grid for one in made], target)
-    images, weights = [], []
+    images, shown = [], []
     sources = [one.source for one in made if one.source is not None]
     for one, source in zip(made, sources, strict=True):
         images.append(resample.to_grid(source.scan, grid, order=3).data)
-        shown = resample.to_grid(Volume(one.shown, one.grid), grid, order=1).data
-        weights.append(shown.clamp_(LEAST_SHOWN, 1))
-    seen = torch.cat(weights)
-    return Together(
-        _known(made, counts, grid), torch.cat(images), seen, seen * counts.view(-1, 1, 1, 1), grid
-    )
+        there = resample.to_grid(Volume(one.shown, one.grid), grid, order=1).data
+        shown.append(there.clamp_(LEAST_SHOWN, 1))
+    return Together(_known(made, counts, grid), torch.cat(images), torch.cat(shown), grid)
 
 
 def _known(made: Sequence[Made], counts: Float[Tensor, " c"], grid: Grid) -> Posteriors:

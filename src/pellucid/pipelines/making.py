@@ -85,7 +85,8 @@ def make_together(
     Returns:
         The image around the head.
     """
-    known, scans, shown, weights, grid = together(made, counts, target)
+    known, scans, shown, grid = together(made, counts, target)
+    weights = shown * counts.view(-1, 1, 1, 1)
     rows = networks.synthesizer.guide_weights()
     all_seen = seen_as(rows, known, scans, grid, shown.amax(0) > 0.5, weights=shown)
     seen = all_seen.seen

@@ -7,10 +7,11 @@ from typing import Any
 
 from pellucid.apps.bids.logs import CRASH
 from pellucid.apps.bids.options import spacing_of
-from pellucid.apps.bids.publish import RECORD, read_record
+from pellucid.apps.bids.publish import RECORD
 from pellucid.apps.bids.scan import Scan, entities_of
 from pellucid.apps.bids.tasks import BIDS_TISSUES
 from pellucid.apps.stories import Recorded
+from pellucid.io.json_file import read_object
 from pellucid.pipelines.consistency import CONTRADICTS
 from pellucid.synthesis import TISSUES
 from pellucid.weights import file_digest
@@ -51,9 +52,9 @@ def units_of(root: Path, out: Path, subject: str) -> list[dict[str, Any]]:
     """
     home = out / f"sub-{subject}"
     paths = sorted((*home.glob(f"anat/*{RECORD}"), *home.glob(f"ses-*/anat/*{RECORD}")))
-    found = {record["name"]: record for path in paths if (record := read_record(path)) is not None}
+    found = {record["name"]: record for path in paths if (record := read_object(path)) is not None}
     for path in sorted((out / "logs" / home.name).glob(f"*{CRASH}")):
-        crash = read_record(path)
+        crash = read_object(path)
         if crash is None or "inputs" not in crash:
             continue
         message = str(crash["message"])

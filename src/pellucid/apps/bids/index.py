@@ -36,6 +36,7 @@ def index(root: Path, closed: Sequence[Path] = ()) -> tuple[Any, str]:
     ignored = ["derivatives", "sourcedata", "code", "stimuli", ".git", *map(_inside, closed)]
 
     def layout(metadata: bool) -> Any:
+        """The dataset, what JSON files say included or not."""
         indexer = bids.BIDSLayoutIndexer(validate=False, index_metadata=metadata, ignore=ignored)
         return bids.BIDSLayout(
             str(root), validate=False, derivatives=False, indexer=indexer, config=_below(root)

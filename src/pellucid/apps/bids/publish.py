@@ -145,7 +145,7 @@ def publish(staged: Path, record: dict[str, Any], unit: Unit, study: Study) -> N
     with speaking(folder):
         folder.mkdir(parents=True, exist_ok=True)
         files = sorted(staged.iterdir())
-        before = read_record(place)
+        before = read_object(place)
         place.unlink(missing_ok=True)
         outputs = {}
         for file in files:
@@ -157,18 +157,6 @@ def publish(staged: Path, record: dict[str, Any], unit: Unit, study: Study) -> N
             (out / name).unlink(missing_ok=True)
     record = {**record, "outputs": outputs}
     write_whole(place, as_json(record))
-
-
-def read_record(path: Path) -> dict[str, Any] | None:
-    """Read the record of a unit.
-
-    Args:
-        path: Where it should be.
-
-    Returns:
-        Plain data; None if there is none, or none that can be read.
-    """
-    return read_object(path)
 
 
 def is_whole(record: dict[str, Any] | None, fingerprint: str, study: Study) -> bool:

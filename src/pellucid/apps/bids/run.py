@@ -22,7 +22,7 @@ from pellucid.apps.bids.lock import locked
 from pellucid.apps.bids.options import QUEUES, StudyOptions
 from pellucid.apps.bids.plan import units
 from pellucid.apps.bids.pool import Tell, run_local
-from pellucid.apps.bids.publish import RECORD, read_record, write_whole
+from pellucid.apps.bids.publish import RECORD, write_whole
 from pellucid.apps.bids.reports import group_pages, participant_pages
 from pellucid.apps.bids.scan import Unit
 from pellucid.apps.bids.study import WORK, Study
@@ -176,7 +176,7 @@ def _check_free(planned: Sequence[Unit], study: Study) -> None:
     there = {
         unit.name: (unit, record)
         for unit in planned
-        if (record := read_record(study.place(unit, RECORD))) is not None
+        if (record := read_object(study.place(unit, RECORD))) is not None
     }
     if there and not study.options.resume:
         got = f"results of {len(there)} of them, such as {next(iter(there))}"

@@ -26,7 +26,6 @@ from pellucid.apps.bids.publish import (
     dump,
     is_whole,
     publish,
-    read_record,
     speaking,
     stage,
     write_product,
@@ -35,6 +34,7 @@ from pellucid.apps.bids.scan import Unit
 from pellucid.apps.bids.study import Study
 from pellucid.apps.bids.tasks import load, steps
 from pellucid.errors import PellucidError, worded, wrong
+from pellucid.io.json_file import read_object
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def do(unit: Unit, study: Study) -> Outcome:
 def _done(unit: Unit, study: Study) -> Outcome:
     """The work of `do`."""
     told, fingerprint = identity(unit, study.options)
-    if study.options.resume and is_whole(read_record(study.place(unit, RECORD)), fingerprint, study):
+    if study.options.resume and is_whole(read_object(study.place(unit, RECORD)), fingerprint, study):
         # A try to make it anew may have failed; what is here is right all the same.
         forget_crash(unit, study)
         return Outcome(unit.name, unit.scan.subject, "kept")
