@@ -35,6 +35,7 @@ from pellucid.training.synthesis_data import (
     SynthesisDataConfig,
     SynthesisStream,
 )
+from pellucid.types import Group
 
 GROUPS = [structure.group for structure in STRUCTURES]
 
@@ -96,6 +97,24 @@ def test_crops_of_a_real_scan_and_of_a_label_map(packed: Path) -> None:
     assert float(painted.t1w[:, 0][inner].max()) <= WHITE + 1e-5
     again = stream(packed, real=1.0).batch(1)
     assert all(torch.equal(one, other) for one, other in zip(real, again, strict=True))
+
+
+def test_the_rim_belongs_to_no_group_where_labels_are_our_own(packed: Path) -> None:
+    """Fluid beside the outside is not learnt from under a real scan; under a label map it is."""
+    groups = {}
+    for rim_mm in (0.0, 4.0):
+        made = stream(packed, rim_mm=rim_mm)
+        examples = [cast(AnatomyStream, one).example(0, 0) for one in made.streams]
+        groups[rim_mm] = [made.ready(one, Dice(torch.Generator())).groups for one in examples]
+    (real, painted), (without, same) = groups[0.0], groups[4.0]
+    assert torch.equal(painted, same)
+    gone = (without == UNKNOWN) & (real != UNKNOWN)
+    assert gone.any() and set(real[gone].unique().tolist()) <= {Group.OUTSIDE, Group.CSF}
+    outside = real == Group.OUTSIDE
+    beside = F.max_pool3d(outside[None].float(), 3, stride=1, padding=1)[0] > 0
+    assert gone[(real == Group.CSF) & beside].all() and not gone.all()
+    with pytest.raises(PellucidError, match="rim_mm from 0 to 20, got -1.0"):
+        data(packed, rim_mm=-1.0)
 
 
 def test_heads_are_shared_by_steps(packed: Path) -> None:

@@ -1,6 +1,5 @@
 """A subject's page for those without BIDS: from the records that the commands on scans left."""
 
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 from pellucid import endings, weights
 from pellucid.apps.stories import VERBS, Recorded, scan_stories
 from pellucid.errors import wrong
-from pellucid.io.disk import check_readable
+from pellucid.io.json_file import read_needed
 from pellucid.report.page import write_text
 from pellucid.report.story import ScanStory
 from pellucid.report.subject import subject_page
@@ -96,15 +95,8 @@ def stories(records: Sequence[Recorded]) -> Iterator[ScanStory]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     """A record of one of our verbs."""
-    check_readable(path, kind="the record of a run (JSON)")
-    need, fix = (
-        "the record of a run (JSON)",
-        f"Give the .json files that {', '.join(VERBS)} wrote.",
-    )
-    try:
-        record = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError):
-        raise wrong(str(path), need=need, got="something else", fix=fix) from None
+    fix = f"Give the .json files that {', '.join(VERBS)} wrote."
+    record = read_needed(path, need="the record of a run (JSON)", fix=fix)
     pipeline = record.get("pipeline") if isinstance(record, dict) else None
     if pipeline not in VERBS:
         got = f"one of {pipeline!r}" if isinstance(pipeline, str) else "something else"

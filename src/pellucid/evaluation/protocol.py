@@ -17,6 +17,7 @@ from pellucid.errors import PellucidError, wrong
 from pellucid.evaluation.options import MethodOptions, check_methods, describe_ours
 from pellucid.evaluation.rows import Row, UnfinishedError, read_rows, write_rows
 from pellucid.io.disk import check_folder, check_readable, make_folder, replacing
+from pellucid.io.json_file import read_needed
 from pellucid.weights import file_digest
 
 logger = logging.getLogger(__name__)
@@ -265,13 +266,10 @@ def collect(unit: Unit, measured: Callable[[str], list[Row]]) -> list[Row]:
 
 def _read_record(path: Path) -> dict[str, Any]:
     """A record that `_write_record` wrote."""
-    needed = {"weights", "commands", "scans"}
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        record = None
-    if not isinstance(record, dict) or not needed <= set(record):
-        raise wrong(str(path), need="the record of earlier results", got="something else", fix=ANEW)
+    need = "the record of earlier results"
+    record = read_needed(path, need=need, fix=ANEW)
+    if not isinstance(record, dict) or not {"weights", "commands", "scans"} <= set(record):
+        raise wrong(str(path), need=need, got="something else", fix=ANEW)
     return record
 
 

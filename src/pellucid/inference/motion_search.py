@@ -48,6 +48,22 @@ REACH_MM = 5.0
 REFINED = 2
 """Pairs that are refined of those that a survey finds."""
 
+FIRST_DEGREES, FURTHER_DEGREES = 5.0, 3.0
+"""Largest rotation about each axis that the first pair, and later ones, are looked for at."""
+
+REFINE_STEPS, WIDE_STEPS, CLIMB_STEPS = 12, 6, 5
+"""Steps uphill: of a pair in its own band, of the same in a wider one, of all poses in all bands at once."""
+
+HEAD = 0.25
+"""What is expected to be brighter is head; air rings below it."""
+INNER = 0.7
+"""Share of the neighborhood that is head where lines are compared: not at its edge, which is sharper in what is
+expected than in the scan."""
+BRIGHT = 0.1
+"""Brighter voxels are in the box around the head."""
+DARK, RISE = 0.03, 0.12
+"""Up to this brightness everything is taken for air, and from both together on for head (`soft`)."""
+
 
 class Search:
     """Poses along one axis, on coarse voxels.
@@ -72,8 +88,8 @@ class Search:
         for _ in range(2):
             low = band(self.measured * head, -1.0, CENTER, axis=axis, mm=self.track.mm)
             self.begin = self.expect(low, CENTER, self.track)
-            head = (self.begin > 0.25).float()
-        self.weight = (gaussian_blur(head, sigma=widths(axis, 1.5, 1.0)) > 0.7).float()
+            head = (self.begin > HEAD).float()
+        self.weight = (gaussian_blur(head, sigma=widths(axis, 1.5, 1.0)) > INNER).float()
         self.matches: list[Match] = []
 
     def look(self) -> tuple[float, Pose, Pose]:
@@ -81,7 +97,7 @@ class Search:
         match = self._match(self.begin, NEAR * CENTER, FAR * CENTER)
         with torch.no_grad():
             still = float(match.of(2 * match.spectrum(rest())))
-        value, first, second = best_pair(match, [rest()], degrees=5.0)
+        value, first, second = best_pair(match, [rest()], degrees=FIRST_DEGREES)
         return value / max(still, 1e-3), first, second
 
     def follow(self, first: Pose, second: Pose) -> float:
@@ -142,14 +158,14 @@ class Search:
                 {place for match in self.matches for n in match.lines for place in track.pairs[n]} - {0}
             )
             if free:
-                track.poses = climb(self.matches, track.poses, track.pairs, free=free, steps=5)
+                track.poses = climb(self.matches, track.poses, track.pairs, free=free, steps=CLIMB_STEPS)
         return values
 
     def _another(self, upto: float, further: float) -> bool:
         """Look for poses that explain the next lines; whether one is new."""
         wide = self.matches[-1]
         near = self._match(wide.expected, upto, further)
-        value, *found = best_pair(near, self.track.poses, degrees=3.0, wide=wide)
+        value, *found = best_pair(near, self.track.poses, degrees=FURTHER_DEGREES, wide=wide)
         known = len(self.track.poses)
         for pose in found:
             self.track.add(pose)
@@ -217,10 +233,10 @@ def best_pair(
     poses += survey(near, degrees=degrees, mm=REACH_MM, beside=best)
     found = []
     for first, second in _ranked(near, combinations_with_replacement(poses, 2))[:REFINED]:
-        value, first, second = near.refine(first, second, steps=12)
+        value, first, second = near.refine(first, second, steps=REFINE_STEPS)
         if wide is not None:
             waves = product(_waves(near, first), _waves(near, second))
-            value, first, second = wide.refine(*_ranked(wide, waves)[0], steps=6)
+            value, first, second = wide.refine(*_ranked(wide, waves)[0], steps=WIDE_STEPS)
         found.append((value, first, second))
     return max(found, key=lambda pair: pair[0])
 
@@ -251,7 +267,7 @@ def soft(image: Image, axis: int) -> Image:
     Returns:
         Weights of the same shape.
     """
-    return ((gaussian_blur(image, sigma=widths(axis, 1.0, 0.5)) - 0.03) / 0.12).clamp(0, 1)
+    return ((gaussian_blur(image, sigma=widths(axis, 1.0, 0.5)) - DARK) / RISE).clamp(0, 1)
 
 
 def widths(axis: int, along: float, others: float) -> tuple[float, float, float]:
@@ -272,7 +288,7 @@ def widths(axis: int, along: float, others: float) -> tuple[float, float, float]
 def _box(image: Image, axis: int, steps: Sequence[int]) -> tuple[slice, ...]:
     """The head across the axis, in whole coarse voxels; all of the axis."""
     out = [slice(None)]
-    for other, near in enumerate(bounding_box(image[0] > 0.1, margin=4)):
+    for other, near in enumerate(bounding_box(image[0] > BRIGHT, margin=4)):
         start, stop = (0, image.shape[axis + 1]) if other == axis else (near.start, near.stop)
         out.append(slice(start, start + (stop - start) // steps[other] * steps[other]))
     return tuple(out)

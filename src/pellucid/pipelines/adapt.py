@@ -18,7 +18,7 @@ from pellucid.ops.intensity import IntensityRange, robust_range
 from pellucid.pipelines.feature_map import FeatureNetworks, compute, identity, load_networks
 from pellucid.pipelines.feature_options import AdaptOptions, Target
 from pellucid.pipelines.heads import Head, as_labels, layer
-from pellucid.pipelines.learners import Labels, Sample, Values
+from pellucid.pipelines.learners import LabelLearner, Sample, ValueLearner
 from pellucid.pipelines.record import digest, read
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ def adapt(
         raise wrong("adapt", need="at least one pair of a scan and a target", got="none")
     runtime.set_threads(options.threads)
     networks = load_networks(options.features)
-    learnt = Labels(options, len(pairs)) if options.target == "labels" else Values(options)
+    learnt = LabelLearner(options, len(pairs)) if options.target == "labels" else ValueLearner(options)
     sources = [_learn(learnt, look(pair, networks, options)) for pair in pairs]
     network = layer(learnt.solve())
     facts = {
@@ -176,7 +176,7 @@ def judge(head: Head, sample: Sample) -> dict[str, Any]:
     }
 
 
-def _learn(learnt: Labels | Values, sample: Sample) -> dict[str, Any]:
+def _learn(learnt: LabelLearner | ValueLearner, sample: Sample) -> dict[str, Any]:
     """Take in a scan, and say which one it was: its features, of a GB in a large head, are not kept."""
     learnt.add(sample)
     return sample.source

@@ -1,6 +1,5 @@
 """A clean scan in, a corrupted one out: for tests, teaching, and judging other tools."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from pellucid import degradation
 from pellucid.degradation import Acquired, Step
 from pellucid.errors import wrong
 from pellucid.io import resample
-from pellucid.io.disk import check_readable
+from pellucid.io.json_file import read_needed
 from pellucid.io.volume import Grid, Volume
 from pellucid.ops.intensity import robust_range
 from pellucid.pipelines.record import Run, read
@@ -113,12 +112,8 @@ def read_steps(path: Path) -> tuple[list[Step], bool]:
     Raises:
         PellucidError: If the file cannot be read or holds something else.
     """
-    check_readable(path, kind="a JSON file")
     need = "JSON with a list of steps, or the record of a degraded scan"
-    try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
-        raise wrong(str(path), need=need, got=f"something else ({error})") from error
+    found = read_needed(path, need=need)
     steps = found.get("steps") if isinstance(found, dict) else found
     if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
         raise wrong(str(path), need=need, got="JSON of another form")

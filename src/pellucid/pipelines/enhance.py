@@ -25,7 +25,7 @@ from pellucid.pipelines.motion import without_motion
 from pellucid.pipelines.options import EnhanceOptions
 from pellucid.pipelines.record import Run, describe, describe_weights, given_mask, read, used
 from pellucid.pipelines.result import Result
-from pellucid.pipelines.segment import Labels, labels_on
+from pellucid.pipelines.segment import LabelMaps, labels_on
 from pellucid.pipelines.workplace import Workplace, workplace
 from pellucid.types import Image
 
@@ -204,7 +204,7 @@ class _Answer(nn.Module):
         return same
 
 
-def _anatomy(asked: Asked, template: Volume, mask: Volume | None) -> Labels | None:
+def _anatomy(asked: Asked, template: Volume, mask: Volume | None) -> LabelMaps | None:
     """Tissue and brain of the scan as it was, on the output grid, if anybody wants them."""
     if not {"mask", "tissue"} & set(asked.options.save):
         if mask is not None:

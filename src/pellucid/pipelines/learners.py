@@ -37,7 +37,7 @@ def _inputs(options: AdaptOptions, values: Float[Tensor, "c x y z"]) -> Float[Te
     return values if options.image else values[:-1]
 
 
-class Labels:
+class LabelLearner:
     """Collects voxels of every label, then fits logits.
 
     Args:
@@ -108,7 +108,7 @@ class Labels:
         return {"labels": self.numbers}
 
 
-class Values:
+class ValueLearner:
     """Sums products of features and values over scans, then solves.
 
     Args:

@@ -29,7 +29,7 @@ from pellucid.synthesis.structures import BRAIN, STRUCTURES
 logger = logging.getLogger(__name__)
 
 
-class Labels(NamedTuple):
+class LabelMaps(NamedTuple):
     """Maps of one scan, on one grid."""
 
     structures: Volume
@@ -167,7 +167,7 @@ def labels_on(
     mask: Volume | None = None,
     chances: bool = False,
     lesion: bool = False,
-) -> Labels:
+) -> LabelMaps:
     """Labels on a grid whose axes are those of the scan.
 
     Args:
@@ -197,17 +197,17 @@ def labels_on(
     inside = (
         resample.back_to(target.with_data(_lesions(found, target.grid) * brain), template) if lesion else None
     )
-    return Labels(back[0], back[1], back[2], more, inside)
+    return LabelMaps(back[0], back[1], back[2], more, inside)
 
 
-def _back_on(maps: Labels, grid: Grid) -> Labels:
+def _back_on(maps: LabelMaps, grid: Grid) -> LabelMaps:
     """Maps of a straightened scan on its own, sheared grid."""
 
     def back(volume: Volume | None, *, order: int = 0) -> Volume | None:
         return None if volume is None else prepare.back_on(volume, grid, order=order)
 
     labels = [prepare.back_on(volume, grid, order=0) for volume in maps[:3]]
-    return Labels(labels[0], labels[1], labels[2], back(maps.chances, order=1), back(maps.lesion))
+    return LabelMaps(labels[0], labels[1], labels[2], back(maps.chances, order=1), back(maps.lesion))
 
 
 def _around(found: Drawn, grid: Grid) -> tuple[Grid, tuple[slice, slice, slice, slice]]:

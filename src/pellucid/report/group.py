@@ -32,7 +32,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Kind:
+class KindCharts:
     """Charts of one kind of scan."""
 
     name: str
@@ -145,7 +145,7 @@ def _line(row: Row, columns: Sequence[tuple[str, str]]) -> Line:
     return Line(_who(row), _page(row), str(row["verdict"]), reason, tuple(cells))
 
 
-def _kind(name: str, rows: Sequence[Row]) -> Kind:
+def _kind(name: str, rows: Sequence[Row]) -> KindCharts:
     """Charts of the scans of one kind."""
     chosen = [row for row in rows if (row.get("suffix") or "") == name and not row.get("failure")]
     many = [by for by in ("site", "scanner") if len({_group(row, by) for row in chosen}) > 1]
@@ -164,7 +164,7 @@ def _kind(name: str, rows: Sequence[Row]) -> Kind:
             for part, names in (("volumes_ml", sizes), ("quality_after", quality))
             if names
         ]
-    return Kind(name or "Scans of unknown kind", len(chosen), tuple(panels))
+    return KindCharts(name or "Scans of unknown kind", len(chosen), tuple(panels))
 
 
 def _drawn(rows: Sequence[Row], part: str) -> list[str]:

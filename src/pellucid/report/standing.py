@@ -16,7 +16,7 @@ FAR = 3.5
 
 
 @dataclass(frozen=True)
-class Kind:
+class Measure:
     """What a quality number is."""
 
     title: str
@@ -27,41 +27,43 @@ class Kind:
 
 
 _OWN = {
-    "noise": Kind(
+    "noise": Measure(
         "Noise", "%", "lower", "standard deviation of the noise, as a share of the intensity range"
     ),
-    "certainty": Kind(
+    "certainty": Measure(
         "Certainty", "", "higher", "mean probability of the labels of the anatomy; not calibrated"
     ),
-    "expected_error": Kind(
+    "expected_error": Measure(
         "Expected error", "", "lower", "mean error that the network expects of the T1w image, of 255"
     ),
-    "change": Kind("Change", "%", "", "mean absolute change inside the brain, as a share of the window"),
-    "unexplained": Kind(
+    "change": Measure("Change", "%", "", "mean absolute change inside the brain, as a share of the window"),
+    "unexplained": Measure(
         "Against the scan",
         "%",
         "lower",
         "what the image, acquired once more, differs from its scan beyond noise and blur, as a share of the range",
     ),
-    "largest_block": Kind(
+    "largest_block": Measure(
         "In one place",
         "%",
         "lower",
         "largest mean of that difference over 8 mm: what appeared or vanished in one place",
     ),
-    "inferred_error": Kind(
+    "inferred_error": Measure(
         "Inferred error",
         "%",
         "lower",
         "mean error to be expected where voxels finer than the scan's were inferred, as a share of the range",
     ),
-    "quality_index": Kind("QI", "", "higher", "contrast of tissues before, as a share of that after (BME-X)"),
+    "quality_index": Measure(
+        "QI", "", "higher", "contrast of tissues before, as a share of that after (BME-X)"
+    ),
 }
 _FREE = ("snr", "cnr", "tct", "cjv", "fber", "efc", "fwhm")
 
-QUALITY: dict[str, Kind] = {
+QUALITY: dict[str, Measure] = {
     **{
-        name: Kind(METRICS[name].title, METRICS[name].unit, METRICS[name].direction, METRICS[name].meaning)
+        name: Measure(METRICS[name].title, METRICS[name].unit, METRICS[name].direction, METRICS[name].meaning)
         for name in _FREE
     },
     **_OWN,
@@ -168,7 +170,7 @@ def column(
         rows: See `study`.
         part: "quality_before", "quality_after" or "volumes_ml".
         name: Of the number.
-        suffix: Kind of scan; None takes all.
+        suffix: Measure of scan; None takes all.
 
     Returns:
         One value for each row of the kind, None where it is missing.
@@ -184,7 +186,7 @@ def crowd(group: Sequence[Mapping[str, Any]] | None, part: str, name: str, suffi
         group: Rows of the study; None where no other scan is known.
         part: As for `column`.
         name: Of the number.
-        suffix: Kind of the scan.
+        suffix: Measure of the scan.
 
     Returns:
         Its values, perhaps none.

@@ -8,7 +8,7 @@ from typing import Any
 from pellucid.report.doing import Doing, citations, doing, weights_used
 from pellucid.report.html import environment
 from pellucid.report.panels import Pictures, draw
-from pellucid.report.standing import QUALITY, VOLUME_TITLES, Kind, crowd, number, written
+from pellucid.report.standing import QUALITY, VOLUME_TITLES, Measure, crowd, number, written
 from pellucid.report.story import ScanStory, findings_of, quality_of, volumes_ml, warnings_of
 from pellucid.report.verdict import Verdict, judge, worst
 
@@ -162,7 +162,7 @@ def _quality(story: ScanStory, group: Sequence[Mapping[str, Any]] | None) -> tup
         before, after = of_before.get(name), of_after.get(name)
         if before is None and after is None:
             continue
-        kind = QUALITY.get(name, Kind(name, "", "", ""))
+        kind = QUALITY.get(name, Measure(name, "", "", ""))
         part = "quality_before" if after is None else "quality_after"
         words = _stands(before if after is None else after, group, part, name, story.suffix)
         shown = [written(value, kind.unit) if value is not None else "" for value in (before, after)]

@@ -25,6 +25,7 @@ from pellucid.synthesis.structures import BRAIN, GROUPS, UNKNOWN
 from pellucid.training.ahead import Stream
 from pellucid.training.anatomy_data import AnatomyDataConfig, AnatomyExample, AnatomyStream
 from pellucid.training.data import RarelyConfig
+from pellucid.types import Group, Mask
 
 WHITE = 0.9
 """White matter in a T1w image that is learnt from; the brightest tissue is then about 1."""
@@ -66,6 +67,9 @@ class SynthesisDataConfig(RarelyConfig):
     real: float = 0.5
     """Share of heads that have a real T1w scan."""
     rarely_share: float = 0.4
+    rim_mm: float = 4.0
+    """Fluid this near to the outside, and the outside beside it, belong to no group where there is a real T1w scan: its
+    labels are mostly our own, and the rim widens if a network learns from what its kind has drawn."""
     generator: GeneratorConfig = field(
         default_factory=lambda: GeneratorConfig(
             patch=(160, 192, 160),
@@ -87,6 +91,8 @@ class SynthesisDataConfig(RarelyConfig):
         if self.crops < 1 or side % 2 or not 16 <= side <= patch or not 0 <= self.real <= 1:
             need = f"crops >= 1, an even crop from 16 to {patch} (the generator's patch), real from 0 to 1"
             raise wrong("data", need=need, got=f"{self.crops}, {side} and {self.real}")
+        if not 0 <= self.rim_mm <= 20:
+            raise wrong("data", need="rim_mm from 0 to 20", got=f"{self.rim_mm}")
         if min(self.kept, self.steps_per_head) < 1:
             raise wrong(
                 "data", need="kept and steps_per_head >= 1", got=f"{self.kept} and {self.steps_per_head}"
@@ -180,6 +186,8 @@ class SynthesisStream(Stream[int, Ready, SynthesisBatch]):
         rows = example.rows.long()
         index = _class_of_row(example).to(rows.device)
         groups = torch.where(rows >= 0, self.groups[index[rows.clamp_min(0)]], UNKNOWN)
+        if example.t1w is not None:
+            groups[_rim(groups, self.config.rim_mm / example.spacing)] = UNKNOWN
         places = (rows >= BRAIN).nonzero()
         if not len(places):
             places = torch.ones_like(rows).nonzero()
@@ -241,6 +249,19 @@ class SynthesisStream(Stream[int, Ready, SynthesisBatch]):
         ]
         x, y, z = (slice(start, start + side) for start in starts)
         return x, y, z
+
+
+def _rim(groups: Int[Tensor, "x y z"], width: float) -> Mask:
+    """Fluid within so many voxels of the outside, and the outside within as many of that fluid."""
+    fluid, outside = groups == Group.CSF, groups == Group.OUTSIDE
+    rim = fluid & _widened(outside, width)
+    return rim | (outside & _widened(rim, width))
+
+
+def _widened(mask: Mask, width: float) -> Mask:
+    """All voxels of the cubes around those of a mask."""
+    reach = round(width)
+    return F.max_pool3d(mask[None].float(), 2 * reach + 1, stride=1, padding=reach)[0] > 0
 
 
 def _class_of_row(example: AnatomyExample) -> Tensor:

@@ -1,6 +1,5 @@
 """Filters of scans, in the file that fMRIPrep reads too."""
 
-import json
 import logging
 from collections.abc import Collection
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from pellucid.apps.bids.scan import SUFFIXES
 from pellucid.errors import did_you_mean, wrong
+from pellucid.io.json_file import read_needed
 
 logger = logging.getLogger(__name__)
 
@@ -36,13 +36,7 @@ def read_filters(path: Path | None, known: Collection[str]) -> dict[str, dict[st
     """
     if path is None:
         return {}
-    try:
-        given = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as problem:
-        got = (problem.strerror or str(problem)).lower()
-        raise wrong(str(path), need="a JSON file of filters", got=got) from problem
-    except ValueError as problem:
-        raise wrong(str(path), need="a JSON file of filters", got=f"damage ({problem})") from problem
+    given = read_needed(path, need="a JSON file of filters")
     if not isinstance(given, dict) or not all(isinstance(entry, dict) for entry in given.values()):
         raise wrong(str(path), need='a mapping such as {"t1w": {"session": "01"}}', got=type(given).__name__)
     filters = {}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pellucid.errors import missing, wrong
+from pellucid.io.json_file import read_needed
 
 logger = logging.getLogger(__name__)
 
@@ -110,11 +111,6 @@ def check_dataset(root: Path) -> None:
         nothing = "a file" if root.exists() else "no such folder"
         got = "a folder without dataset_description.json" if root.is_dir() else nothing
         raise wrong(str(root), need=need, got=got, fix=fix)
-    try:
-        described = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as problem:
-        raise wrong(str(path), need="a file we may read", got=str(problem.strerror)) from problem
-    except ValueError as problem:
-        raise wrong(str(path), need="a JSON object", got=f"damage ({problem})") from problem
+    described = read_needed(path, need="a JSON object")
     if not isinstance(described, dict):
         raise wrong(str(path), need="a JSON object", got=f"a {type(described).__name__}")
