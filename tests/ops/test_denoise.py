@@ -7,7 +7,7 @@ from scipy import fft
 from torch import Tensor
 
 from pellucid.ops.alike import guided_means, nonlocal_means
-from pellucid.ops.denoise import ALIKE, BALANCE, MEANS, THRESHOLD, WIDTH, cosine_shrinkage, denoise
+from pellucid.ops.denoise import ALIKE, BALANCE, MEANS, THRESHOLD, WIDTH, cosine_shrinkage, denoise, prinlm
 from pellucid.ops.noise import noise_std, without_rician_bias
 
 
@@ -161,6 +161,20 @@ def in_air(std: float, *, faint: float = 0.0) -> tuple[Tensor, Tensor]:
     clean[:, 4:12, 30:42, 30:42] = faint
     parts = std * torch.randn((2, *clean.shape), generator=torch.Generator().manual_seed(3))
     return clean, torch.hypot(clean + parts[0], parts[1])
+
+
+def test_prinlm_averages_what_sparse_patches_say_is_alike() -> None:
+    """Equation 5 of the paper: squares are averaged, and 2 std² is what noise adds to them."""
+    clean, noisy = in_air(0.05)
+    sparse = cosine_shrinkage(noisy, std=0.05)
+    means = guided_means(noisy, sparse, width=WIDTH * 0.05)
+    torch.testing.assert_close(prinlm(noisy, std=0.05, rician=False), means)
+    made, tissue = prinlm(noisy, std=0.05), clean > 0
+    power = guided_means(noisy**2, sparse, width=WIDTH * 0.05)
+    torch.testing.assert_close(made**2, (power - 2 * 0.05**2).clamp_min(0))
+    error, before = ((image - clean)[tissue].square().mean().sqrt() for image in (made, noisy))
+    assert error < 0.4 * before
+    assert torch.equal(prinlm(noisy, std=0.0), noisy)
 
 
 def wiener(noisy: Tensor, guide: Tensor, std: float) -> Tensor:
