@@ -7,7 +7,7 @@ from scipy import fft
 from torch import Tensor
 
 from pellucid.ops.alike import guided_means, nonlocal_means
-from pellucid.ops.denoise import ALIKE, BALANCE, MEANS, THRESHOLD, WIDTH, cosine_shrinkage, denoise, prinlm
+from pellucid.ops.denoise import BALANCE, MEANS, THRESHOLD, WIDTH, cosine_shrinkage, denoise, prinlm
 from pellucid.ops.noise import noise_std, without_rician_bias
 
 
@@ -206,7 +206,7 @@ def wiener(noisy: Tensor, guide: Tensor, std: float) -> Tensor:
 def test_leaving_out_air_changes_tissue_by_less_than_a_thousandth(std: float) -> None:
     clean, noisy = in_air(std)
     sparse, share = cosine_shrinkage(noisy, std=std), std**2 / (std**2 + BALANCE**2)
-    power = guided_means(noisy**2, sparse, width=WIDTH * std + ALIKE)
+    power = guided_means(noisy**2, sparse, width=WIDTH * std)
     guide = torch.lerp(sparse, (power - std**2).clamp_min(0).sqrt(), share)
     filtered = without_rician_bias(wiener(noisy, guide, std), std=std)
     whole = torch.lerp(filtered, (power - 2 * std**2).clamp_min(0).sqrt(), MEANS * share)

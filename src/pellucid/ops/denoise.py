@@ -25,9 +25,6 @@ are better where noise is strong, by up to 1.4 dB at 10 %, sparse patches where 
 MEANS = 0.4
 """How much of that share of the means the answer has. On boxes of ten training scans with 5 and 10 % noise, half of
 this is as good on the mean and worse by 0.1 dB in averages of many people, which are smoother than any scan."""
-ALIKE = 0.01
-"""Values that differ by this share of the range belong together in the guide, however little noise there is: beside
-`WIDTH` alone 0.19 dB better at 3 %, 0.10 at 5 %, 0.02 worse at 10 % on seven training scans."""
 THRESHOLD = 2.7
 """Coefficients below so many standard deviations of the noise are taken for noise; Manjón et al., section 2.1."""
 WIDTH = 0.7
@@ -71,7 +68,7 @@ def denoise(image: Float[Tensor, "c x y z"], *, std: float, rician: bool = True)
 
     def average(part: Part) -> None:
         here = (slice(None), *part)
-        alike = means_of_part(values, sparse, part, width=WIDTH * std + ALIKE)
+        alike = means_of_part(values, sparse, part, width=WIDTH * std)
         # The guide has the bias of magnitudes, as the patches of the scan have: E[m]² is nearly A² + std².
         biased = (alike - std**2).clamp_min_(0).sqrt_() if rician else alike
         guide[here] = torch.lerp(sparse[here], biased, share)
