@@ -46,6 +46,9 @@ OUTSIDE = 0.3
 FIRST_CROP = 2**40
 """Seeds of crops are this far from those of heads."""
 
+EXTRACEREBRAL = 1
+"""Class of what lies around a brain that was not stripped."""
+
 PLACES = 4096
 """Voxels of a brain that crops are drawn around."""
 
@@ -68,8 +71,9 @@ class SynthesisDataConfig(RarelyConfig):
     """Share of heads that have a real T1w scan."""
     rarely_share: float = 0.4
     rim_mm: float = 4.0
-    """Fluid this near to the outside, and the outside beside it, belong to no group where there is a real T1w scan: its
-    labels are mostly our own, and the rim widens if a network learns from what its kind has drawn."""
+    """Fluid this near to what lies around the brain, and that beside it, belong to no group where there is a real T1w
+    scan: its labels are mostly our own, and the rim widens if a network learns from what its kind has drawn. Where a
+    brain was stripped its edge is learnt from: without it, half-empty voxels were taken for gray matter."""
     generator: GeneratorConfig = field(
         default_factory=lambda: GeneratorConfig(
             patch=(160, 192, 160),
@@ -187,7 +191,8 @@ class SynthesisStream(Stream[int, Ready, SynthesisBatch]):
         index = _class_of_row(example).to(rows.device)
         groups = torch.where(rows >= 0, self.groups[index[rows.clamp_min(0)]], UNKNOWN)
         if example.t1w is not None:
-            groups[_rim(groups, self.config.rim_mm / example.spacing)] = UNKNOWN
+            around = (rows >= 0) & (index[rows.clamp_min(0)] == EXTRACEREBRAL)
+            groups[_rim(groups == Group.CSF, around, self.config.rim_mm / example.spacing)] = UNKNOWN
         places = (rows >= BRAIN).nonzero()
         if not len(places):
             places = torch.ones_like(rows).nonzero()
@@ -251,11 +256,10 @@ class SynthesisStream(Stream[int, Ready, SynthesisBatch]):
         return x, y, z
 
 
-def _rim(groups: Int[Tensor, "x y z"], width: float) -> Mask:
-    """Fluid within so many voxels of the outside, and the outside within as many of that fluid."""
-    fluid, outside = groups == Group.CSF, groups == Group.OUTSIDE
-    rim = fluid & _widened(outside, width)
-    return rim | (outside & _widened(rim, width))
+def _rim(fluid: Mask, around: Mask, width: float) -> Mask:
+    """Fluid within so many voxels of what lies around the brain, and of that what is as near to such fluid."""
+    rim = fluid & _widened(around, width)
+    return rim | (around & _widened(rim, width))
 
 
 def _widened(mask: Mask, width: float) -> Mask:
