@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pellucid.apps.bids import reports, run, work
 from pellucid.apps.bids.found import OWN_NUMBERS, recorded, subjects_of, units_of
-from pellucid.apps.bids.group import write_group
+from pellucid.apps.bids.group import gaps, write_group
 from pellucid.apps.bids.options import StudyOptions
 from pellucid.apps.bids.quality import compared, judged
 from pellucid.apps.bids.scan import Unit
@@ -249,6 +249,23 @@ def test_a_group_needs_a_dataset_and_results(study: Study, tmp_path: Path) -> No
     ):
         run.group(Path(study.root), tmp_path / "nothing")
     assert not (tmp_path / "nothing").exists()
+
+
+def test_a_group_says_who_is_not_in_it(study: Study, caplog: pytest.LogCaptureFixture) -> None:
+    root, out = Path(study.root), Path(study.out)
+    first, *others = units(study)
+    do(first, study)
+    study.locks.mkdir(parents=True)
+    (study.locks / "sub-01.lock").write_text("{}")
+    run.group(root, out)
+    absent = "2 of 3 participants of the dataset have no results here: sub-02, sub-03."
+    stopped = "Scans of sub-01 may be missing: a run of the participant level was stopped"
+    page = (out / "group.html").read_text(encoding="utf-8")
+    assert all(words in caplog.text and words in page for words in (absent, stopped))
+    (study.locks / "sub-01.lock").unlink()
+    for unit in others:
+        do(unit, study)
+    assert gaps(root, out) == []
 
 
 def test_a_resumed_run_never_takes_away_what_other_options_made(study: Study) -> None:

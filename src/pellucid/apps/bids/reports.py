@@ -51,13 +51,14 @@ def participant_pages(root: Path, out: Path, subjects: Sequence[str], *, nprocs:
     return [page for page, _ in _pages(root, out, subjects, None, nprocs)]
 
 
-def group_pages(root: Path, out: Path, *, nprocs: int = 1) -> list[Path]:
+def group_pages(root: Path, out: Path, *, nprocs: int = 1, notes: Sequence[str] = ()) -> list[Path]:
     """Make the pages of all participants anew, each number beside those of the group, and the page of the group.
 
     Args:
         root: Folder of the scans' dataset.
         out: Folder of the derivatives.
         nprocs: Pages at the same time.
+        notes: What the reader of the group's page must know of it.
 
     Returns:
         Files written, that of the group last.
@@ -69,9 +70,11 @@ def group_pages(root: Path, out: Path, *, nprocs: int = 1) -> list[Path]:
     known = [row for subject in subjects for row in _numbers(root, out, subject)]
     made = _pages(root, out, subjects, known, nprocs)
     drawn = {row["participant"] for _, rows in made for row in rows}
-    notes = [f"The page of sub-{name} could not be made." for name in subjects if f"sub-{name}" not in drawn]
+    undrawn = [
+        f"The page of sub-{name} could not be made." for name in subjects if f"sub-{name}" not in drawn
+    ]
     rows = [row for _, rows in made for row in rows]
-    write_whole(out / GROUP, group_page(rows, title="All scans of the study", notes=notes))
+    write_whole(out / GROUP, group_page(rows, title="All scans of the study", notes=[*notes, *undrawn]))
     return [*(page for page, _ in made), out / GROUP]
 
 

@@ -15,7 +15,7 @@ from pellucid.apps.bids.closed import closed_folders, forget, refuse, units_of_c
 from pellucid.apps.bids.cluster import read_jobs, run_on_cluster
 from pellucid.apps.bids.dataset import MAKER, write_dataset_files
 from pellucid.apps.bids.found import subjects_of
-from pellucid.apps.bids.group import write_group
+from pellucid.apps.bids.group import gaps, write_group
 from pellucid.apps.bids.index import check_dataset
 from pellucid.apps.bids.layout import find_scans
 from pellucid.apps.bids.lock import locked
@@ -137,7 +137,10 @@ def group(root: Path, out: Path, *, nprocs: int = 1) -> list[Path]:
         raise wrong(str(out), need="records of scans", got="none", fix=fix)
     with locked(out / WORK / "locks", ["group"]):
         table = write_group(root, out)
-        pages = group_pages(root, out, nprocs=nprocs)
+        notes = gaps(root, out)
+        for note in notes:
+            logger.warning("%s", note)
+        pages = group_pages(root, out, nprocs=nprocs, notes=notes)
     for folder in (out / WORK / "locks", out / WORK):
         _remove_empty(folder)
     return [table, *pages]
