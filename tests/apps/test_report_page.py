@@ -94,6 +94,18 @@ def test_a_folder_may_be_moved(scan: Path, tmp_path: Path) -> None:
     assert opened.outputs["image"].parent == tmp_path / "elsewhere"
 
 
+def test_a_scan_is_found_from_another_folder_than_that_of_the_command(
+    scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Records hold paths as they were typed."""
+    home, elsewhere = scan.parent, tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(home)
+    record = leave("enhance", Path(scan.name), home / "deep" / "out")
+    monkeypatch.chdir(elsewhere)
+    assert report_page.open_record(record).inputs == (home / scan.name,)
+
+
 def test_files_that_have_changed_are_refused(scan: Path, tmp_path: Path) -> None:
     record = leave("enhance", scan, tmp_path / "out")
     image = report_page.open_record(record).outputs["image"]
@@ -116,7 +128,7 @@ def test_files_that_are_gone_are_refused(scan: Path, tmp_path: Path) -> None:
     record = leave("enhance", scan, tmp_path / "out")
     report_page.open_record(record).outputs["image"].unlink()
     with pytest.raises(
-        PellucidError, match=r"need its image output .*, got no file of this name. Put it back"
+        PellucidError, match=r"need its image output .*, got no file of this name beside .* Put it back"
     ):
         report_page.run([record], tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
@@ -138,7 +150,7 @@ def test_records_without_hashes_are_used_with_a_warning(
 @pytest.mark.parametrize(
     ("text", "got"),
     [
-        ("no json", "got something else"),
+        ("no json", "got damage"),
         ("[1]", "got something else"),
         ('{"pipeline": "degrade"}', "got one of 'degrade'"),
         ('{"pipeline": "enhance"}', "got an incomplete one"),

@@ -1,9 +1,12 @@
 """What is odd about voxels, fields of view, and files that are not what their names say."""
 
 import gzip
+from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from scans import affine
 from test_audit import isotropic, level, raw
 
@@ -11,6 +14,7 @@ from pellucid.errors import PellucidError
 from pellucid.io.audit import audit
 from pellucid.io.nifti import load, load_mask
 from pellucid.io.values import like_ct
+from pellucid.pipelines.record import read_mask
 
 
 def test_a_head_in_noise_is_said(write):
@@ -132,3 +136,20 @@ def test_values_of_any_size_and_type_are_read_as_they_are(write, values, scale):
 )
 def test_a_ct_is_told_from_the_undershoot_of_interpolation(low: float, high: float, said: bool) -> None:
     assert like_ct(float(low), float(high)) is said
+
+
+def test_a_scan_in_the_place_of_a_mask_is_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Everything above 0 would count as inside, without a word; parcellations and shares of voxels are no scans."""
+    values = torch.rand((20, 24, 18), generator=torch.Generator().manual_seed(0)).numpy()
+    labels = np.round(values * 200)
+    for name, data, told in (
+        ("scan", values * 900, True),
+        ("aparc", labels, False),
+        ("shares", values, False),
+    ):
+        path = tmp_path / f"{name}.nii.gz"
+        nib.save(nib.Nifti1Image(data.astype(np.float32), np.eye(4)), path)
+        caplog.clear()
+        found = read_mask(path).findings
+        assert ("intensities" in {one.code for one in found}) is told
+        assert ("an image of many intensities (0" in caplog.text) is told

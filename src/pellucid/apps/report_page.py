@@ -111,13 +111,16 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _find(record: Path, what: str, named: Path, sha256: str | None) -> Path:
     """The file that a record speaks of, beside the record or where it was."""
-    places = [record.with_name(named.name), named, record.parent / named]
+    # A path is as it was typed, from a folder that nobody wrote down: most often one above the record.
+    above = [] if named.is_absolute() else [folder / named for folder in record.absolute().parents]
+    places = [record.with_name(named.name), named, *above]
     there = [place for place in dict.fromkeys(places) if place.is_file()]
     if what == "input":
         there.reverse()  # a copy beside the record is the second choice
     if not there:
-        fix = "Put it back, or run the command again."
-        raise wrong(str(record), need=f"its {what} {named}", got="no file of this name", fix=fix)
+        got = "no file of this name beside the record, in the folders above it or here"
+        fix = "Put it back, work where it was made, or run the command again."
+        raise wrong(str(record), need=f"its {what} {named}", got=got, fix=fix)
     if not sha256:
         return there[0]
     for place in there:

@@ -12,6 +12,8 @@ EXACT = 2**24
 """Largest whole number up to which float32 holds every one."""
 FEW_LEVELS = 12
 """Whole numbers of no more kinds than this are labels, or a mask."""
+MOST_LABELS = 256
+"""Parcellations have up to two hundred labels."""
 CT_AIR, CT_FILL, CT_DEPTH = -500.0, -10_000.0, 0.03
 """Air in a CT is near -1000, and what lies beyond the scanner's bore is filled with no less than -10000; metal is
 30000 at most. Interpolation takes a magnitude image below zero by less than that share of its largest value."""
@@ -97,3 +99,20 @@ def _check_background(image: Image) -> list[Finding]:
         "MP2RAGE (UNI): enhance, segment, synthesize and super-resolve darken it first, unless --background keep."
     )
     return [Finding("loud-background", "warn", message)]
+
+
+def check_labels(data: Image) -> list[Finding]:
+    """Look whether a mask or label map is a scan: more values than any label map has, and no shares of voxels.
+
+    Args:
+        data: Its values.
+
+    Returns:
+        One warning, or none.
+    """
+    low, high = (float(value) for value in torch.aminmax(data))
+    shares = low >= 0 and high <= 1
+    if shares or len(torch.unique_consecutive(sorted_sample(data))) <= MOST_LABELS:
+        return []
+    said = f"an image of many intensities ({low:g} to {high:g}) was given for a mask or label map"
+    return [Finding("intensities", "warn", f"{said}; in a mask, all above 0 is inside")]
