@@ -43,6 +43,7 @@ def test_blur_is_in_voxels_of_the_finest_axis() -> None:
 
 def test_an_unknown_preset_is_refused() -> None:
     with pytest.raises(
-        PellucidError, match="degradation preset: need one of motion-minor, .* got motion-huge"
+        PellucidError,
+        match="degradation preset: need one of motion-minor, .* got 'motion-huge'. Did you mean",
     ):
         preset("motion-huge", spacing=SPACING)

@@ -63,7 +63,7 @@ def test_degrade_takes_the_steps_of_a_file_and_of_a_record(scan: Path, tmp_path:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{", "something else"),
+        ("{", "got damage"),
         ("{}", "another form"),
         ("[1]", "another form"),
         ('[{"effect": "moton"}]', "motion"),

@@ -209,6 +209,25 @@ def test_a_folder_that_cannot_be_written(
     assert _listed(tmp_path) == before
 
 
+def test_scans_that_cannot_be_fused_are_refused_by_their_own_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything is loaded; the first scan is not to blame for the others."""
+    for name in ("one", "two"):
+        nib.save(_image(_noise(*SHAPE)), tmp_path / f"{name}.nii.gz")
+    one, two, absent = (str(tmp_path / f"{name}.nii.gz") for name in ("one", "two", "absent"))
+    before = _listed(tmp_path)
+    for scans, more, said in (
+        ((one, absent), (), f"{absent}: need an image file, got no file of this name"),
+        ((one, two), ("--save", "lesion"), "save lesion: need one scan, got 2"),
+        ((one, two), ("--lesion-mask", two), "lesion_mask: need one scan, got 2"),
+    ):
+        assert cli.main(["synthesize", *scans, "-o", str(tmp_path / "out"), "--fuse", *more]) == 2
+        err = capsys.readouterr().err
+        assert _is_one_sentence(err) and said in err
+    assert _listed(tmp_path) == before
+
+
 def test_unknown_weights_are_refused_before_anything_is_made(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,6 +1,8 @@
 """What is odd about voxels, fields of view, and files that are not what their names say."""
 
 import gzip
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -136,6 +138,32 @@ def test_values_of_any_size_and_type_are_read_as_they_are(write, values, scale):
 )
 def test_a_ct_is_told_from_the_undershoot_of_interpolation(low: float, high: float, said: bool) -> None:
     assert like_ct(float(low), float(high)) is said
+
+
+def test_a_folder_without_images_is_a_finding(tmp_path: Path) -> None:
+    (found,) = audit(tmp_path)
+    said = "need an image, or a folder with DICOM files, got a folder without them."
+    assert (found.code, found.level, found.message) == ("unreadable", "refuse", said)
+
+
+def test_values_of_another_type_get_a_sentence(write) -> None:
+    """In a process of its own: here types are checked before a function is entered."""
+    path = write(data=np.random.default_rng(0).uniform(0, 100, (20, 24, 18)))
+    code = (
+        "import pellucid\n"
+        "print([one.message for one in pellucid.audit(None)])\n"
+        "for frame in ('1', 1.0, True):\n"
+        "    try:\n"
+        f"        pellucid.load({str(path)!r}, frame=frame)\n"
+        "    except pellucid.PellucidError as error:\n"
+        "        print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    first, *others = done.stdout.splitlines()
+    assert first == "['need the path of a file or folder, got a NoneType.']"
+    assert [line.partition(": need ")[2] for line in others] == [
+        f"a frame by its number, got {frame}." for frame in ("'1'", "1.0", "True")
+    ]
 
 
 def test_a_scan_in_the_place_of_a_mask_is_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,6 +1,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pellucid.config import from_dict, to_dict
@@ -55,6 +56,13 @@ def test_python_spellings_equal_those_of_the_command_line() -> None:
     command = {"spacing": "1,1,2", "save": "mask,tissue", "mask": "m.nii", "weights": "w"}
     assert from_keywords(EnhanceOptions, python) == from_keywords(EnhanceOptions, command)
     assert from_keywords(EnhanceOptions, {"spacing": 1}).spacing_mm == (1.0, 1.0, 1.0)
+
+
+def test_numbers_of_numpy_and_sets_are_taken() -> None:
+    arrays = {"spacing": np.float32(2), "frame": np.int64(1), "save": {"tissue", "mask"}}
+    plain = {"spacing": 2.0, "frame": 1, "save": "mask,tissue"}
+    assert from_keywords(EnhanceOptions, arrays) == from_keywords(EnhanceOptions, plain)
+    assert from_keywords(EnhanceOptions, {"spacing": np.array([1, 1, 2])}).spacing_mm == (1.0, 1.0, 2.0)
 
 
 def test_the_record_rebuilds_the_options() -> None:

@@ -36,6 +36,16 @@ def _check_masks(masks: list[Path], *, lesions: str | None, scans: int) -> None:
             logger.warning("%s: one mask for %d scans; it must lie in the space of each", mask, scans)
 
 
+def _check_fused(scans: list[Path], options: SynthesizeOptions) -> None:
+    """Say what is wrong with scans that are to be one image, each by its own name, before anything is loaded."""
+    from pellucid.io.disk import check_readable
+    from pellucid.pipelines.synthesize import check_together
+
+    for scan in scans:
+        check_readable(scan)
+    check_together(options, len(scans))
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Enhance(Command):
     """Make brain scans clearer: noise, blur, thick slices; if asked, motion, bias, lesions. For research only."""
@@ -123,6 +133,8 @@ class Synthesize(Command):
         sources = find_inputs(self.inputs) if self.fuse else []
         inputs, others = (sources[:1], sources[1:]) if self.fuse else (self.inputs, [])
         masks = _given(options.lesion_mask)
+        if self.fuse:
+            _check_fused(sources, options)
         jobs = plan(inputs, self.out, "synthetic", kind="T1w", extras=options.save, others=[*others, *masks])
         _check_masks(masks, lesions=options.lesion_mask, scans=len(jobs) + len(others))
         finding = [] if masks else [options.lesion_weights]

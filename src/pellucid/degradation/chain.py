@@ -7,6 +7,7 @@ carry a `seed`, so the same steps give the same image on the same device.
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, NamedTuple
 
 from jaxtyping import Float
@@ -182,10 +183,10 @@ def _call(
         values["spacing"] = spacing
     if effect.needs_generator:
         seed = step.get("seed")
-        if isinstance(seed, bool) or not isinstance(seed, int):
-            got = "none" if seed is None else repr(seed)
-            raise wrong(f"{where}: seed", need="a whole number", got=got, fix='Add "seed": 0.')
-        values["generator"] = seeded(seed)
+        if isinstance(seed, bool) or not isinstance(seed, Integral):
+            got, fix = ("none", 'Add "seed": 0.') if seed is None else (repr(seed), "")
+            raise wrong(f"{where}: seed", need="a whole number", got=got, fix=fix)
+        values["generator"] = seeded(int(seed))
     return effect.function, values
 
 

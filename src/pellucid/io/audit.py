@@ -1,11 +1,12 @@
 """What is odd about a file, before anything is done with it."""
 
+import os
 from pathlib import Path
 
 from pellucid import endings
 from pellucid.errors import PellucidError
 from pellucid.io.dicom import begins_as_dicom, dicom_files, look_at
-from pellucid.io.finding import Finding
+from pellucid.io.finding import Finding, refusal
 from pellucid.io.json_file import read_object
 from pellucid.io.nifti import inspect
 
@@ -27,8 +28,15 @@ def audit(path: str | Path, *, frame: int | None = None) -> list[Finding]:
         >>> [finding.code for finding in audit("no-such-file.nii.gz")]
         ['unreadable']
     """
+    if not isinstance(path, str | os.PathLike):
+        got = f"a {type(path).__name__}"
+        return [refusal("unreadable", need="the path of a file or folder", got=got)]
     try:
-        found = _of_dicom(Path(path)) or (*inspect(Path(path), frame), *_of_ours(Path(path)))
+        found = _of_dicom(Path(path))
+        if not found and Path(path).is_dir():
+            got = "a folder without them"
+            return [refusal("unreadable", need="an image, or a folder with DICOM files", got=got)]
+        found = found or (*inspect(Path(path), frame), *_of_ours(Path(path)))
     except PellucidError as error:
         message = error.words if error.where == str(path) else str(error)
         return [Finding("unreadable", "refuse", message)]

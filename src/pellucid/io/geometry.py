@@ -1,5 +1,7 @@
 """Checks that hold for every format: can this shape and this affine be a head?"""
 
+from numbers import Integral
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -51,6 +53,8 @@ def _check_frames(others: tuple[int, ...], text: str, frame: int | None) -> list
     if frames > 1 and frame is None:
         fix = f"Pick one of 0 to {frames - 1} (--frame N of most commands, frame=N in Python), or save it alone."
         return [refusal("frames", need="one 3-D image", got=f"{frames} frames ({text})", fix=fix)]
+    if isinstance(frame, bool) or not isinstance(frame, Integral | None):
+        return [refusal("frame-range", need="a frame by its number", got=repr(frame))]
     if frame is not None and not 0 <= frame < frames:
         need = "frame 0, as there is one image" if frames == 1 else f"a frame from 0 to {frames - 1}"
         return [refusal("frame-range", need=need, got=f"frame {frame}")]

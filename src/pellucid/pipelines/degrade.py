@@ -1,5 +1,6 @@
 """A clean scan in, a corrupted one out: for tests, teaching, and judging other tools."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from pellucid.ops.intensity import robust_range
 from pellucid.pipelines.record import Run, read
 from pellucid.pipelines.result import Result
 from pellucid.types import Spacing
+
+logger = logging.getLogger(__name__)
 
 UNIT: Spacing = (1.0, 1.0, 1.0)
 
@@ -97,6 +100,8 @@ def check(preset: str | None, steps: list[Step] | None, *, seed: int = 0) -> Non
         steps = degradation.preset(preset, spacing=UNIT, seed=seed)
     if not isinstance(steps, list):
         raise wrong("degrade: steps", need="a list of steps", got=repr(steps))
+    if not steps:
+        logger.warning("degrade: there are no steps, so the scan stays as it is")
     degradation.acquire(torch.ones(1, 8, 8, 8), steps, spacing=UNIT)
 
 

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
+import numpy as np
+
 from pellucid.config import from_dict
 from pellucid.errors import wrong
 from pellucid.pipelines.options import RunOptions
@@ -35,7 +37,12 @@ def from_keywords(kind: type[Options], options: Mapping[str, Any]) -> Options:
         >>> from_keywords(EnhanceOptions, {"spacing": (1, 1, 2), "save": "mask,tissue"}).save
         ('mask', 'tissue')
     """
-    values = dict(options)
+    # NumPy's numbers, and sets of names, are what a script has at hand.
+    values = {
+        name: value.item() if isinstance(value, np.generic) else value for name, value in options.items()
+    }
+    if isinstance(values.get("save"), set | frozenset):
+        values["save"] = sorted(values["save"])
     spacing, save = values.get("spacing"), values.get("save")
     if isinstance(spacing, int | float):
         values["spacing"] = str(spacing)

@@ -69,11 +69,7 @@ def synthesize(
     sources = list(source) if isinstance(source, list | tuple) else [source]
     if not sources:
         raise wrong("synthesize", need="one scan or several", got="none")
-    masked = options.lesion_mask is not None or lesion_mask is not None
-    option = "lesion_mask" if masked else "save lesion" if "lesion" in options.save else None
-    if option is not None and len(sources) > 1:
-        fix = "Synthesize them one by one, each with a mask of its own."
-        raise wrong(option, need="one scan", got=f"{len(sources)} that move against each other", fix=fix)
+    check_together(options, len(sources), masked=lesion_mask is not None)
     run = Run("synthesize")
     runtime.set_threads(options.threads)
     with run.step("load"):
@@ -88,6 +84,25 @@ def synthesize(
         lesions = None if mask is not None else lesion_network(options.lesion_weights, where, run)
     networks = Networks(anatomy, cast(Synthesizer, network), lesions)
     return synthesize_volumes(volumes, networks, options, lesions=mask, run=run)
+
+
+def check_together(options: SynthesizeOptions, scans: int, *, masked: bool = False) -> None:
+    """Refuse what several scans cannot have together, before one is read.
+
+    Args:
+        options: All options.
+        scans: How many there are.
+        masked: Whether a mask of lesions is given beside the options.
+
+    Raises:
+        PellucidError: If there are several, and a mask of lesions is given or wanted.
+    """
+    masked = masked or options.lesion_mask is not None
+    option = "lesion_mask" if masked else "save lesion" if "lesion" in options.save else None
+    if option is not None and scans > 1:
+        more = ", each with a mask of its own" if masked else ""
+        fix = f"Synthesize them one by one{more}."
+        raise wrong(option, need="one scan", got=f"{scans} that move against each other", fix=fix)
 
 
 def synthesize_volumes(
