@@ -5,8 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
-import numpy as np
-
 from pellucid.config import from_dict
 from pellucid.errors import wrong
 from pellucid.pipelines.options import RunOptions
@@ -38,9 +36,7 @@ def from_keywords(kind: type[Options], options: Mapping[str, Any]) -> Options:
         ('mask', 'tissue')
     """
     # NumPy's numbers, and sets of names, are what a script has at hand.
-    values = {
-        name: value.item() if isinstance(value, np.generic) else value for name, value in options.items()
-    }
+    values = {name: _plain(value) for name, value in options.items()}
     if isinstance(values.get("save"), set | frozenset):
         values["save"] = sorted(values["save"])
     spacing, save = values.get("spacing"), values.get("save")
@@ -58,6 +54,11 @@ def from_keywords(kind: type[Options], options: Mapping[str, Any]) -> Options:
         values["device"] = str(values["device"])
     verb = re.sub("(?<=[a-z])(?=[A-Z])", "-", kind.__name__.removesuffix("Options")).lower()
     return from_dict(kind, values, verb)
+
+
+def _plain(value: Any) -> Any:
+    """A scalar of NumPy or torch as Python's own; told by its form, for neither is imported here."""
+    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
 
 
 def images_apart(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
