@@ -192,7 +192,7 @@ class Scores:
         """A mask or map on the reference's grid."""
         if path is None:
             return None
-        volume = resample.to_canonical(read_mask(path))
+        volume = resample.to_canonical(read_mask(path, sure=True))
         self._check_grid(volume, what)
         return volume.data[None]
 

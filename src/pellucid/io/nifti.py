@@ -17,7 +17,7 @@ from pellucid.io.finding import Finding, raise_first
 from pellucid.io.geometry import describe_grid
 from pellucid.io.kinds import DICOM_FIX
 from pellucid.io.numbers import Storage, choose, decode, encode
-from pellucid.io.values import check_labels, check_values
+from pellucid.io.values import check_values
 from pellucid.io.volume import Format, Grid, Header, Volume, shape_text
 
 # nibabel's constructors are untyped.
@@ -101,8 +101,7 @@ def load_mask(source: str | Path | nib.spatialimages.SpatialImage | Volume | Any
     volume = _checked(described, None, path, name=name, accept=("constant",))
     # Labels are what it should hold, and they may lie apart.
     scans_only = {"labels", "empty-slices", "loud-background"}
-    kept = [one for one in volume.findings if one.code not in scans_only]
-    return replace(volume, findings=(*kept, *check_labels(volume.data)))
+    return replace(volume, findings=tuple(one for one in volume.findings if one.code not in scans_only))
 
 
 def inspect(path: Path, frame: int | None) -> tuple[Finding, ...]:

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from torch import nn
 from pellucid import runtime, weights
 from pellucid.inference.predictor import precision_of
 from pellucid.io import nifti
+from pellucid.io.values import check_labels
 from pellucid.io.volume import Grid, Volume
 from pellucid.pipelines.options import ScanOptions
 
@@ -134,11 +135,12 @@ def read(source: str | Path | Volume | Any, *, frame: int | None = None) -> Volu
     return volume if isinstance(source, Volume) else _announced(volume)
 
 
-def read_mask(source: str | Path | Volume | Any) -> Volume:
+def read_mask(source: str | Path | Volume | Any, *, sure: bool = False) -> Volume:
     """The same for a mask or label map.
 
     Args:
         source: What `nifti.load_mask` takes.
+        sure: Whether it can be nothing else: then a scan in its place is told of.
 
     Returns:
         The mask.
@@ -147,7 +149,10 @@ def read_mask(source: str | Path | Volume | Any) -> Volume:
         PellucidError: As `nifti.load_mask`.
     """
     volume = nifti.load_mask(source)
-    return volume if isinstance(source, Volume) else _announced(volume)
+    if isinstance(source, Volume):
+        return volume
+    odd = check_labels(volume.data) if sure else []
+    return _announced(replace(volume, findings=(*volume.findings, *odd)))
 
 
 def given_mask(path: str | None, image: Volume | Any | None) -> Volume | None:
@@ -164,7 +169,7 @@ def given_mask(path: str | None, image: Volume | Any | None) -> Volume | None:
         PellucidError: As `nifti.load_mask`.
     """
     source = path if image is None else image
-    return None if source is None else read_mask(source)
+    return None if source is None else read_mask(source, sure=True)
 
 
 def _announced(volume: Volume) -> Volume:
