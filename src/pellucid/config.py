@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
-from pellucid.errors import PellucidError, did_you_mean, wrong
+from pellucid.errors import PellucidError, closest, did_you_mean, wrong
 
 Config = TypeVar("Config")
 
@@ -220,8 +220,8 @@ def _convert_literal(args: tuple[Any, ...], value: Any, where: str) -> Any:
         if type(choice) is type(value) and choice == value:
             return choice
     choices = ", ".join(str(choice) for choice in args)
-    hint = did_you_mean(value, map(str, args)) if isinstance(value, str) else ""
-    raise wrong(where, need=f"one of {choices}", got=_describe(value), fix=hint if "Did" in hint else "")
+    hint = closest(value, map(str, args)) if isinstance(value, str) else ""
+    raise wrong(where, need=f"one of {choices}", got=_describe(value), fix=hint)
 
 
 def _convert_tuple(args: tuple[Any, ...], value: Any, where: str) -> Any:

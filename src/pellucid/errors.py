@@ -1,7 +1,7 @@
 """The one exception users meet, and the one way to word it."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class PellucidError(Exception):
@@ -104,5 +104,40 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
         "Did you mean 'std'?"
     """
     names = sorted(known)
-    close = difflib.get_close_matches(given, names, n=1, cutoff=0.6)
-    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(names) or 'none'}."
+    return closest(given, names) or f"Known: {', '.join(names) or 'none'}."
+
+
+def closest(given: str, known: Iterable[str]) -> str:
+    """Say what the reader probably meant, where the message lists all known names already.
+
+    Args:
+        given: The name that is not known.
+        known: The names that are.
+
+    Returns:
+        A sentence for the end of an error message; nothing if no name is close.
+
+    Example:
+        >>> closest("sdt", ["std", "scale"]), closest("x", ["std"])
+        ("Did you mean 'std'?", '')
+    """
+    close = difflib.get_close_matches(given, sorted(known), n=1, cutoff=0.6)
+    return f"Did you mean {close[0]!r}?" if close else ""
+
+
+def first_few(names: Sequence[str], most: int = 5) -> str:
+    """Name some of many.
+
+    Args:
+        names: All of them.
+        most: How many are named.
+
+    Returns:
+        Words for a sentence.
+
+    Example:
+        >>> first_few(["sub-01", "sub-02", "sub-03"], most=2)
+        'sub-01, sub-02 and 1 more'
+    """
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

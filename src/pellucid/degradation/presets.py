@@ -10,7 +10,7 @@ from functools import partial
 from pellucid.degradation.chain import Step
 from pellucid.degradation.motion import PATTERNS, SEVERITIES, motion_step
 from pellucid.degradation.resolution import SIGMA_TO_FWHM
-from pellucid.errors import did_you_mean, wrong
+from pellucid.errors import closest, wrong
 from pellucid.types import Spacing
 
 
@@ -138,7 +138,6 @@ def preset(name: str, *, spacing: Spacing, seed: int = 0) -> list[Step]:
         PellucidError: If there is no such preset.
     """
     if name not in PRESETS:
-        hint = did_you_mean(name, PRESETS)
         need = f"one of {', '.join(PRESETS)}"
-        raise wrong("degradation preset", need=need, got=repr(name), fix=hint if "Did" in hint else "")
+        raise wrong("degradation preset", need=need, got=repr(name), fix=closest(name, PRESETS))
     return PRESETS[name](spacing, seed)

@@ -230,10 +230,8 @@ class Protocol:
             checks.append((f"method {name}", before["commands"].get(name, command), command))
         for what, old, new in checks:
             if old != new:
-                need, got = (
-                    f"a folder without results of another {what}",
-                    f"{old or 'none'}, now {new or 'none'}",
-                )
+                need = f"a folder without results of another {what}"
+                got = f"{old or 'none'}, now {new or 'none'}"
                 raise wrong(str(self.out), need=need, got=got, fix=ANEW)
         self._record["scans"], self._measured = before["scans"], set(before["scans"])
         self._record["commands"] = before["commands"] | self._record["commands"]

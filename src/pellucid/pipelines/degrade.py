@@ -64,6 +64,8 @@ def degrade(
         spacing = canonical.grid.spacing
         if preset is not None:
             steps = degradation.preset(preset, spacing=spacing, seed=seed)
+        if not steps:
+            logger.warning("%s: there are no steps, so it stays as it is", volume.name)
         levels = robust_range(canonical.data)
         image, grid = levels.scale(canonical.data), canonical.grid
         scaled = image
@@ -100,8 +102,6 @@ def check(preset: str | None, steps: list[Step] | None, *, seed: int = 0) -> Non
         steps = degradation.preset(preset, spacing=UNIT, seed=seed)
     if not isinstance(steps, list):
         raise wrong("degrade: steps", need="a list of steps", got=repr(steps))
-    if not steps:
-        logger.warning("degrade: there are no steps, so the scan stays as it is")
     degradation.acquire(torch.ones(1, 8, 8, 8), steps, spacing=UNIT)
 
 

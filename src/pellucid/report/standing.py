@@ -170,7 +170,7 @@ def column(
         rows: See `study`.
         part: "quality_before", "quality_after" or "volumes_ml".
         name: Of the number.
-        suffix: Measure of scan; None takes all.
+        suffix: Kind of scan; None takes all.
 
     Returns:
         One value for each row of the kind, None where it is missing.
@@ -186,7 +186,7 @@ def crowd(group: Sequence[Mapping[str, Any]] | None, part: str, name: str, suffi
         group: Rows of the study; None where no other scan is known.
         part: As for `column`.
         name: Of the number.
-        suffix: Measure of the scan.
+        suffix: Kind of the scan.
 
     Returns:
         Its values, perhaps none.

@@ -59,6 +59,9 @@ Analysis 86:102789), and what lies outside the brain."""
 GROUPS = tuple(structure.group for structure in STRUCTURES)
 """Group of each class."""
 
+EXTRACEREBRAL = 1
+"""Class of what lies around a brain that was not stripped."""
+
 BRAIN = 2
 """First class that belongs to the brain with its CSF."""
 

@@ -21,7 +21,7 @@ from pellucid.synthesis import GeneratorConfig, Subject, load_table
 from pellucid.synthesis.aging import AgingConfig
 from pellucid.synthesis.deformation import DeformationConfig
 from pellucid.synthesis.stripping import StripConfig
-from pellucid.synthesis.structures import BRAIN, GROUPS, UNKNOWN
+from pellucid.synthesis.structures import BRAIN, EXTRACEREBRAL, GROUPS, UNKNOWN
 from pellucid.training.ahead import Stream
 from pellucid.training.anatomy_data import AnatomyDataConfig, AnatomyExample, AnatomyStream
 from pellucid.training.data import RarelyConfig
@@ -45,9 +45,6 @@ OUTSIDE = 0.3
 
 FIRST_CROP = 2**40
 """Seeds of crops are this far from those of heads."""
-
-EXTRACEREBRAL = 1
-"""Class of what lies around a brain that was not stripped."""
 
 PLACES = 4096
 """Voxels of a brain that crops are drawn around."""
@@ -189,10 +186,11 @@ class SynthesisStream(Stream[int, Ready, SynthesisBatch]):
         t1w, weight = self._target(example)
         rows = example.rows.long()
         index = _class_of_row(example).to(rows.device)
-        groups = torch.where(rows >= 0, self.groups[index[rows.clamp_min(0)]], UNKNOWN)
+        classes = torch.where(rows >= 0, index[rows.clamp_min(0)], UNKNOWN)
+        groups = torch.where(rows >= 0, self.groups[classes], UNKNOWN)
         if example.t1w is not None:
-            around = (rows >= 0) & (index[rows.clamp_min(0)] == EXTRACEREBRAL)
-            groups[_rim(groups == Group.CSF, around, self.config.rim_mm / example.spacing)] = UNKNOWN
+            width = self.config.rim_mm / example.spacing
+            groups[_rim(groups == Group.CSF, classes == EXTRACEREBRAL, width)] = UNKNOWN
         places = (rows >= BRAIN).nonzero()
         if not len(places):
             places = torch.ones_like(rows).nonzero()

@@ -1,19 +1,18 @@
 """One table of all scans: quality before and after, volumes, age, site, and what failed."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pellucid.apps.bids.found import subjects_of, units_of
 from pellucid.apps.bids.publish import write_whole
-from pellucid.apps.bids.study import WORK
+from pellucid.apps.bids.study import locks_of
+from pellucid.errors import first_few
 from pellucid.evaluation.quality import NUMBERS
 from pellucid.metrics import METRICS
 
 ABSENT = "n/a"
-MOST_NAMED = 5
-"""Participants that a sentence names."""
 
 WHO = {
     "scan": "Name of the scan's record.",
@@ -84,21 +83,15 @@ def gaps(root: Path, out: Path) -> list[str]:
     """
     there = {path.name for path in root.glob("sub-*") if path.is_dir()}
     without = sorted(there - {f"sub-{name}" for name in subjects_of(out)})
-    stopped = sorted(path.stem for path in (out / WORK / "locks").glob("sub-*.lock"))
+    stopped = sorted(path.stem for path in locks_of(out).glob("sub-*.lock"))
     found = []
     if without:
         count = f"{len(without)} of {len(there)} participants of the dataset have no results here"
-        found.append(f"{count}: {_named(without)}.")
+        found.append(f"{count}: {first_few(without)}.")
     if stopped:
         cause = "a run of the participant level was stopped, or is still at work"
-        found.append(f"Scans of {_named(stopped)} may be missing: {cause}. --resume does the rest.")
+        found.append(f"Scans of {first_few(stopped)} may be missing: {cause}. --resume does the rest.")
     return found
-
-
-def _named(names: Sequence[str]) -> str:
-    """The first few of some names."""
-    more = len(names) - MOST_NAMED
-    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def row_of(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pellucid.apps.bids.filters import read_filters
 from pellucid.apps.bids.index import index
 from pellucid.apps.bids.options import StudyOptions
 from pellucid.apps.bids.scan import SUFFIXES, Scan, entities_of
-from pellucid.errors import did_you_mean, wrong
+from pellucid.errors import did_you_mean, first_few, wrong
 
 logger = logging.getLogger(__name__)
 
@@ -70,8 +70,7 @@ def find_scans(root: Path, options: StudyOptions, closed: Sequence[Path] = ()) -
     if left:
         logger.warning("%s: left out: %s", root, left)
     if empty := _without_scans(root, found.values(), wanted, sessions, closed):
-        shown = ", ".join(empty[:5]) + (f" and {len(empty) - 5} more" if len(empty) > 5 else "")
-        logger.warning("%s: no scan that the options ask for in %s", root, shown)
+        logger.warning("%s: no scan that the options ask for in %s", root, first_few(empty))
     order = {suffix: place for place, suffix in enumerate(SUFFIXES)}
     return sorted(
         found.values(), key=lambda scan: (scan.subject, scan.session or "", order[scan.suffix], scan.relative)

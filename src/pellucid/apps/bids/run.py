@@ -25,7 +25,7 @@ from pellucid.apps.bids.pool import Tell, run_local
 from pellucid.apps.bids.publish import RECORD, write_whole
 from pellucid.apps.bids.reports import group_pages, participant_pages
 from pellucid.apps.bids.scan import Unit
-from pellucid.apps.bids.study import WORK, Study
+from pellucid.apps.bids.study import WORK, Study, locks_of
 from pellucid.apps.bids.watch import Watch, watched
 from pellucid.apps.bids.work import Outcome, options_of, without_place
 from pellucid.errors import wrong
@@ -135,13 +135,13 @@ def group(root: Path, out: Path, *, nprocs: int = 1) -> list[Path]:
     if not subjects_of(out):
         fix = "Run the participant level first."
         raise wrong(str(out), need="records of scans", got="none", fix=fix)
-    with locked(out / WORK / "locks", ["group"]):
+    with locked(locks_of(out), ["group"]):
         table = write_group(root, out)
         notes = gaps(root, out)
         for note in notes:
             logger.warning("%s", note)
         pages = group_pages(root, out, nprocs=nprocs, notes=notes)
-    for folder in (out / WORK / "locks", out / WORK):
+    for folder in (locks_of(out), out / WORK):
         _remove_empty(folder)
     return [table, *pages]
 

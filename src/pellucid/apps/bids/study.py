@@ -10,6 +10,18 @@ WORK = ".pellucid-work"
 """Folder in the output folder for what is not whole yet, and for locks."""
 
 
+def locks_of(out: Path) -> Path:
+    """Say where the locks of a study lie.
+
+    Args:
+        out: Folder of the derivatives.
+
+    Returns:
+        The folder; it need not be there.
+    """
+    return out / WORK / "locks"
+
+
 @dataclass(frozen=True)
 class Study:
     """Where things are, and the options."""
@@ -31,7 +43,7 @@ class Study:
     @property
     def locks(self) -> Path:
         """Where locks lie: with the outputs, since that is what they protect."""
-        return Path(self.out) / WORK / "locks"
+        return locks_of(Path(self.out))
 
     def place(self, unit: Unit, ending: str) -> Path:
         """Where a file that belongs to a unit as a whole goes.
