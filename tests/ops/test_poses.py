@@ -59,3 +59,22 @@ def test_near_poses_are_one(track: Track) -> None:
     assert made.add(FIRST) == 1
     assert made.add(FIRST + 0.1) == 1
     assert len(made.poses) == 2
+
+
+def test_columns_are_those_of_the_whole_moved_image(head: Tensor) -> None:
+    room, places = Room(SHAPE, SPACING), torch.tensor([3, 700, 1919])
+    for axis in range(3):
+        for pose in (rest(), FIRST):
+            whole = room.move(head, pose)[0].movedim(axis, 0).flatten(1)
+            part = room.columns(head, pose, places, axis=axis)
+            torch.testing.assert_close(part, whole[:, places], atol=1e-4, rtol=0)
+
+
+def test_what_was_moved_is_moved_back_and_nearly_adjoint(head: Tensor) -> None:
+    room = Room(SHAPE, SPACING)
+    smooth = gaussian_blur(head, sigma=(1.5, 1.5, 1.5))
+    back = room.move_back(room.move(smooth, FIRST), FIRST)
+    assert float((back - smooth).norm()) < 0.02 * float(smooth.norm())
+    other = smooth.roll(5, 1)
+    one = float((room.move(smooth, FIRST) * other).sum())
+    assert one == pytest.approx(float((smooth * room.move_back(other, FIRST)).sum()), rel=2e-3)

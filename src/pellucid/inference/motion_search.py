@@ -10,10 +10,11 @@ from torch.nn import functional as F
 
 from pellucid.ops.filters import gaussian_blur
 from pellucid.ops.labels import bounding_box
-from pellucid.ops.line_match import Match, climb
+from pellucid.ops.line_match import Match
 from pellucid.ops.line_path import cheapest
 from pellucid.ops.lines import band
-from pellucid.ops.pose_survey import survey
+from pellucid.ops.pose_climb import climb, refine
+from pellucid.ops.pose_survey import Survey
 from pellucid.ops.poses import Pose, Room, Track, rest
 from pellucid.ops.random import seeded
 from pellucid.types import Image, Spacing
@@ -51,8 +52,8 @@ REFINED = 2
 FIRST_DEGREES, FURTHER_DEGREES = 5.0, 3.0
 """Largest rotation about each axis that the first pair, and later ones, are looked for at."""
 
-REFINE_STEPS, WIDE_STEPS, CLIMB_STEPS = 12, 6, 5
-"""Steps uphill: of a pair in its own band, of the same in a wider one, of all poses in all bands at once."""
+REFINE_ROUNDS, WIDE_ROUNDS, CLIMB_ROUNDS = 5, 3, 2
+"""Rounds uphill: of a pair in its own band, of the same in a wider one, of all poses in all bands at once."""
 
 HEAD = 0.25
 """What is expected to be brighter is head; air rings below it."""
@@ -81,7 +82,7 @@ class Search:
         self.measured = F.avg_pool3d(image[self.box][None], steps)[0]
         coarse = (spacing[0] * steps[0], spacing[1] * steps[1], spacing[2] * steps[2])
         self.spacing, self.expect, self.generator = spacing, expect, seeded(0)
-        self.track = Track(Room(tuple(self.measured.shape[1:]), coarse), axis)
+        self.track = Track(Room(self.measured.shape[1:], coarse), axis)
         inside = soft(self.measured, axis)
         self.known, head = self.measured * inside, (inside == 1).float()
         # Twice: edges of the head are sharper in what is expected than in the scan.
@@ -95,8 +96,7 @@ class Search:
     def look(self) -> tuple[float, Pose, Pose]:
         """How much better a pair of poses explains lines well outside of the centre than rest does, and the pair."""
         match = self._match(self.begin, NEAR * CENTER, FAR * CENTER)
-        with torch.no_grad():
-            still = float(match.of(2 * match.spectrum(rest())))
+        still = float(match.of(2 * match.spectrum(rest())))
         value, first, second = best_pair(match, [rest()], degrees=FIRST_DEGREES)
         return value / max(still, 1e-3), first, second
 
@@ -140,11 +140,11 @@ class Search:
     def fine(self) -> Track:
         """The track in the scan's own voxels."""
         room = self.track.room
-        shape = (
+        shape = [
             round(n * coarse / mm)
             for n, coarse, mm in zip(room.shape, room.spacing, self.spacing, strict=True)
-        )
-        return Track(Room(tuple(shape), self.spacing), self.track.axis, self.track.poses, self.track.pairs)
+        ]
+        return Track(Room(shape, self.spacing), self.track.axis, self.track.poses, self.track.pairs)
 
     def _match(self, made: Image, low: float, high: float) -> Match:
         return Match(self.track.room, made, self.measured, self.weight, low, high, axis=self.track.axis)
@@ -158,7 +158,7 @@ class Search:
                 {place for match in self.matches for n in match.lines for place in track.pairs[n]} - {0}
             )
             if free:
-                track.poses = climb(self.matches, track.poses, track.pairs, free=free, steps=CLIMB_STEPS)
+                track.poses = climb(self.matches, track.poses, track.pairs, free=free, rounds=CLIMB_ROUNDS)
         return values
 
     def _another(self, upto: float, further: float) -> bool:
@@ -228,15 +228,16 @@ def best_pair(
     Returns:
         How well it matches (the wider band, if there is one), and both poses.
     """
-    poses = [*known, *survey(near, degrees=degrees, mm=REACH_MM)]
+    survey = Survey(near, degrees=degrees, mm=REACH_MM)
+    poses = [*known, *survey.best()]
     best = _ranked(near, [(pose, pose) for pose in poses])[0][0]
-    poses += survey(near, degrees=degrees, mm=REACH_MM, beside=best)
+    poses += survey.best(beside=best)
     found = []
     for first, second in _ranked(near, combinations_with_replacement(poses, 2))[:REFINED]:
-        value, first, second = near.refine(first, second, steps=REFINE_STEPS)
+        value, first, second = refine(near, first, second, rounds=REFINE_ROUNDS)
         if wide is not None:
             waves = product(_waves(near, first), _waves(near, second))
-            value, first, second = wide.refine(*_ranked(wide, waves)[0], steps=WIDE_STEPS)
+            value, first, second = refine(wide, *_ranked(wide, waves)[0], rounds=WIDE_ROUNDS)
         found.append((value, first, second))
     return max(found, key=lambda pair: pair[0])
 
@@ -245,7 +246,10 @@ def best_pair(
 def _ranked(match: Match, pairs: Iterable[tuple[Pose, Pose]]) -> list[tuple[Pose, Pose]]:
     """Pairs of poses by how well they match, the best first."""
     given = list(pairs)
-    seen = {id(pose): match.spectrum(pose) for pair in given for pose in pair}
+    seen = {
+        place: match.spectrum(pose)
+        for place, pose in {id(pose): pose for pair in given for pose in pair}.items()
+    }
     values = [float(match.of(seen[id(one)] + seen[id(other)])) for one, other in given]
     return [given[place] for place in sorted(range(len(given)), key=lambda place: -values[place])]
 

@@ -1,9 +1,11 @@
-"""How well poses of an expected head explain the measured lines of k-space, and poses that explain them better."""
+"""How well poses of an expected head explain the measured lines of k-space."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from torch import Tensor
 
 from pellucid.ops.lines import BandLines
@@ -16,6 +18,31 @@ a gain wherever the expected image is too sharp."""
 
 LINES = 5
 """About as many neighboring lines are compared together, for each shell."""
+
+RADIUS_MM = 80.0
+"""Distance from the middle at which a rotation counts by how far it moves tissue."""
+
+STRAIGHT = 0.05
+"""Share of the band's shortest wave by which tissue may move for spectra to change in proportion."""
+
+DIFFERENCE = 0.02
+"""Change of a number of a pose, in mm or degrees, by which its effect on a spectrum is measured."""
+
+KEPT = 12
+"""Poses whose spectra are kept."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The band of the expected head in a pose, and how it changes with the pose's six numbers."""
+
+    pose: Pose
+    spectrum: Complex[Tensor, " e"]
+    slopes: Complex[Tensor, "6 e"]
+
+    def at(self, pose: Pose) -> Tensor:
+        """The spectrum in a pose nearby."""
+        return self.spectrum + (pose - self.pose).to(self.slopes.dtype) @ self.slopes
 
 
 class Match:
@@ -48,6 +75,9 @@ class Match:
         self.room, self.expected, self.weight, self.axis = room, expected, weight, axis
         self.low, self.high = low, high
         self.transform = BandLines(room.shape, room.spacing, low, high, axis=axis)
+        region = weight[0].movedim(axis, 0).flatten(1)
+        self.columns = region.amax(0).nonzero().flatten()
+        self.region = region[:, self.columns]
         plane = self.transform.plane.flatten()
         near = (plane < SHELLS[-1]).nonzero().flatten()
         self.lines: list[int] = self.transform.numbers.tolist()
@@ -61,39 +91,66 @@ class Match:
         self.cell, self.count = part * (len(SHELLS) - 1) + self.shell, parts * (len(SHELLS) - 1)
         share = torch.bincount(self.cell, minlength=self.count).float()
         self.share = share / share.sum().clamp_min(1)
-        self.scan, self.measured = measured, self._spectrum(measured)
+        self.scan, self.measured = measured, self._spectrum(measured, torch.zeros(6))
         self.power = self._sums(self.measured.abs().square())
+        self.seen: list[Seen] = []
+        self.spectra: dict[tuple[float, ...], Tensor] = {}
 
     def spectrum(self, pose: Pose) -> Tensor:
-        """The band of the expected head in a pose, in the cells; differentiable by the pose."""
-        still = not pose.requires_grad and not bool(pose.any())
-        return self._spectrum(self.expected if still else self.room.move(self.expected, pose))
+        """The band of the expected head in a pose, in the cells; from that of a pose nearby, if one is known."""
+        near, key = self._near(pose), tuple(pose.tolist())
+        if near is not None:
+            return near.at(pose)
+        if key not in self.spectra:
+            self.spectra = dict(list(self.spectra.items())[1 - KEPT :])
+            self.spectra[key] = self._spectrum(self.expected, pose)
+        return self.spectra[key]
+
+    def slopes(self, pose: Pose) -> Tensor:
+        """How the spectrum changes with each of the six numbers of a pose."""
+        near = self._near(pose)
+        if near is None:
+            spectrum, steps = self.spectrum(pose), DIFFERENCE * torch.eye(6)
+            changes = torch.stack([self._spectrum(self.expected, pose + step) - spectrum for step in steps])
+            near = Seen(pose.clone(), spectrum, changes / DIFFERENCE)
+            self.seen = [near, *self.seen][:KEPT]
+        return near.slopes
 
     def of(self, spectrum: Tensor) -> Tensor:
         """How well the sum of two spectra explains the measured lines; 0 is not at all."""
         shared = self._sums((spectrum * self.measured.conj()).real)
-        return _match(shared, self._sums(spectrum.abs().square()) * self.power, self.share)
+        return agreement(shared, self._sums(spectrum.abs().square()) * self.power, self.share)
+
+    def shares(self, pairs: Sequence[Pair]) -> dict[int, Tensor]:
+        """On how many sides of the centre each pose filled the lines: one number for each value of a spectrum.
+
+        Args:
+            pairs: Places of two poses for each line from the centre.
+
+        Returns:
+            For the places of the poses that filled any.
+        """
+        found: dict[int, Tensor] = {}
+        for line in self.lines:
+            for place in pairs[line]:
+                found.setdefault(place, torch.zeros(len(pairs)))[line] += 1
+        return {place: share[self.line] for place, share in found.items()}
 
     def of_track(self, poses: Sequence[Pose], pairs: Sequence[Pair]) -> Tensor:
         """How well poses explain the lines, where each line has its own pair of them.
 
         Args:
             poses: All of them.
-            pairs: Places of two poses for each line from the centre.
+            pairs: As for `shares`.
 
         Returns:
-            As `of`; differentiable by the poses.
+            As `of`.
         """
-        shares: dict[int, Tensor] = {}
-        for line in self.lines:
-            for place in pairs[line]:
-                shares.setdefault(place, torch.zeros(len(pairs)))[line] += 1
         total = torch.zeros_like(self.measured)
-        for place, share in shares.items():
-            total = total + self.spectrum(poses[place]) * share[self.line]
+        for place, share in self.shares(pairs).items():
+            total += self.spectrum(poses[place]) * share
         return self.of(total)
 
-    @torch.no_grad()
     def by_line(self, poses: Sequence[Pose], pairs: Sequence[Pair]) -> Float[Tensor, "lines pairs"]:
         """How well each pair explains each of `lines`, whatever the pairs of the others."""
         seen = [self.spectrum(pose) for pose in poses]
@@ -111,72 +168,39 @@ class Match:
         columns = []
         for one, other in pairs:
             strength = sums((seen[one] + seen[other]).abs().square())
-            columns.append(_match(shared[one] + shared[other], strength * power, share, dim=1))
+            columns.append(agreement(shared[one] + shared[other], strength * power, share, dim=1))
         return torch.stack(columns, 1)
 
-    def refine(self, first: Pose, second: Pose, *, steps: int) -> tuple[float, Pose, Pose]:
-        """Go uphill from a pair of poses.
+    def _near(self, pose: Pose) -> Seen | None:
+        """A pose so near that spectra change in proportion."""
+        reach = STRAIGHT / self.high
+        return next((one for one in self.seen if moved_mm(pose - one.pose) < reach), None)
 
-        Args:
-            first: A pose.
-            second: Another.
-            steps: Of L-BFGS.
-
-        Returns:
-            The match, and both poses.
-        """
-        lines = max(self.lines, default=0) + 1
-        one, other = climb([self], [first, second], [(0, 1)] * lines, free=(0, 1), steps=steps)
-        with torch.no_grad():
-            return float(self.of(self.spectrum(one) + self.spectrum(other))), one, other
-
-    def _spectrum(self, image: Image) -> Tensor:
-        return self.transform.spectrum_within(image, self.weight).flatten()[self.where]
+    @torch.no_grad()
+    def _spectrum(self, image: Image, pose: Pose) -> Tensor:
+        columns = self.room.columns(image, pose, self.columns, axis=self.axis)
+        return self.transform.spectrum_of(columns, self.columns, self.region).flatten()[self.where]
 
     def _sums(self, values: Tensor) -> Tensor:
         return torch.zeros(self.count).index_add(0, self.cell, values)
 
 
-def climb(
-    matches: Sequence[Match], poses: Sequence[Pose], pairs: Sequence[Pair], *, free: Sequence[int], steps: int
-) -> list[Pose]:
-    """Change poses so that they explain the lines of several bands better, all at once.
+def moved_mm(change: Pose) -> float:
+    """How far a change of pose moves tissue `RADIUS_MM` from the middle, at most."""
+    return float(change[3:].norm() + math.radians(1) * RADIUS_MM * change[:3].norm())
+
+
+def agreement(shared: Tensor, powers: Tensor, share: Tensor, dim: int = -1) -> Tensor:
+    """-1/2 sum of n log(1 - r²); what is the opposite of what was expected says nothing good.
 
     Args:
-        matches: The bands, each weighed by its number of lines.
-        poses: Where to begin.
-        pairs: For each line from the centre.
-        free: Places of the poses that may change.
-        steps: Of L-BFGS.
+        shared: Sums of products of two spectra, one for each cell.
+        powers: Products of their powers.
+        share: n.
+        dim: Where the cells are.
 
     Returns:
-        All poses.
+        0 or more.
     """
-    moving = torch.stack([poses[place] for place in free]).requires_grad_(True)
-    optimizer = torch.optim.LBFGS(
-        [moving], lr=1, max_iter=steps, history_size=8, line_search_fn="strong_wolfe"
-    )
-    scale = 100 / max(1, sum(len(match.lines) for match in matches))
-
-    def all_poses(values: Tensor) -> list[Pose]:
-        out = list(poses)
-        for place, value in zip(free, values, strict=True):
-            out[place] = value
-        return out
-
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        now = all_poses(moving)
-        found = torch.stack([match.of_track(now, pairs) * len(match.lines) for match in matches])
-        value: Tensor = -scale * found.sum()
-        value.backward()  # type: ignore[no-untyped-call]
-        return value
-
-    optimizer.step(loss)  # type: ignore[no-untyped-call]
-    return all_poses(moving.detach().clone())
-
-
-def _match(shared: Tensor, powers: Tensor, share: Tensor, dim: int = 0) -> Tensor:
-    """-1/2 sum of n log(1 - r²); what is the opposite of what was expected says nothing good."""
     r = (shared / (powers + 1e-9).sqrt()).clamp(0, 0.999)
     return -0.5 * (share * torch.log1p(-r.square())).sum(dim)

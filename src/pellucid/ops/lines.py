@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 from pellucid.types import Image, Spacing
@@ -36,25 +36,12 @@ def band(image: Image, low: float, high: float, *, axis: int, mm: float) -> Imag
     Returns:
         An image of the same shape.
     """
-    at = frequencies(image.shape[axis + 1], mm)
-    return weighed(image, ((at > low) & (at <= high)).float(), axis=axis)
-
-
-def weighed(image: Image, weights: Float[Tensor, " lines"], *, axis: int) -> Image:
-    """An image with every line multiplied by a weight of its own.
-
-    Args:
-        image: Any unit.
-        weights: One for each of `frequencies`.
-        axis: 0, 1 or 2: across the lines.
-
-    Returns:
-        An image of the same shape.
-    """
-    view = [1, 1, 1, 1]
-    view[axis + 1] = len(weights)
-    spectrum = torch.fft.rfft(image, dim=axis + 1) * weights.to(image.device).view(view)
-    return torch.fft.irfft(spectrum, n=image.shape[axis + 1], dim=axis + 1)
+    at, view = frequencies(image.shape[axis + 1], mm), [1, 1, 1, 1]
+    view[axis + 1] = len(at)
+    inside = ((at > low) & (at <= high)).view(view).to(image)
+    return torch.fft.irfft(
+        torch.fft.rfft(image, dim=axis + 1) * inside, n=image.shape[axis + 1], dim=axis + 1
+    )
 
 
 class BandLines:
@@ -81,18 +68,34 @@ class BandLines:
         self.forward = torch.cat([angle.cos(), angle.sin()])
         # A line and its conjugate on the other side, but for the two that are their own conjugates.
         alone = (self.numbers == 0) | (2 * self.numbers == size)
-        self.project = (2.0 - alone.float()).repeat(2)[:, None].mul(self.forward).T @ self.forward / size
+        self.back = (2.0 - alone.float()).repeat(2)[:, None].mul(self.forward).T / size
 
     def spectrum(self, image: Image) -> Complex[Tensor, "l a b"]:
-        """Lines first, then the frequencies of the other two axes; differentiable."""
-        return self._transformed(image[0].movedim(self.axis, 0))
+        """Lines first, then the frequencies of the other two axes."""
+        return self._planes(self.forward @ image[0].movedim(self.axis, 0).flatten(1))
 
-    def spectrum_within(self, image: Image, weight: Image) -> Complex[Tensor, "l a b"]:
-        """Those of the image that the band's lines make, in a region."""
-        first = image[0].movedim(self.axis, 0)
-        part = (self.project @ first.flatten(1)).view(first.shape)
-        return self._transformed(part * weight[0].movedim(self.axis, 0))
+    def spectrum_of(
+        self,
+        columns: Float[Tensor, "n c"],
+        places: Int[Tensor, " c"],
+        weight: Float[Tensor, "n c"] | None = None,
+    ) -> Complex[Tensor, "l a b"]:
+        """That of an image that is empty but for some columns.
 
-    def _transformed(self, first: Float[Tensor, "n a b"]) -> Complex[Tensor, "l a b"]:
-        real, imaginary = (self.forward @ first.flatten(1)).chunk(2)
-        return torch.fft.fft2(torch.complex(real, imaginary).view(-1, *first.shape[1:]))
+        Args:
+            columns: Voxels along the axis, for each column.
+            places: Which columns these are, of the flattened other two axes.
+            weight: The image of the band's lines is multiplied by it first; not if there is none.
+
+        Returns:
+            As `spectrum`.
+        """
+        part = self.forward @ columns
+        if weight is not None:
+            part = self.forward @ (self.back @ part * weight)
+        whole = part.new_zeros(part.shape[0], self.plane.numel())
+        return self._planes(whole.index_copy_(1, places, part))
+
+    def _planes(self, parts: Float[Tensor, "two_l ab"]) -> Complex[Tensor, "l a b"]:
+        real, imaginary = parts.chunk(2)
+        return torch.fft.fft2(torch.complex(real, imaginary).view(-1, *self.plane.shape))

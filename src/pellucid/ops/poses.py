@@ -1,15 +1,16 @@
 """Poses that a head took while lines of k-space were filled: how well they explain lines, and the head at rest."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
-from pellucid.ops.lines import band, frequencies, weighed
-from pellucid.ops.warp import rotation_of
+from pellucid.ops import trilinear
+from pellucid.ops.lines import band, frequencies
+from pellucid.ops.warp import about_center, rotation_of, sample_affine
 from pellucid.types import Image, Spacing
 
 Pose = Float[Tensor, " 6"]
@@ -18,7 +19,7 @@ Pose = Float[Tensor, " 6"]
 Pair = tuple[int, int]
 """Places of two poses among the poses, in no order."""
 
-RIDGE = 0.03
+RIDGE = 0.06
 """Weight of the image that is expected, where a line of full strength has 1: two poses cancel some of what they saw."""
 
 STEPS = 8
@@ -38,14 +39,20 @@ class Room:
         spacing: Their sizes in mm.
     """
 
-    def __init__(self, shape: tuple[int, ...], spacing: Spacing) -> None:
-        self.shape, self.spacing = shape, spacing
-        axes = [(torch.arange(n) - (n - 1) / 2) * mm for n, mm in zip(shape, spacing, strict=True)]
-        self.places = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
-        self.half = torch.tensor([max(n - 1, 1) / 2 * mm for n, mm in zip(shape, spacing, strict=True)])
+    def __init__(self, shape: Sequence[int], spacing: Spacing) -> None:
+        x, y, z = shape
+        self.shape, self.spacing = (x, y, z), spacing
+
+    def matrix(self, pose: Pose) -> Float[Tensor, "3 4"]:
+        """Where a head in a pose is read from: index of a voxel -> index in the image of the head at rest."""
+        mm, angles = torch.tensor(self.spacing), pose[:3] * math.pi / 180
+        turn = rotation_of(torch.cos(angles), torch.sin(angles)).T / mm[:, None]
+        matrix = about_center(turn * mm, self.shape)
+        matrix[:, 3] -= turn @ pose[3:]
+        return matrix
 
     def move(self, image: Image, pose: Pose) -> Image:
-        """The image of a head in another pose; differentiable by both.
+        """The image of a head in another pose.
 
         Args:
             image: The head at rest.
@@ -54,15 +61,49 @@ class Room:
         Returns:
             Linearly interpolated; beyond its border the image goes on.
         """
-        source = (self.places - pose[3:]) @ _rotation(pose[:3])
-        grid = (source / self.half).flip(-1)[None]
-        return F.grid_sample(image[None], grid, padding_mode="border", align_corners=True)[0]
+        return sample_affine(image, self.matrix(pose), self.shape, outside="edge")
 
+    def move_back(self, image: Image, pose: Pose) -> Image:
+        """The image of a head at rest; but for interpolation the inverse of `move`, and its adjoint.
 
-def _rotation(degrees: Float[Tensor, " 3"]) -> Float[Tensor, "3 3"]:
-    """As `ops.warp.rotation_matrix`, but differentiable."""
-    angles = degrees * math.pi / 180
-    return rotation_of(torch.cos(angles), torch.sin(angles))
+        Args:
+            image: The head in a pose.
+            pose: Where it comes from.
+
+        Returns:
+            As `move`.
+        """
+        matrix = self.matrix(pose).double()
+        linear = torch.linalg.inv(matrix[:, :3])
+        inverse = torch.cat([linear, -linear @ matrix[:, 3:]], 1).float()
+        return sample_affine(image, inverse, self.shape, outside="edge")
+
+    def columns(
+        self, image: Image, pose: Pose, places: Int[Tensor, " columns"], *, axis: int
+    ) -> Float[Tensor, "n columns"]:
+        """Some columns of `move`: all voxels along an axis; no gradients.
+
+        Args:
+            image: The head at rest.
+            pose: Where it goes.
+            places: Which columns, of the flattened other two axes.
+            axis: 0, 1 or 2: along the columns.
+
+        Returns:
+            Their values.
+        """
+        if not bool(pose.any()):
+            return image[0].movedim(axis, 0).flatten(1)[:, places]
+        matrix = self.matrix(pose)
+        one, other = (a for a in range(3) if a != axis)
+        wide = self.shape[other]
+        across = matrix[:, [one, other]] @ torch.stack([places // wide, places % wide]).float()
+        begin, step = across + matrix[:, 3:], matrix[:, axis, None] * torch.arange(self.shape[axis])
+
+        def at(rows: slice) -> tuple[Tensor, ...]:
+            return tuple(step[a, rows, None, None] + begin[a, :, None] for a in range(3))
+
+        return trilinear.read(image, at, (self.shape[axis], len(places), 1), outside="edge")[0, :, :, 0]
 
 
 @dataclass
@@ -101,17 +142,37 @@ class Track:
 
     def acquire(self, image: Image, upto: float) -> Image:
         """What the lines up to a frequency hold of a head."""
-        at, weights = self.at, dict[int, Tensor]()
-        for line, (frequency, pair) in enumerate(zip(at.tolist(), self.pairs, strict=False)):
+        lines = torch.zeros_like(self._lines(image))
+        for place, share in self._shares(upto).items():
+            seen = image if place == 0 else self.room.move(image, self.poses[place])
+            lines += self._lines(seen) * share
+        return self._image(lines)
+
+    def _adjoint(self, image: Image, upto: float) -> Image:
+        """The adjoint of `acquire`, but for interpolation."""
+        lines, out = self._lines(image), torch.zeros_like(image)
+        for place, share in self._shares(upto).items():
+            part = self._image(lines * share)
+            out += part if place == 0 else self.room.move_back(part, self.poses[place])
+        return out
+
+    def _shares(self, upto: float) -> dict[int, Float[Tensor, "..."]]:
+        """How much of each line up to a frequency the poses have filled, to be multiplied with lines."""
+        view, found = [1, 1, 1, 1], dict[int, Tensor]()
+        view[self.axis + 1] = len(self.at)
+        for line, (frequency, pair) in enumerate(zip(self.at.tolist(), self.pairs, strict=False)):
             if frequency <= upto:
                 for place in pair:
-                    weights.setdefault(place, torch.zeros(len(at)))[line] += 0.5
-        parts = []
-        for place, shares in weights.items():
-            seen = image if place == 0 else self.room.move(image, self.poses[place])
-            parts.append(weighed(seen, shares, axis=self.axis))
-        return torch.stack(parts).sum(0)
+                    found.setdefault(place, torch.zeros(len(self.at)))[line] += 0.5
+        return {place: share.view(view) for place, share in found.items()}
 
+    def _lines(self, image: Image) -> Tensor:
+        return torch.fft.rfft(image, dim=self.axis + 1)
+
+    def _image(self, lines: Tensor) -> Image:
+        return torch.fft.irfft(lines, n=self.room.shape[self.axis], dim=self.axis + 1)
+
+    @torch.no_grad()
     def solve(self, measured: Image, expected: Image, upto: float) -> Image:
         """The head at rest that explains the lines up to a frequency, near to what is expected.
 
@@ -129,20 +190,11 @@ class Track:
         moved = any(pair != (0, 0) for pair, f in zip(self.pairs, self.at, strict=False) if float(f) <= upto)
         if not moved:
             return expected + data - band(expected, -1.0, upto, axis=self.axis, mm=self.mm)
-        blank = torch.zeros_like(expected, requires_grad=True)
-
-        def transposed(image: Image) -> Image:
-            return torch.autograd.grad(self.acquire(blank, upto), blank, image)[0]
-
         change = torch.zeros_like(expected)
-        with torch.no_grad():
-            missing = data - self.acquire(expected, upto)
-        residual = transposed(missing)
+        residual = self._adjoint(data - self.acquire(expected, upto), upto)
         way, size = residual.clone(), residual.square().sum()
         for _ in range(STEPS):
-            with torch.no_grad():
-                seen = self.acquire(way, upto)
-            image = transposed(seen) + RIDGE * way
+            image = self._adjoint(self.acquire(way, upto), upto) + RIDGE * way
             step = size / (way * image).sum()
             change += step * way
             residual -= step * image

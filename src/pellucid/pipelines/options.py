@@ -109,7 +109,7 @@ class EnhanceOptions(ScanOptions):
     """Take noise away before anything else: where there is enough to be seen, or never."""
 
     motion: Literal["keep", "correct"] = "keep"
-    """Jumps of the head during the scan: look for them and undo them (experimental; ten minutes of a core), or keep
+    """Jumps of the head during the scan: look for them and undo them (experimental; two minutes of a core), or keep
     what they did."""
 
     bias: Literal["keep", "remove"] = "keep"
