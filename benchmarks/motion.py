@@ -6,11 +6,15 @@ No other step of `enhance` is in these figures. A repair that shows more of moti
 
     python benchmarks/motion.py scan.nii.gz other.nii.gz --presets clean motion-moderate motion-severe
     python benchmarks/motion.py scan.nii.gz --axis 2        # phase encoding along the third axis of the file
+    python benchmarks/motion.py *.nii.gz --look             # only the evidence, along each axis of scans as they are
 """
 
 import argparse
 import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 import torch
 from shared import stem
@@ -19,10 +23,14 @@ from pellucid import runtime, weights
 from pellucid.degradation import apply
 from pellucid.degradation.presets import preset
 from pellucid.inference.motion import find_motion, undo_motion
+from pellucid.inference.motion_search import Search
+from pellucid.inference.next_lines import expected
 from pellucid.io import nifti
 from pellucid.metrics import psnr, ssim
+from pellucid.models import SliceFiller
 from pellucid.ops.ghosts import has_no_more_ghosts
 from pellucid.pipelines import space
+from pellucid.pipelines.motion import SEARCHED_MM
 
 
 def main() -> None:
@@ -33,10 +41,14 @@ def main() -> None:
     parser.add_argument("scans", nargs="+", type=Path)
     parser.add_argument("--presets", nargs="+", default=["clean", "motion-moderate", "motion-severe"])
     parser.add_argument("--axis", type=int, default=1, help="phase-encoding axis of what is simulated")
+    parser.add_argument("--look", action="store_true", help="only how much a pair of poses explains")
     parser.add_argument("--threads", type=int)
     given = parser.parse_args()
     runtime.set_threads(given.threads)
-    network = weights.shared("slices", torch.device("cpu"), kind="slice_filler")
+    network = cast(SliceFiller, weights.shared("slices", torch.device("cpu"), kind="slice_filler"))
+    if given.look:
+        look(given.scans, network)
+        return
     print(
         "| scan | preset | evidence | understood to, 1/mm | used | PSNR | SSIM | s |\n|---|---|--:|--:|---|--:|--:|--:|"
     )
@@ -65,6 +77,20 @@ def main() -> None:
             values = " | ".join(f"{before:.4g} -> {after:.4g}" for before, after in rows)
             words = [stem(path), name, told, "yes" if kept else "no", values, f"{seconds:.0f}"]
             print("| " + " | ".join(words) + " |", flush=True)
+
+
+def look(scans: Sequence[Path], network: SliceFiller) -> None:
+    """Print a row for each scan with voxels that motion is looked for in."""
+    expect = partial(expected, network=network, precision="auto")
+    print("| scan | evidence along each axis |\n|---|---|")
+    for path in scans:
+        volume = nifti.load(path)
+        spacing = volume.grid.spacing
+        if max(spacing) > SEARCHED_MM:
+            continue
+        image = space.levels_of(volume).scale(volume.data).float()
+        values = [Search(image, spacing, axis, expect).look()[0] for axis in range(3)]
+        print(f"| {stem(path)} | {', '.join(f'{value:.2f}' for value in values)} |", flush=True)
 
 
 if __name__ == "__main__":
