@@ -52,6 +52,13 @@ def test_a_still_head_has_no_motion(head: Tensor, oracle: SliceFiller) -> None:
     assert find_motion(head, SPACING, oracle, axes=(1,)) is None
 
 
+@pytest.mark.parametrize("side", [12, 40, 64])
+def test_nothing_is_found_in_what_cannot_be_expected(side: int) -> None:
+    noise = torch.rand(1, side, side, side, generator=torch.Generator().manual_seed(0))
+    network = SliceFiller(SliceFillerConfig()).eval()
+    assert find_motion(noise, (1.0, 1.0, 1.0), network, axes=(1,)) is None
+
+
 @pytest.mark.slow
 def test_jumps_are_found_and_undone(head: Tensor, oracle: SliceFiller) -> None:
     poses = [

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from pellucid.inference.motion_search import CENTER, Search, soft
+from pellucid.inference.motion_search import CENTER, Search, has_lines, soft
 from pellucid.inference.next_lines import expected
 from pellucid.inference.predictor import Precision
 from pellucid.models import SliceFiller
@@ -21,8 +21,8 @@ from pellucid.types import Image, Spacing
 logger = logging.getLogger(__name__)
 
 EVIDENCE = 1.5
-"""How much better the best pair of poses must explain the lines than rest: at most 1.34 in 21 scans as they are, 2.4 and more in
-moved adults, 1.5 and 1.9 in a moved fetal average (docs/results/motion.md)."""
+"""How much better the best pair of poses must explain the lines than rest: at most 1.34 in 21 scans as they are, 2.4
+and more in moved adults, 1.5 and 1.9 in a moved fetal average (docs/results/motion.md)."""
 
 OUTSIDE = 0.5
 """Share of the measured lines that is kept beyond the last ones that were understood; the rest is what is expected.
@@ -64,7 +64,10 @@ def find_motion(
         What was found; None if nothing explains the image better than rest.
     """
     expect = partial(expected, network=network, precision=precision)
-    searches = [Search(image, spacing, axis, expect) for axis in axes]
+    long = [axis for axis in axes if has_lines(image.shape[axis + 1], spacing[axis])]
+    if not long:
+        return None
+    searches = [Search(image, spacing, axis, expect) for axis in long]
     looks = [search.look() for search in searches]
     logger.info("evidence of motion along each axis: %s", ", ".join(f"{look[0]:.2f}" for look in looks))
     search, (evidence, first, second) = max(zip(searches, looks, strict=True), key=lambda pair: pair[1][0])

@@ -1,8 +1,8 @@
 """Poses of a head, looked for line by line from the centre of k-space outwards (decision 0022)."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from itertools import combinations_with_replacement, product
+from collections.abc import Callable, Sequence
+from itertools import combinations_with_replacement
 
 import torch
 from torch import Tensor
@@ -12,9 +12,9 @@ from pellucid.ops.filters import gaussian_blur
 from pellucid.ops.labels import bounding_box
 from pellucid.ops.line_match import Match
 from pellucid.ops.line_path import cheapest
-from pellucid.ops.lines import band
-from pellucid.ops.pose_climb import climb, refine
-from pellucid.ops.pose_survey import Survey
+from pellucid.ops.lines import band, frequencies
+from pellucid.ops.pose_climb import climb
+from pellucid.ops.pose_pairs import best_pair
 from pellucid.ops.poses import Pose, Room, Track, rest
 from pellucid.ops.random import seeded
 from pellucid.types import Image, Spacing
@@ -43,17 +43,15 @@ GROWTH, SPAN = 1.3, 1.6
 WORSE = 0.6
 """Lines that match less than this share of those before may be of another pose: then one is looked for."""
 
-REACH_MM = 5.0
-"""Largest translation that is looked for along each axis."""
-
-REFINED = 2
-"""Pairs that are refined of those that a survey finds."""
+FITTED = 20.0
+"""What the best pair of poses reaches in noise, at most, times the number of values that are compared: where nothing
+can be expected, rest explains nothing, and any pair is infinitely better."""
 
 FIRST_DEGREES, FURTHER_DEGREES = 5.0, 3.0
 """Largest rotation about each axis that the first pair, and later ones, are looked for at."""
 
-REFINE_ROUNDS, WIDE_ROUNDS, CLIMB_ROUNDS = 5, 3, 2
-"""Rounds uphill: of a pair in its own band, of the same in a wider one, of all poses in all bands at once."""
+CLIMB_ROUNDS = 2
+"""Rounds uphill of all poses in all bands at once."""
 
 HEAD = 0.25
 """What is expected to be brighter is head; air rings below it."""
@@ -98,7 +96,7 @@ class Search:
         match = self._match(self.begin, NEAR * CENTER, FAR * CENTER)
         still = float(match.of(2 * match.spectrum(rest())))
         value, first, second = best_pair(match, [rest()], degrees=FIRST_DEGREES)
-        return value / max(still, 1e-3), first, second
+        return value / max(still, FITTED / len(match.measured)), first, second
 
     def follow(self, first: Pose, second: Pose) -> float:
         """Go outwards from the centre, line by line.
@@ -214,51 +212,18 @@ class Search:
         return float(self.track.at[lines[int(good[-1])]]) + 1e-6
 
 
-def best_pair(
-    near: Match, known: Sequence[Pose], *, degrees: float, wide: Match | None = None
-) -> tuple[float, Pose, Pose]:
-    """The pair of poses that explains a band best, of those within reach.
+def has_lines(size: int, mm: float) -> bool:
+    """Whether there are lines to look at: not along axes of a few centimeters, or with voxels of many millimeters.
 
     Args:
-        near: The band, where an expectation holds best.
-        known: Poses that may be in the pair.
-        degrees: Largest rotation of others about each axis.
-        wide: A wider one, to tell a translation from one that is a wave longer; none if the band does.
+        size: Voxels along an axis.
+        mm: Their distance.
 
     Returns:
-        How well it matches (the wider band, if there is one), and both poses.
+        Whether any is where `Search.look` looks.
     """
-    survey = Survey(near, degrees=degrees, mm=REACH_MM)
-    poses = [*known, *survey.best()]
-    best = _ranked(near, [(pose, pose) for pose in poses])[0][0]
-    poses += survey.best(beside=best)
-    found = []
-    for first, second in _ranked(near, combinations_with_replacement(poses, 2))[:REFINED]:
-        value, first, second = refine(near, first, second, rounds=REFINE_ROUNDS)
-        if wide is not None:
-            waves = product(_waves(near, first), _waves(near, second))
-            value, first, second = refine(wide, *_ranked(wide, waves)[0], rounds=WIDE_ROUNDS)
-        found.append((value, first, second))
-    return max(found, key=lambda pair: pair[0])
-
-
-@torch.no_grad()
-def _ranked(match: Match, pairs: Iterable[tuple[Pose, Pose]]) -> list[tuple[Pose, Pose]]:
-    """Pairs of poses by how well they match, the best first."""
-    given = list(pairs)
-    seen = {
-        place: match.spectrum(pose)
-        for place, pose in {id(pose): pose for pair in given for pose in pair}.items()
-    }
-    values = [float(match.of(seen[id(one)] + seen[id(other)])) for one, other in given]
-    return [given[place] for place in sorted(range(len(given)), key=lambda place: -values[place])]
-
-
-def _waves(match: Match, pose: Pose) -> list[Pose]:
-    """A pose, and those a wave of the band to either side, which look alike in a narrow band."""
-    wave = torch.zeros(6)
-    wave[3 + match.axis] = 2 / (match.low + match.high)
-    return [pose, pose - wave, pose + wave]
+    at = frequencies(size, mm)
+    return bool(((at > NEAR * CENTER) & (at <= FAR * CENTER)).any())
 
 
 def soft(image: Image, axis: int) -> Image:
