@@ -357,13 +357,20 @@ def test_endings_have_their_code_and_no_traceback(
     assert "scan.nrrd" in err or code == 130
 
 
-def test_a_fault_of_ours_is_not_hidden(scans: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_ours_is_not_hidden_and_does_not_stop_the_others(
+    scans: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[str] = []
+
     def enhance(source: str, options: Any) -> None:
+        seen.append(source)
         raise ZeroDivisionError
 
     _replace(monkeypatch, "pellucid.pipelines.enhance", enhance=enhance)
-    with pytest.raises(ZeroDivisionError):
-        _run("enhance", scans / "scan.nrrd", "-o", "clear")
+    assert _run("enhance", scans, "-o", "clear") == 2
+    err = capsys.readouterr().err
+    assert len(seen) > 1 and err.count("Traceback") == len(seen)
+    assert "scan.nrrd: not foreseen; please report it" in err
 
 
 # --- the other commands ---------------------------------------------------------------------------------

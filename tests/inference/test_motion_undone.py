@@ -59,6 +59,17 @@ def test_nothing_is_found_in_what_cannot_be_expected(side: int) -> None:
     assert find_motion(noise, (1.0, 1.0, 1.0), network, axes=(1,)) is None
 
 
+@pytest.mark.parametrize("size", [20, 22, 27])
+def test_short_axes_have_few_lines_and_are_gone_along_one_by_one(oracle: SliceFiller, size: int) -> None:
+    noise = torch.rand(1, 24, size, 24, generator=torch.Generator().manual_seed(0))
+    sharp = lambda image, upto, track: image  # noqa: E731
+    search = motion_search.Search(noise, (1.0, 1.0, 1.0), 1, sharp)
+    search._chance = lambda here: 0.0  # type: ignore[method-assign]
+    upto = search.follow(rest(), torch.tensor([1.0, 0, 0, 0, 1.0, 0]))
+    assert upto > motion_search.CENTER
+    assert len(search.track.pairs) == int((search.track.at <= upto).sum())
+
+
 @pytest.mark.slow
 def test_jumps_are_found_and_undone(head: Tensor, oracle: SliceFiller) -> None:
     poses = [
@@ -96,9 +107,13 @@ def test_a_head_whose_first_lines_are_not_understood_is_left_alone(
     monkeypatch.setattr(motion_search.Search, "_chance", lambda self, *given: 0.001)
     least = 0.001 * motion_search.LEAST
     for match, found in ((2 * least, True), (0.5 * least, False)):
-        monkeypatch.setattr(
-            motion_search.Search, "_explain", lambda self, match=match: torch.full_like(self.track.at, match)
-        )
+
+        def explained(self: motion_search.Search, match: float = match) -> Tensor:
+            self.track.poses = [rest(), torch.ones(6)]
+            self.track.pairs = [(0, 1)] * len(self.track.at)
+            return torch.full_like(self.track.at, match)
+
+        monkeypatch.setattr(motion_search.Search, "_explain", explained)
         monkeypatch.setattr(motion_search.Track, "solve", lambda self, measured, made, upto: made)
         assert (find_motion(head, SPACING, oracle, axes=(1,)) is not None) == found
 

@@ -3,6 +3,7 @@
 import logging
 import os
 import threading
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -178,10 +179,13 @@ def each(sources: Sequence[Path], work: Callable[[Path], None], *, quiet: bool) 
             advance(source.name, 0)
             try:
                 work(source)
-            except (PellucidError, OSError, MemoryError, RuntimeError) as problem:
-                if isinstance(problem, RuntimeError) and not is_out_of_memory(problem):
-                    raise
-                logger.error("%s", sentence(problem, source))
+            except Exception as problem:
+                # Of what nobody foresaw a report needs to know where; the other scans need not wait for it.
+                if not isinstance(problem, PellucidError | OSError) and not is_out_of_memory(problem):
+                    words = "%s: not foreseen; please report it with these lines:\n%s"
+                    logger.error(words, source, traceback.format_exc().rstrip())
+                else:
+                    logger.error("%s", sentence(problem, source))
                 code = FAILED
             advance(source.name, 1)
     return code

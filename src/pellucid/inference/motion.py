@@ -74,7 +74,10 @@ def find_motion(
     if evidence < EVIDENCE:
         return None
     upto = search.follow(first, second)
-    return None if upto == CENTER else Motion(search.fine(), search.box, evidence, upto)
+    track = search.fine()
+    if upto == CENTER or not any(place for pair in track.pairs for place in pair):
+        return None
+    return Motion(track, search.box, evidence, upto)
 
 
 def undo_motion(

@@ -37,6 +37,9 @@ higher where there are fewer voxels."""
 DECOY = 6.0
 """Standard deviation of wrong poses, in mm and degrees."""
 
+FEWEST = 3
+"""Lines there, at least: axes of 6 cm and more have as many. One or two are explained by any pose."""
+
 GROWTH, SPAN = 1.3, 1.6
 """From one frequency to the next, and how far beyond its own an expectation is compared."""
 
@@ -109,13 +112,14 @@ class Search:
             Up to which frequency lines are understood; `track` has the poses.
         """
         track, made, upto = self.track, self.begin, CENTER
-        highest, last = 0.5 / track.mm, 0.0
+        highest, last = float(track.at[-1]), 0.0
         track.pairs = [(0, 0)] * len(track.at)
         for pose in (first, second):
             track.add(pose)
-        while upto < highest * 0.99:
-            further = min(GROWTH * upto, highest + 1e-6)
-            self.matches.append(self._match(made, upto, min(SPAN * upto, highest + 1e-6)))
+        while upto < highest:
+            # At least one line: on short axes they are far apart.
+            further = max(GROWTH * upto, float(track.at[track.at > upto][0]))
+            self.matches.append(self._match(made, upto, max(SPAN * upto, further)))
             before = list(track.poses), list(track.pairs)
             here = self._between(upto, further)
             values = self._explain()
@@ -213,17 +217,17 @@ class Search:
 
 
 def has_lines(size: int, mm: float) -> bool:
-    """Whether there are lines to look at: not along axes of a few centimeters, or with voxels of many millimeters.
+    """Whether there are enough lines to look at: not along axes of a few centimeters.
 
     Args:
         size: Voxels along an axis.
         mm: Their distance.
 
     Returns:
-        Whether any is where `Search.look` looks.
+        Whether there are some where `Search.look` looks.
     """
     at = frequencies(size, mm)
-    return bool(((at > NEAR * CENTER) & (at <= FAR * CENTER)).any())
+    return int(((at > NEAR * CENTER) & (at <= FAR * CENTER)).sum()) >= FEWEST
 
 
 def soft(image: Image, axis: int) -> Image:

@@ -129,6 +129,8 @@ def _opened(source: Any, frame: int | None) -> tuple[disk.Described, str | None,
     if isinstance(source, nib.spatialimages.SpatialImage):
         # Voxels that are still on disk: the image is that file. Others were made by the caller.
         path = source.get_filename() if hasattr(source.dataobj, "get_unscaled") else None
+        if path is not None:
+            disk.check_readable(Path(path))
         return _describe_image(source, frame), path, source.get_filename() or "image"
     if isinstance(source, str | Path):
         return _describe(Path(source), frame), str(source), str(source)
@@ -170,6 +172,9 @@ def _ending(path: Path) -> str:
 
 def _describe_image(image: nib.spatialimages.SpatialImage, frame: int | None) -> disk.Described:
     """Describe a nibabel image as if it had been read from a file."""
+    if image.affine is not None and not np.isfinite(image.affine).all():
+        name = image.get_filename() or "image"
+        raise wrong(name, need="an affine of finite numbers", got=str(np.asarray(image.affine).tolist()))
     if not isinstance(image, nib.Nifti1Pair | MGHImage):
         image = _NIFTI1_IMAGE(np.asanyarray(image.dataobj), image.affine)
     # A copy takes over an affine that the image has and its header does not know yet.

@@ -21,9 +21,9 @@ from pellucid.synthesis.structures import BRAIN
 
 logger = logging.getLogger(__name__)
 
-LEAST_CORRELATION = 0.65
-"""Correlation after registration below which two images are not of one head: between two persons it was 0.55 at most,
-between two contrasts of one person 0.8 at least (docs/results/synthesis.md)."""
+LEAST_CORRELATION = 0.75
+"""Correlation after registration below which two images are not of one head: between two persons it was 0.66 at most,
+between two contrasts of one person 0.83 at least (docs/results/synthesis.md)."""
 
 LEAST_OVERLAP = 0.1
 """Share of the smaller brain in the larger one, by their headers, below which slabs have next to nothing in common to
@@ -155,11 +155,12 @@ def matched(
             )
         elif not alike:
             logger.warning(
-                "%s: %s: after registration with %s the correlation is %.2f, as if of another head",
+                "%s: %s: after registration with %s the correlation is %.3f, below %.2f, as if of another head",
                 name,
                 "used all the same" if used else "left out (--same-person would use it)",
                 names[0],
                 found.correlation,
+                LEAST_CORRELATION,
             )
     return kept, notes
 

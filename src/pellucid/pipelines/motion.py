@@ -17,6 +17,9 @@ logger = logging.getLogger(__name__)
 SEARCHED_MM = 1.6
 """Scans with a longer voxel side are left alone: slices that are acquired one by one each have a pose of their own."""
 
+ROUNDED = 1e-4
+"""Headers round: 1.6 mm may be stored as a little more."""
+
 
 def without_motion(scan: Volume, levels: IntensityRange, options: EnhanceOptions, run: Run) -> Volume:
     """Undo a head's jumps while k-space was filled, if that is asked for and they are found.
@@ -32,7 +35,7 @@ def without_motion(scan: Volume, levels: IntensityRange, options: EnhanceOptions
     """
     if options.motion == "keep":
         return scan
-    if max(scan.grid.spacing) > SEARCHED_MM:
+    if max(scan.grid.spacing) > SEARCHED_MM * (1 + ROUNDED):
         words = f"motion is not looked for in voxels longer than {SEARCHED_MM:g} mm"
         logger.warning("%s: %s; the scan stays as it is", scan.name, words)
         run.notes["motion"] = {"found": False, "reason": words}

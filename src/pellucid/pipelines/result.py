@@ -72,6 +72,8 @@ class Result:
         Raises:
             PellucidError: If a file exists and `force` is off, or the folder cannot be written.
         """
+        if not isinstance(out, str | Path):
+            raise wrong("save", need="a path of a file or folder", got=repr(out))
         source = self.volume.path or "image.nii.gz"
         targets = output_paths(
             source,
