@@ -101,10 +101,8 @@ class _Sums:
 
 def _sums(match: Match, poses: Sequence[Pose], pairs: Sequence[Pair], free: Sequence[int]) -> _Sums:
     shares = match.shares(pairs)
-    total, slopes = (
-        torch.zeros_like(match.measured),
-        torch.zeros(6 * len(free), len(match.measured), dtype=torch.cfloat),
-    )
+    total = torch.zeros_like(match.measured)
+    slopes = total.new_zeros(6 * len(free), len(total))
     for place, share in shares.items():
         if place in free:
             start = 6 * list(free).index(place)

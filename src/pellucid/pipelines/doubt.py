@@ -103,8 +103,9 @@ def nothing_inferred(scan: Volume, options: EnhanceOptions) -> PellucidError:
     Returns:
         What is to be raised.
     """
-    need = "a grid finer than the scan's (--spacing iso), or weights of the network restorer"
-    got = f"spacing {options.spacing} and weights {options.weights}"
+    finer = "smaller voxels" if options.spacing == "iso" else "iso, or smaller voxels"
+    need = f"a grid finer than the scan's (--spacing: {finer}), or weights of the network restorer"
+    got = f"spacing {options.spacing}, which is no finer here, and weights {options.weights}"
     return wrong(f"{scan.name}: --save uncertainty", need=need, got=got)
 
 
