@@ -227,7 +227,12 @@ def _convert_literal(args: tuple[Any, ...], value: Any, where: str) -> Any:
 def _convert_tuple(args: tuple[Any, ...], value: Any, where: str) -> Any:
     """A list or tuple, each entry checked; fixed-length tuples must have that length."""
     if not isinstance(value, list | tuple):
-        raise wrong(where, need="a list", got=_describe(value), fix=f"For instance: [{value}].")
+        raise wrong(
+            where,
+            need="a list",
+            got=_describe(value),
+            fix="" if value is None else f"For instance: [{value}].",
+        )
     if len(args) == 2 and args[1] is Ellipsis:
         args = (args[0],) * len(value)
     if len(args) != len(value):

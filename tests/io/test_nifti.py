@@ -283,3 +283,19 @@ def test_a_mask_may_be_the_same_everywhere_but_has_one_frame(write):
 def test_what_is_no_image_is_one_sentence(source):
     with pytest.raises(PellucidError, match="load: need a file name, a nibabel image or a Volume, got a"):
         load(source)
+
+
+def test_an_image_whose_file_is_gone_is_told_of_by_name(tmp_path):
+    path = tmp_path / "gone.nii.gz"
+    nib.save(nib.Nifti1Image(np.zeros((12, 12, 12), np.float32), np.eye(4)), path)
+    image = nib.load(path)
+    path.unlink()
+    with pytest.raises(PellucidError, match=r"gone\.nii\.gz: need an image file, got no file of this name"):
+        load(image)
+
+
+def test_an_affine_that_was_spoilt_in_memory_is_refused():
+    image = nib.Nifti1Image(np.zeros((12, 12, 12), np.float32), np.eye(4))
+    image.affine[0, 3] = np.nan
+    with pytest.raises(PellucidError, match="need an affine of finite numbers"):
+        load(image)

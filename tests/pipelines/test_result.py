@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import subprocess
+import sys
 
 import nibabel as nib
 import nrrd
@@ -39,6 +41,24 @@ def test_a_file_gets_its_extras_beside_it(result, tmp_path):
     record = json.loads(files[-1].read_text())
     assert record["contrast"] == "same"
     assert record["outputs"]["image"] == str(files[0])
+
+
+@pytest.mark.parametrize("out", ["None", "3"])
+def test_what_is_no_path_is_refused(out):
+    # In a process of its own: the types are wrong, and tests check types.
+    code = f"""
+import numpy as np, torch
+from pellucid.errors import PellucidError
+from pellucid.io.volume import Grid, Volume
+from pellucid.pipelines.result import Result
+result = Result(Volume(torch.rand(1, 3, 3, 3), Grid((3, 3, 3), np.eye(4))), None, None, record={{}})
+try:
+    result.save({out})
+except PellucidError as problem:
+    print(problem)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == f"save: need a path of a file or folder, got {out}.\n"
 
 
 def test_the_image_is_a_nibabel_image(result):
