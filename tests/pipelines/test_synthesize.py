@@ -23,7 +23,7 @@ from pellucid.pipelines.look import Networks
 from pellucid.pipelines.options import SynthesizeOptions
 from pellucid.pipelines.prepare import CT_WINDOW
 from pellucid.pipelines.result import Result
-from pellucid.pipelines.synthesize import synthesize_volumes
+from pellucid.pipelines.synthesize import synthesize, synthesize_volumes
 from pellucid.training.synthesis_data import MEANS, WHITE
 
 
@@ -204,6 +204,16 @@ def test_ct_is_cut_to_its_window(networks, caplog) -> None:
     run(networks, cut, ct=True)
     assert "hardly a CT in Hounsfield units" in caplog.text
     assert torch.equal(run(networks, ct, ct=True).volume.data, run(networks, cut).volume.data)
+
+
+def test_lesions_are_not_looked_for_in_a_ct(tmp_path) -> None:
+    """The network knows MRI. Where they are may be said by a mask alone."""
+    ct = ball()
+    source = nifti.save(ct.with_data(ct.data / 900 * 80 - 1000 * (ct.data == 0)), tmp_path / "ct.nii.gz")
+    with pytest.raises(PellucidError, match="need a mask of lesions"):
+        synthesize(source, SynthesizeOptions(ct=True, save=("lesion",)))
+    blind, seeing = (synthesize(source, SynthesizeOptions(ct=ct, flip=False)).record for ct in (True, False))
+    assert "lesion_weights" not in blind and "lesion_weights" in seeing
 
 
 def test_mirrored_scans_are_averaged(networks) -> None:

@@ -81,13 +81,15 @@ def synthesize(
         run.notes["weights"] = describe_weights(options.weights, metadata)
         name = options.anatomy_weights
         anatomy = noted_network(name, where, run, kind="anatomy", note="anatomy_weights")
-        lesions = None if mask is not None else lesion_network(options.lesion_weights, where, run)
+        # The network of lesions knows MRI: in a CT it would find what is none, and heal it.
+        blind = mask is not None or options.ct
+        lesions = None if blind else lesion_network(options.lesion_weights, where, run)
     networks = Networks(anatomy, cast(Synthesizer, network), lesions)
     return synthesize_volumes(volumes, networks, options, lesions=mask, run=run)
 
 
 def check_together(options: SynthesizeOptions, scans: int, *, masked: bool = False) -> None:
-    """Refuse what several scans cannot have together, before one is read.
+    """Refuse what several scans, or a CT, cannot have together, before one is read.
 
     Args:
         options: All options.
@@ -95,7 +97,8 @@ def check_together(options: SynthesizeOptions, scans: int, *, masked: bool = Fal
         masked: Whether a mask of lesions is given beside the options.
 
     Raises:
-        PellucidError: If there are several, and a mask of lesions is given or wanted.
+        PellucidError: If there are several, and a mask of lesions is given or wanted; or if lesions of a CT are
+            wanted without a mask.
     """
     masked = masked or options.lesion_mask is not None
     option = "lesion_mask" if masked else "save lesion" if "lesion" in options.save else None
@@ -103,6 +106,10 @@ def check_together(options: SynthesizeOptions, scans: int, *, masked: bool = Fal
         more = ", each with a mask of its own" if masked else ""
         fix = f"Synthesize them one by one{more}."
         raise wrong(option, need="one scan", got=f"{scans} that move against each other", fix=fix)
+    if option is not None and options.ct and not masked:
+        raise wrong(
+            option, need="a mask of lesions (--lesion-mask)", got="a CT, in which none are looked for"
+        )
 
 
 def synthesize_volumes(
