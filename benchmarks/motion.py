@@ -12,7 +12,6 @@ No other step of `enhance` is in these figures. A repair that shows more of moti
 import argparse
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -22,9 +21,7 @@ from shared import stem
 from pellucid import runtime, weights
 from pellucid.degradation import apply
 from pellucid.degradation.presets import preset
-from pellucid.inference.motion import find_motion, undo_motion
-from pellucid.inference.motion_search import Search
-from pellucid.inference.next_lines import expected
+from pellucid.inference.motion import find_motion, look_for_motion, undo_motion
 from pellucid.io import nifti
 from pellucid.metrics import psnr, ssim
 from pellucid.models import SliceFiller
@@ -81,7 +78,6 @@ def main() -> None:
 
 def look(scans: Sequence[Path], network: SliceFiller) -> None:
     """Print a row for each scan with voxels that motion is looked for in."""
-    expect = partial(expected, network=network, precision="auto")
     print("| scan | evidence along each axis |\n|---|---|")
     for path in scans:
         volume = nifti.load(path)
@@ -89,8 +85,8 @@ def look(scans: Sequence[Path], network: SliceFiller) -> None:
         if max(spacing) > SEARCHED_MM:
             continue
         image = space.levels_of(volume).scale(volume.data).float()
-        values = [Search(image, spacing, axis, expect).look()[0] for axis in range(3)]
-        print(f"| {stem(path)} | {', '.join(f'{value:.2f}' for value in values)} |", flush=True)
+        values = ", ".join(f"{one.evidence:.2f}" for one in look_for_motion(image, spacing, network))
+        print(f"| {stem(path)} | {values} |", flush=True)
 
 
 if __name__ == "__main__":

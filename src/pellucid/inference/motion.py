@@ -9,13 +9,14 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from pellucid.inference.motion_search import CENTER, Search, has_lines, soft
 from pellucid.inference.next_lines import expected
 from pellucid.inference.predictor import Precision
 from pellucid.models import SliceFiller
 from pellucid.ops.lines import band
-from pellucid.ops.poses import Track
+from pellucid.ops.poses import Pose, Track
 from pellucid.types import Image, Spacing
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,42 @@ class Motion:
     """Last frequency that was understood, cycles per mm."""
 
 
+class Look(NamedTuple):
+    """How much speaks for motion along an axis."""
+
+    search: Search
+    evidence: float
+    """Match of the best pair of poses over that of rest."""
+    first: Pose
+    second: Pose
+
+
+def look_for_motion(
+    image: Image,
+    spacing: Spacing,
+    network: SliceFiller,
+    *,
+    axes: Sequence[int] = (0, 1, 2),
+    precision: Precision = "auto",
+) -> list[Look]:
+    """Say along which axes a pair of poses explains lines near the centre better than rest.
+
+    Args:
+        image: As for `find_motion`.
+        spacing: Voxel size in mm.
+        network: As there.
+        axes: As there.
+        precision: As there.
+
+    Returns:
+        One look for each axis that is long enough to have lines there.
+    """
+    expect = partial(expected, network=network, precision=precision)
+    long = [axis for axis in axes if has_lines(image.shape[axis + 1], spacing[axis])]
+    searches = [Search(image, spacing, axis, expect) for axis in long]
+    return [Look(search, *search.look()) for search in searches]
+
+
 def find_motion(
     image: Image,
     spacing: Spacing,
@@ -63,14 +100,11 @@ def find_motion(
     Returns:
         What was found; None if nothing explains the image better than rest.
     """
-    expect = partial(expected, network=network, precision=precision)
-    long = [axis for axis in axes if has_lines(image.shape[axis + 1], spacing[axis])]
-    if not long:
+    looks = look_for_motion(image, spacing, network, axes=axes, precision=precision)
+    logger.info("evidence of motion along each axis: %s", ", ".join(f"{look.evidence:.2f}" for look in looks))
+    if not looks:
         return None
-    searches = [Search(image, spacing, axis, expect) for axis in long]
-    looks = [search.look() for search in searches]
-    logger.info("evidence of motion along each axis: %s", ", ".join(f"{look[0]:.2f}" for look in looks))
-    search, (evidence, first, second) = max(zip(searches, looks, strict=True), key=lambda pair: pair[1][0])
+    search, evidence, first, second = max(looks, key=lambda look: look.evidence)
     if evidence < EVIDENCE:
         return None
     upto = search.follow(first, second)

@@ -129,10 +129,9 @@ def _best(sums: Sequence[_Sums], count: int, reach: float) -> Float[Tensor, "cou
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        with torch.enable_grad():
-            change = torch.cat([one, reach * torch.tanh(free)])
-            value: Tensor = -agreement(shared @ change, powers @ change @ change, share)
-            value.backward()  # type: ignore[no-untyped-call]
+        change = torch.cat([one, reach * torch.tanh(free)])
+        value: Tensor = -agreement(shared @ change, powers @ change @ change, share)
+        value.backward()  # type: ignore[no-untyped-call]
         return value
 
     optimizer.step(loss)  # type: ignore[no-untyped-call]

@@ -54,7 +54,8 @@ class Survey:
         self.steps = _steps(match)
         self.turns = list(_rotations(degrees, self.steps))
         # Kept, as every search goes through all of them: some hundred megabytes at most.
-        self.seen = [self.spectrum(torch.cat([turn, torch.zeros(3)])) for turn in self.turns]
+        self.still = self._spectrum(rest())
+        self.seen = [self._spectrum(torch.cat([turn, torch.zeros(3)])) for turn in self.turns]
 
     @torch.no_grad()
     def best(self, *, beside: Pose | None = None, keep: int = 6) -> list[Pose]:
@@ -67,36 +68,36 @@ class Survey:
         Returns:
             Poses unlike each other, the best first.
         """
-        wanted = self.wanted if beside is None else self.without(self.wanted, beside)
-        filtered, found = self.whitened(wanted), list[tuple[float, Pose]]()
+        wanted = self.wanted if beside is None else self._without(self.wanted, beside)
+        filtered, found = self._whitened(wanted), list[tuple[float, Pose]]()
         for turn, seen in zip(self.turns, self.seen, strict=True):
-            value, shift = self.highest(seen.conj() * filtered)
+            value, shift = self._highest(seen.conj() * filtered)
             found.append((value, torch.cat([turn, shift])))
         return _unlike(found, 1.5 * torch.tensor([*self.steps, 2.0, 2.0, 2.0]), keep)
 
-    def spectrum(self, pose: Pose) -> Complex[Tensor, "l a b"]:
+    def _spectrum(self, pose: Pose) -> Complex[Tensor, "l a b"]:
         """The band of the expected head in a pose, where lines are compared."""
         columns = self.room.columns(self.expected, pose, self.columns, axis=self.axis)
         return self.lines.spectrum_of(columns, self.columns)
 
-    def without(self, wanted: Tensor, pose: Pose) -> Tensor:
+    def _without(self, wanted: Tensor, pose: Pose) -> Tensor:
         """What is left of a spectrum where a pose has explained what it can."""
-        known, left = self.spectrum(pose), wanted.clone()
+        known, left = self._spectrum(pose), wanted.clone()
         for cell in self.cells:
             share = (wanted[cell] * known[cell].conj()).real.sum() / (known[cell].abs().square().sum() + 1e-9)
             left[cell] -= share.clamp_min(0) * known[cell]
         return left
 
-    def whitened(self, wanted: Tensor) -> Tensor:
+    def _whitened(self, wanted: Tensor) -> Tensor:
         """A filter whose product with a spectrum sums to the mean correlation in the cells."""
         out = torch.zeros_like(wanted)
-        total, still = sum(int(cell.sum()) for cell in self.cells), self.spectrum(rest())
+        total = sum(int(cell.sum()) for cell in self.cells)
         for cell in self.cells:
-            powers = still[cell].abs().square().sum() * wanted[cell].abs().square().sum()
+            powers = self.still[cell].abs().square().sum() * wanted[cell].abs().square().sum()
             out[cell] = wanted[cell] * (int(cell.sum()) / max(1, total) / (powers.sqrt() + 1e-9))
         return out
 
-    def highest(self, product: Complex[Tensor, "l a b"]) -> tuple[float, Float[Tensor, " 3"]]:
+    def _highest(self, product: Complex[Tensor, "l a b"]) -> tuple[float, Float[Tensor, " 3"]]:
         """The highest value of a correlation within reach, and its translation along x, y and z in mm."""
         lines, rows, columns = self.back
         fit = torch.einsum("lij,la->aij", (product @ columns).transpose(1, 2) @ rows, lines).real

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 
 import torch
 from jaxtyping import Float, Int
@@ -142,11 +143,11 @@ class Track:
 
     def acquire(self, image: Image, upto: float) -> Image:
         """What the lines up to a frequency hold of a head."""
-        lines = torch.zeros_like(self._lines(image))
-        for place, share in self._shares(upto).items():
-            seen = image if place == 0 else self.room.move(image, self.poses[place])
-            lines += self._lines(seen) * share
-        return self._image(lines)
+        parts = (
+            self._lines(image if place == 0 else self.room.move(image, self.poses[place])) * share
+            for place, share in self._shares(upto).items()
+        )
+        return self._image(reduce(torch.add, parts))
 
     def _adjoint(self, image: Image, upto: float) -> Image:
         """The adjoint of `acquire`, but for interpolation."""
